@@ -1,0 +1,77 @@
+# Named targets for work on the C core and for the whole. `make CC=clang c-test` and the like choose a compiler.
+
+PYTHON ?= python
+BUILD = build/c
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
+# As setup.py has them: no instruction set, no contraction of a x + b.
+CFLAGS = -std=c11 -O3 -g -ffp-contract=off -fvisibility=hidden $(WARNINGS)
+SANITIZE = -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all
+
+SOURCES = $(sort $(wildcard csrc/*.c))
+HEADERS = $(wildcard csrc/*.h csrc/*.def tests/c/*.h)
+TESTS = $(basename $(notdir $(sort $(wildcard tests/c/test_*.c))))
+
+# A variant is a compiler and flags with a directory of their own: build/c/NAME.
+NAME = $(notdir $(CC))
+OUT = $(BUILD)/$(NAME)
+OBJECTS = $(SOURCES:csrc/%.c=$(OUT)/%.o)
+PROGRAMS = $(TESTS:%=$(OUT)/%)
+RUN = # what runs the programs, where this machine does not
+
+.PHONY: build test test-isa debug c-test asan ubsan tsan check-objects exhaustive cross bench clean
+
+build:
+	$(PYTHON) -m pip install --editable .
+
+test:
+	$(PYTHON) -m pytest
+
+# The whole test suite once for each instruction set that this machine has.
+test-isa:
+	for isa in $$($(PYTHON) -c "from lstmrt._core import isas; print(*(n for n, ok in isas() if ok))"); do \
+	    LSTMRT_ISA=$$isa $(PYTHON) -m pytest || exit 1; done
+
+# Without optimisation and with symbols, for a debugger.
+debug:
+	LSTMRT_DEBUG=1 $(PYTHON) -m pip install --editable .
+
+$(OUT)/%.o: csrc/%.c $(HEADERS) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -Icsrc -c $< -o $@
+
+$(OUT)/%: tests/c/%.c $(OBJECTS)
+	$(CC) $(CFLAGS) -Icsrc $(LDFLAGS) $< $(OBJECTS) -lm -lpthread -o $@
+
+# The C tests, without Python.
+c-test: $(PROGRAMS)
+	@for program in $(PROGRAMS); do $(RUN) $$program || exit 1; done
+
+asan:
+	$(MAKE) c-test NAME=$(NAME)-asan CFLAGS="$(CFLAGS) $(SANITIZE) -fsanitize=address"
+
+ubsan:
+	$(MAKE) c-test NAME=$(NAME)-ubsan CFLAGS="$(CFLAGS) $(SANITIZE) -fsanitize=undefined"
+
+tsan:
+	$(MAKE) c-test NAME=$(NAME)-tsan CFLAGS="$(CFLAGS) $(SANITIZE) -fsanitize=thread" TESTS=test_threads
+
+check-objects: $(OBJECTS)
+	$(PYTHON) tests/c/check_objects.py $(OBJECTS)
+
+# tanh and sigmoid for all 2^32 floats, on every instruction set: some ten minutes on two cores.
+exhaustive: $(OUT)/test_activations
+	$(OUT)/test_activations exhaustive
+
+# Another machine: whatever CROSS names, under user-mode emulation.
+CROSS ?= aarch64-linux-gnu-gcc
+EMULATOR ?= qemu-aarch64
+cross:
+	@if command -v $(CROSS) >/dev/null && command -v $(EMULATOR) >/dev/null; \
+	then $(MAKE) c-test CC=$(CROSS) RUN=$(EMULATOR) LDFLAGS=-static; \
+	else echo "cross: skipped, $(CROSS) or $(EMULATOR) is not installed"; fi
+
+bench:
+	$(PYTHON) bench
+
+clean:
+	rm -rf build

@@ -1,0 +1,190 @@
+"""Language models for the comparisons: one set of weights, written in each runtime's own form.
+
+The weights are in ONNX's layouts and gate orders; everything else is made from them, so that all programs of one
+comparison compute the same function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lstmrt.gates import ORDERS, reorder
+from lstmrt.graph import Graph, Node, Value
+
+GATES = {"LSTM": 4, "GRU": 3}
+STATES = {"LSTM": 2, "GRU": 1}  # h and c, or h alone
+PADDING = 0  # index 0 is padding, as in Keras's vocabularies
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Embedding, `layers` recurrent layers of `hidden` units, and an output layer over the vocabulary."""
+
+    cell: str
+    vocabulary: int
+    embedding: int
+    hidden: int
+    layers: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.cell} {self.vocabulary}, {self.embedding}, {self.hidden}, {self.layers}"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """W (gates hidden, inputs), R (gates hidden, hidden), B (2 gates hidden): ONNX's, without the direction axis."""
+
+    W: np.ndarray
+    R: np.ndarray
+    B: np.ndarray
+
+
+@dataclass(frozen=True)
+class Weights:
+    shape: Shape
+    table: np.ndarray  # (vocabulary, embedding)
+    layers: tuple[Layer, ...]
+    output: np.ndarray  # (hidden, vocabulary)
+    output_bias: np.ndarray  # (vocabulary)
+
+
+def random_layer(rng: np.random.Generator, cell: str, inputs: int, hidden: int, gain: float = 1) -> Layer:
+    """Weights about as large as a trained layer's; more gain makes its text livelier."""
+    rows = GATES[cell] * hidden
+    return Layer(
+        W=normal(rng, (rows, inputs), gain / np.sqrt(inputs)),
+        R=normal(rng, (rows, hidden), gain / np.sqrt(hidden)),
+        B=normal(rng, (2 * rows,), 0.1),
+    )
+
+
+def random_weights(shape: Shape, seed: int = 0) -> Weights:
+    """Weights whose greedy text varies, has clear winners, and never holds padding."""
+    rng = np.random.default_rng(seed)
+    widths = [shape.embedding] + [shape.hidden] * (shape.layers - 1)
+    bias = normal(rng, (shape.vocabulary,), 0.1)
+    bias[PADDING] = -100
+    return Weights(
+        shape=shape,
+        table=normal(rng, (shape.vocabulary, shape.embedding), 1),
+        layers=tuple(random_layer(rng, shape.cell, width, shape.hidden, gain=2) for width in widths),
+        output=normal(rng, (shape.hidden, shape.vocabulary), 12 / np.sqrt(shape.hidden)),
+        output_bias=bias,
+    )
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> np.ndarray:
+    return (scale * rng.standard_normal(shape)).astype(np.float32)
+
+
+# ---- as graphs ----
+
+
+def keras_like(weights: Weights, time: int | str = "time") -> Graph:
+    """The graph that a Keras file gives: ids (batch, time) to the next word's probabilities (batch, vocabulary)."""
+    shape = weights.shape
+    constants, nodes = start(weights)
+    x = "embedded"
+    for i in range(shape.layers):
+        attributes = {"layout": 1, **recurrent_attributes(shape.cell, shape.hidden)}
+        nodes.append(Node(shape.cell, (x, f"W{i}", f"R{i}", f"B{i}"), (f"Y{i}",), attributes))
+        nodes.append(Node("Squeeze", (f"Y{i}", "direction"), (f"y{i}",)))
+        x = f"y{i}"
+    constants |= {"direction": np.array([2]), "newest": np.array(-1)}
+    nodes += [
+        Node("Gather", (x, "newest"), ("last",), {"axis": 1}),
+        Node("MatMul", ("last", "output"), ("product",)),
+        Node("Add", ("product", "output_bias"), ("logits",)),
+        Node("Softmax", ("logits",), ("probabilities",)),
+    ]
+    ids = Value("ids", "int64", ("batch", time))
+    out = Value("probabilities", "float32", ("batch", shape.vocabulary))
+    return Graph((ids,), (out,), tuple(nodes), constants)
+
+
+def one_layer(cell: str, layer: Layer) -> Graph:
+    """x (batch, time, inputs) to the layer's output at every step, y (batch, time, hidden)."""
+    hidden, inputs = layer.R.shape[-1], layer.W.shape[-1]
+    attributes = {"layout": 1, **recurrent_attributes(cell, hidden)}
+    nodes = (
+        Node(cell, ("x", "W", "R", "B"), ("Y",), attributes),
+        Node("Squeeze", ("Y", "direction"), ("y",)),
+    )
+    constants = {"W": layer.W[None], "R": layer.R[None], "B": layer.B[None], "direction": np.array([2])}
+    x = Value("x", "float32", ("batch", "time", inputs))
+    y = Value("y", "float32", ("batch", "time", hidden))
+    return Graph((x,), (y,), nodes, constants)
+
+
+def windowed(weights: Weights) -> Graph:
+    """What suits onnxruntime best for a whole window: time first, no states, ids (time, batch) to logits."""
+    constants, nodes = start(weights)
+    logits = recurrent_stack(weights.shape, constants, nodes, states=False)
+    ids = Value("ids", "int64", ("time", "batch"))
+    return Graph((ids,), (logits,), tuple(nodes), constants)
+
+
+def stepwise(weights: Weights) -> Graph:
+    """One token with its states as inputs and outputs: ids (1, 1), h0 (1, 1, hidden) ... to logits, h0_next ..."""
+    shape = weights.shape
+    constants, nodes = start(weights)
+    logits = recurrent_stack(shape, constants, nodes, states=True)
+    carried = [Value(name, "float32", (1, 1, shape.hidden)) for name in state_names(shape)]
+    ids = Value("ids", "int64", (1, 1))
+    logits = Value(logits.name, "float32", (1, shape.vocabulary))
+    after = [Value(f"{state.name}_next", state.dtype, state.shape) for state in carried]
+    return Graph((ids, *carried), (logits, *after), tuple(nodes), constants)
+
+
+def state_names(shape: Shape) -> list[str]:
+    return [f"{kind}{i}" for i in range(shape.layers) for kind in "hc"[: STATES[shape.cell]]]
+
+
+def start(weights: Weights) -> tuple[dict[str, np.ndarray], list[Node]]:
+    """The constants that all forms share, and the embedding."""
+    constants = {"table": weights.table, "output": weights.output, "output_bias": weights.output_bias}
+    for i, layer in enumerate(weights.layers):
+        constants |= {f"W{i}": layer.W[None], f"R{i}": layer.R[None], f"B{i}": layer.B[None]}
+    return constants, [Node("Gather", ("table", "ids"), ("embedded",), {"axis": 0})]
+
+
+def recurrent_attributes(cell: str, hidden: int) -> dict[str, int]:
+    """The GRU is the one that Keras and torch have: it resets after its recurrent product."""
+    reset = {"linear_before_reset": 1} if cell == "GRU" else {}
+    return {"hidden_size": hidden, **reset}
+
+
+def recurrent_stack(shape: Shape, constants: dict, nodes: list[Node], states: bool) -> Value:
+    """Adds the layers (time, batch, width) and the output layer; the last layer hands on its final state alone."""
+    x = "embedded"
+    constants["axis0"] = np.array([0])
+    if shape.layers > 1:
+        constants["axis1"] = np.array([1])
+    for i in range(shape.layers):
+        last = i == shape.layers - 1
+        before = [f"{kind}{i}" for kind in "hc"[: STATES[shape.cell]]] if states else []
+        after = [f"{name}_next" for name in before] or ["h_end"] * last
+        inputs = (x, f"W{i}", f"R{i}", f"B{i}", *(["", *before] if before else []))
+        outputs = ("" if last else f"Y{i}", *after)
+        nodes.append(Node(shape.cell, inputs, outputs, recurrent_attributes(shape.cell, shape.hidden)))
+        if last:
+            nodes.append(Node("Squeeze", (after[0], "axis0"), ("last",)))
+        else:
+            nodes.append(Node("Squeeze", (f"Y{i}", "axis1"), (f"y{i}",)))
+            x = f"y{i}"
+    nodes.append(Node("MatMul", ("last", "output"), ("product",)))
+    nodes.append(Node("Add", ("product", "output_bias"), ("logits",)))
+    return Value("logits", "float32", ("batch", shape.vocabulary))
+
+
+# ---- as a Keras layer's weights ----
+
+
+def keras_layer_weights(cell: str, layer: Layer) -> list[np.ndarray]:
+    """kernel, recurrent kernel and bias: of one row for an LSTM, of two for a GRU that resets after its product."""
+    onnx, keras = ORDERS["onnx"][cell], ORDERS["keras"][cell]
+    biases = layer.B.reshape(2, -1)
+    bias = biases.sum(0) if cell == "LSTM" else biases
+    return [reorder(array, onnx, keras, axis=-1) for array in (layer.W.T, layer.R.T, bias)]

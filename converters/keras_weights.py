@@ -1,0 +1,123 @@
+"""Weights out of HDF5, read only when they are what the configuration says they are.
+
+Both Keras containers hold HDF5. A dataset is read after its shape was compared with the one its layer needs, and
+its size with the bytes that the file really has for it; links and datasets that lead out of the file are refused.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, Iterator, Protocol, Sequence, Union
+
+import numpy as np
+
+from ..errors import LstmrtError, MissingDependencyError, ModelFileError
+
+if TYPE_CHECKING:
+    import h5py
+
+LARGEST_RATIO = 100  # of unpacked to packed bytes: trained weights do not shrink to a hundredth, bombs do
+
+BFLOAT16 = np.dtype("V2")  # h5py has no such type: two opaque bytes
+
+Shape = tuple[int, ...]
+
+
+class LayerWeights(Protocol):
+    """The weights of one layer, wherever a container keeps them."""
+
+    def datasets(self) -> list[h5py.Dataset]:
+        """The layer's own variables, in the order in which Keras made them."""
+
+    def child(self, attribute: str) -> LayerWeights:
+        """The weights of the layer or cell that Keras keeps in this attribute."""
+
+
+class NoWeights:
+    """The weights of a layer that the file has none for."""
+
+    def datasets(self) -> list[h5py.Dataset]:
+        raise ModelFileError("the file has no weights for it")
+
+    def child(self, attribute: str) -> NoWeights:
+        return self
+
+
+@contextmanager
+def open_hdf5(source: Union[str, BinaryIO]) -> Iterator[h5py.File]:
+    """The HDF5 file `source`; whatever h5py has to say about a damaged one becomes a ModelFileError."""
+    try:
+        import h5py
+    except ImportError:
+        raise MissingDependencyError("reading Keras files needs h5py: pip install lstmrt[keras]") from None
+    try:
+        with h5py.File(source, "r") as file:
+            yield file
+    except LstmrtError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise ModelFileError(f"damaged HDF5: {error}") from error
+
+
+def member(group: h5py.Group, path: str) -> Union[h5py.Group, h5py.Dataset]:
+    """What lies at `path` below `group`, by hard links alone."""
+    import h5py
+
+    found = group
+    for part in filter(None, path.split("/")):
+        if not isinstance(found, h5py.Group) or part not in found:
+            raise ModelFileError(f"the file has no weights '{path}' in '{group.name}'")
+        if not isinstance(found.get(part, getlink=True), h5py.HardLink):
+            raise ModelFileError(f"'{part}' in '{found.name}' is a link that leads elsewhere")
+        found = found[part]
+    return found
+
+
+def subgroup(group: h5py.Group, path: str) -> h5py.Group:
+    """The group at `path` below `group`."""
+    import h5py
+
+    found = member(group, path)
+    if not isinstance(found, h5py.Group):
+        raise ModelFileError(f"'{found.name}': expected a group, got a dataset")
+    return found
+
+
+def take(weights: LayerWeights, **variables: Union[Shape, Sequence[Shape]]) -> list[np.ndarray]:
+    """All the layer's variables, named in Keras's order, each with the shape it must have, or a list of such shapes.
+
+    Returns read-only float32 arrays. Raises ModelFileError when their number, a shape or a type differs.
+    """
+    datasets = weights.datasets()
+    if len(datasets) != len(variables):
+        raise ModelFileError(f"expected {len(variables)} weights ({', '.join(variables)}), the file has {len(datasets)}")
+    return [_read(dataset, name, shapes if isinstance(shapes, list) else [shapes])
+            for dataset, (name, shapes) in zip(datasets, variables.items())]
+
+
+def _read(dataset: h5py.Dataset, name: str, shapes: list[Shape]) -> np.ndarray:
+    import h5py
+
+    if not isinstance(dataset, h5py.Dataset):
+        raise ModelFileError(f"{name}: expected a dataset, got the group '{dataset.name}'")
+    if dataset.shape not in shapes or min(dataset.shape, default=1) < 1:
+        raise ModelFileError(f"{name}: expected shape {' or '.join(map(str, shapes))}, got {dataset.shape}")
+    _check_storage(dataset, name)
+    array = dataset[()]
+    if array.dtype == BFLOAT16:
+        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    if array.dtype.kind != "f":
+        raise ModelFileError(f"{name}: expected floating-point weights, got {array.dtype}")
+    array = np.ascontiguousarray(array, np.float32)
+    array.flags.writeable = False
+    return array
+
+
+def _check_storage(dataset: h5py.Dataset, name: str) -> None:
+    if dataset.external or dataset.is_virtual:
+        raise ModelFileError(f"{name}: its values lie outside the file")
+    stored = dataset.id.get_storage_size()
+    ratio = LARGEST_RATIO if dataset.id.get_create_plist().get_nfilters() else 1
+    if dataset.nbytes > ratio * stored:
+        raise ModelFileError(f"{name}: says {dataset.nbytes} bytes, but the file has {stored} for it")
+

@@ -1,0 +1,18 @@
+"""What an importer hands over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..generation_config import GenerationDefaults
+from ..graph import Graph
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as its file describes it."""
+
+    graph: Graph
+    framework: str  # "keras" or "onnx"
+    version: str  # of the framework that wrote the file; for ONNX the producer and its version
+    generation: GenerationDefaults | None = None  # None where the model does not turn ids into ids

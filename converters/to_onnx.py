@@ -1,0 +1,131 @@
+"""Write a graph without extensions as an ONNX file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any, Iterator
+
+import numpy as np
+
+from ..activations import activation_attributes, recurrent_activations
+from ..errors import GraphError, MissingDependencyError, UnsupportedError
+from ..graph import EXTENSION, OPSET, Graph, Node, fresh_names
+from ..operators import find, is_recurrent, named_inputs
+
+IR_VERSION = 9  # the one that came with opset 20
+LARGEST_FILE = 2**31 - 2**20  # bytes of constants: protobuf's limit, less some room for the nodes
+
+
+def write_onnx(graph: Graph, path: str | os.PathLike) -> None:
+    """Writes `graph` to `path`. Raises as to_onnx_model does."""
+    content = to_onnx_model(graph).SerializeToString()
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+def to_onnx_model(graph: Graph) -> Any:
+    """`graph` as an onnx.ModelProto that onnxruntime runs.
+
+    Recurrent nodes are written with layout 0, between Transposes where the graph has layout 1: onnxruntime refuses
+    layout 1. Raises UnsupportedError that names every node that ONNX cannot express, or for more than 2 GiB of
+    constants; MissingDependencyError without the onnx package.
+    """
+    try:
+        import onnx
+        from onnx import helper, numpy_helper
+    except ImportError as error:
+        raise MissingDependencyError("writing ONNX files needs onnx: pip install lstmrt[onnx]") from error
+
+    graph = _time_major(_without_extensions(graph))
+    if sum(array.nbytes for array in graph.constants.values()) > LARGEST_FILE:
+        raise UnsupportedError("an ONNX file cannot hold more than 2 GiB of weights")
+
+    def value_info(value):
+        dtype = helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
+        return helper.make_tensor_value_info(value.name, dtype, value.shape)
+
+    domains = {node.domain for node in graph.nodes} - {""}
+    return helper.make_model(
+        helper.make_graph(
+            [helper.make_node(node.op, node.inputs, node.outputs, node.name or None, domain=node.domain or None,
+                              **node.attributes) for node in graph.nodes],
+            graph.name or "graph",
+            [value_info(value) for value in graph.inputs],
+            [value_info(value) for value in graph.outputs],
+            [numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
+        ),
+        producer_name="lstmrt",
+        ir_version=IR_VERSION,
+        opset_imports=[onnx.OperatorSetIdProto(version=OPSET)]
+        + [onnx.OperatorSetIdProto(domain=domain, version=1) for domain in sorted(domains)],
+    )
+
+
+def _without_extensions(graph: Graph) -> Graph:
+    """The extension nodes as ONNX's, where they use nothing that ONNX lacks; activations with all their parameters.
+
+    onnxruntime's defaults for ThresholdedRelu inside a recurrent node are not ONNX's, hence the parameters.
+    """
+    faults, nodes = [], []
+    for i, node in enumerate(graph.nodes):
+        reason = _inexpressible(node)
+        if reason:
+            faults.append(f"nodes[{i}] {node}: {reason}")
+        nodes.append(_plain(node) if is_recurrent(node) and not reason else node)
+    if faults:
+        raise UnsupportedError("ONNX cannot express this graph:\n" + "\n".join(faults))
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _inexpressible(node: Node) -> str | None:
+    if node.domain != EXTENSION:
+        return None
+    if find(node) is None:
+        raise GraphError(f"{node}: the domain {EXTENSION} has no such operator")
+    given = named_inputs(node)
+    if given["mask"]:
+        return "its mask"
+    if not given["W"]:
+        return "its input weights are folded into its input"
+    try:
+        recurrent_activations(replace(node, domain=""))
+    except GraphError as error:
+        return str(error)
+    return None
+
+
+def _plain(node: Node) -> Node:
+    functions = [function for direction in recurrent_activations(node) for function in direction]
+    attributes = {name: value for name, value in node.attributes.items()
+                  if name != "masked_output" and not name.startswith("activation")}
+    given = tuple(name for formal, name in named_inputs(node).items() if formal != "mask")
+    return replace(node, domain="", inputs=given, attributes={**attributes, **activation_attributes(functions)})
+
+
+def _time_major(graph: Graph) -> Graph:
+    """`graph` with each recurrent node of layout 1 replaced by one of layout 0 between Transposes."""
+    names, nodes = fresh_names(graph), []
+    for node in graph.nodes:
+        if is_recurrent(node) and node.attributes.get("layout") == 1:
+            nodes += _with_layout_0(node, names)
+        else:
+            nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _with_layout_0(node: Node, names: Iterator[str]) -> list[Node]:
+    before, inputs = [], []
+    for formal, name in named_inputs(node).items():
+        if name and formal in ("X", "initial_h", "initial_c"):
+            swapped = next(names)
+            before.append(Node("Transpose", (name,), (swapped,), {"perm": (1, 0, 2)}))
+            name = swapped
+        inputs.append(name)
+    after, outputs = [], []
+    for name, perm in zip(node.outputs, ((2, 0, 1, 3), (1, 0, 2), (1, 0, 2))):
+        outputs.append(next(names) if name else "")
+        if name:
+            after.append(Node("Transpose", (outputs[-1],), (name,), {"perm": perm}))
+    attributes = {name: value for name, value in node.attributes.items() if name != "layout"}
+    return [*before, replace(node, inputs=tuple(inputs), outputs=tuple(outputs), attributes=attributes), *after]

@@ -1,0 +1,23 @@
+/* One allocation, handed out in pieces. What is placed is placed twice: first to measure, then for real. */
+#ifndef LSTMRT_ARENA_H
+#define LSTMRT_ARENA_H
+
+#include "lstmrt.h"
+
+typedef struct {
+    char *memory; /* NULL while measuring */
+    size_t capacity, used; /* used is SIZE_MAX once a size has overflowed */
+} lstmrt_arena;
+
+/* Room for count things of `size` bytes, on a 64-byte boundary; NULL while measuring. */
+void *lstmrt_arena_take(lstmrt_arena *arena, size_t count, size_t size);
+
+/* Starts over with at least arena->used bytes. Keeps the memory there is, unzeroed, where it suffices. */
+lstmrt_status lstmrt_arena_open(lstmrt_arena *arena);
+void lstmrt_arena_free(lstmrt_arena *arena);
+
+/* a * b and a + b, SIZE_MAX where that does not fit. */
+size_t lstmrt_size_product(size_t a, size_t b);
+size_t lstmrt_size_sum(size_t a, size_t b);
+
+#endif

@@ -1,0 +1,58 @@
+#include "cpu.h"
+
+bool lstmrt_cpu_always(void) { return true; }
+
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+#include <stdint.h>
+
+/* Bits as Intel's Software Developer's Manual names them: volume 2A, CPUID; volume 1, 13.2 for XCR0. */
+enum {
+    LEAF1_ECX_FMA = 1 << 12,
+    LEAF1_ECX_OSXSAVE = 1 << 27,
+    LEAF1_ECX_AVX = 1 << 28,
+    LEAF7_EBX_AVX2 = 1 << 5,
+    LEAF7_EBX_AVX512F = 1 << 16,
+    LEAF7_EBX_AVX512DQ = 1 << 17,
+    LEAF7_EBX_AVX512BW = 1 << 30,
+    XCR0_YMM = 1 << 1 | 1 << 2,
+    XCR0_ZMM = XCR0_YMM | 1 << 5 | 1 << 6 | 1 << 7, /* opmasks, upper halves of zmm0-15, zmm16-31 */
+};
+
+static const uint32_t LEAF7_EBX_AVX512VL = UINT32_C(1) << 31;
+
+static bool has_all(uint32_t word, uint32_t bits) { return (word & bits) == bits; }
+
+/* Needs OSXSAVE. The instruction by its bytes, since the assembler takes `xgetbv` only in an XSAVE target region. */
+static uint32_t xcr0(void)
+{
+    uint32_t low, high;
+    __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+/* Whether leaf 1 has `leaf1_ecx`, leaf 7 has `leaf7_ebx`, and the system saves the registers `saved`. */
+static bool supports(uint32_t leaf1_ecx, uint32_t leaf7_ebx, uint32_t saved)
+{
+    uint32_t eax, ebx, ecx, edx;
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !has_all(ecx, leaf1_ecx | LEAF1_ECX_OSXSAVE)) return false;
+    if (!has_all(xcr0(), saved)) return false;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && has_all(ebx, leaf7_ebx);
+}
+
+bool lstmrt_cpu_has_avx2(void) { return supports(LEAF1_ECX_AVX | LEAF1_ECX_FMA, LEAF7_EBX_AVX2, XCR0_YMM); }
+
+bool lstmrt_cpu_has_avx512(void)
+{
+    uint32_t needed = LEAF7_EBX_AVX512F | LEAF7_EBX_AVX512DQ | LEAF7_EBX_AVX512BW | LEAF7_EBX_AVX512VL;
+    return lstmrt_cpu_has_avx2() && supports(LEAF1_ECX_AVX, needed, XCR0_ZMM);
+}
+
+#else
+
+bool lstmrt_cpu_has_avx2(void) { return false; }
+
+bool lstmrt_cpu_has_avx512(void) { return false; }
+
+#endif

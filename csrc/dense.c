@@ -1,0 +1,85 @@
+/* Dense layers and embeddings. */
+#include "program.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "pack.h"
+
+lstmrt_status lstmrt_dense_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
+    const lstmrt_weight *w = &step->weights[0], *b = &step->weights[1];
+    if (!lstmrt_value_is(x, LSTMRT_F32, -1, 0) || !lstmrt_value_is(y, LSTMRT_F32, (int)x->rows, 0) ||
+        !lstmrt_weight_is(w, x->width, y->width) || (b->data && !lstmrt_weight_is(b, 1, y->width)))
+        return LSTMRT_BAD_PROGRAM;
+    layer->inputs = x->width;
+    layer->width = y->width;
+
+    lstmrt_columns columns;
+    lstmrt_status status = lstmrt_columns_plain(y->width, model->kernels->width, &columns);
+    layer->gate_vectors = columns.vectors;
+    if (!status)
+        status = lstmrt_pack_matrix(w->data, x->width, y->width, 1, &columns, LSTMRT_DENSE_VECTORS, &layer->x_weights);
+    if (!status)
+        status = lstmrt_pack_rows(b->data, 1, y->width, NULL, &columns, columns.vectors * columns.width, &layer->x_bias);
+    lstmrt_columns_free(&columns);
+    return status;
+}
+
+lstmrt_status lstmrt_dense_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    const lstmrt_model *model = workspace->model;
+    const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
+    model->kernels->dense(&(lstmrt_dense_args){
+        .x = x->data,
+        .x_stride = x->stride,
+        .init = layer->x_bias,
+        .weights = layer->x_weights,
+        .y = y->data,
+        .y_stride = y->stride,
+        .rows = lstmrt_rows_of(lstmrt_input(model, &layer->step, 0), workspace),
+        .inputs = layer->inputs,
+        .vectors = layer->gate_vectors,
+        .clip = INFINITY,
+        .activation = layer->step.activations[0],
+    });
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_embedding_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *ids = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
+    const lstmrt_weight *table = &step->weights[0];
+    if (!lstmrt_value_is(ids, LSTMRT_I64, -1, 1) || !lstmrt_value_is(y, LSTMRT_F32, (int)ids->rows, 0) ||
+        table->rows == 0 || !lstmrt_weight_is(table, table->rows, y->width))
+        return LSTMRT_BAD_PROGRAM;
+    layer->width = layer->gates_stride = y->width;
+    layer->vocabulary = table->rows;
+    const size_t size = lstmrt_size_product(table->rows, y->width);
+    layer->table = lstmrt_allocate_array(size, sizeof *layer->table);
+    if (!layer->table) return LSTMRT_OUT_OF_MEMORY;
+    memcpy(layer->table, table->data, size * sizeof *layer->table);
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_table_lookup(const lstmrt_layer *layer, int64_t id, size_t width, float *to)
+{
+    const int64_t vocabulary = (int64_t)layer->vocabulary;
+    if (id < -vocabulary || id >= vocabulary) return LSTMRT_ID_OUT_OF_RANGE;
+    const size_t row = (size_t)(id < 0 ? id + vocabulary : id);
+    memcpy(to, layer->table + row * layer->gates_stride, width * sizeof *to);
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_embedding_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    const lstmrt_slot *ids = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
+    const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
+    for (size_t row = 0; row < rows; row++) {
+        const int64_t id = ((const int64_t *)ids->data)[row * ids->stride];
+        const lstmrt_status status = lstmrt_table_lookup(layer, id, layer->width, (float *)y->data + row * y->stride);
+        if (status) return status;
+    }
+    return LSTMRT_OK;
+}

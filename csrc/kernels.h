@@ -1,0 +1,126 @@
+/* The table of kernels that each instruction set exports, and the arguments that kernels take.
+ *
+ * Strides and widths count floats. A *vector* is `width` floats of the table. Matrices with weights are packed into
+ * *panels*: a panel holds, for k = 0..inputs-1, the weights of input k for a few vectors of outputs side by side, so
+ * that a kernel reads memory once, front to back. Rows of results are padded to whole vectors: kernels write the
+ * padding too, and no kernel reads another's padding. Every sum over k runs in blocks of LSTMRT_BLOCK, block sums
+ * added in order, whatever the number of rows: a row's bits do not depend on its neighbours.
+ */
+#ifndef LSTMRT_KERNELS_H
+#define LSTMRT_KERNELS_H
+
+#include "lstmrt.h"
+
+enum {
+    LSTMRT_BLOCK = 128,      /* terms summed in one chain; keeps the rounding error of long sums down */
+    LSTMRT_PAD = 16,         /* rows are padded to this many floats: the widest vector, and a cache line */
+    LSTMRT_DENSE_VECTORS = 4 /* vectors in a panel of a dense matrix; its last panel may have fewer */
+};
+
+/* y = activation(clip(init + x W)): also the plain RNN's step, and every input part. */
+typedef struct {
+    const float *x;       /* rows x inputs */
+    const float *init;    /* rows x vectors; stride 0: one row, the bias, for all */
+    const float *weights; /* panels of LSTMRT_DENSE_VECTORS vectors */
+    float *y;             /* rows x vectors */
+    size_t x_stride, init_stride, y_stride;
+    size_t rows, inputs, vectors;
+    float clip; /* INFINITY: none */
+    lstmrt_activation activation;
+} lstmrt_dense_args;
+
+/* One step of `rows` LSTM cells; panels of 4 vectors (i, o, f, c) for each vector of hidden units.
+ *   i = f(Zi + Pi C)   f = f(Zf + Pf C)   C' = f C + i g(Zc)   o = f(Zo + Po C')   h' = o h(C')
+ * where every activation clips its input, and Z = gates + h R^T. */
+typedef struct {
+    const float *gates;     /* rows x panels x [i o f c]: bias + input part */
+    const float *weights;   /* R */
+    const float *peepholes; /* panels x [i o f], or NULL */
+    const float *h, *c;     /* rows x hidden, stride `stride` like the next two */
+    float *h_next, *c_next;
+    size_t gates_stride, stride;
+    size_t rows, hidden;
+    float clip;
+    bool input_forget; /* f = 1 - i */
+    lstmrt_activation f, g, activation_h;
+} lstmrt_lstm_args;
+
+/* One step of `rows` GRU cells with linear_before_reset; panels of 3 vectors (z, r, h).
+ *   z = f(Zz)   r = f(Zr)   n = g(Gh + r (h Rh^T + bias))   h' = (1 - z) n + z h */
+typedef struct {
+    const float *gates;   /* rows x panels x [z r h] */
+    const float *weights; /* R */
+    const float *bias;    /* panels: Rb of gate h */
+    const float *h;
+    float *h_next;
+    size_t gates_stride, stride;
+    size_t rows, hidden;
+    float clip;
+    lstmrt_activation f, g;
+} lstmrt_gru_args;
+
+/* The same step without linear_before_reset, first half: z and r h; panels of 2 vectors (z, r). */
+typedef struct {
+    const float *gates;   /* rows x panels x [z r h] */
+    const float *weights; /* R of z and r */
+    const float *h;
+    float *z, *reset_h;
+    size_t gates_stride, stride;
+    size_t rows, hidden;
+    float clip;
+    lstmrt_activation f;
+} lstmrt_gru_gates_args;
+
+/* The second half: n = g(Gh + (r h) Rh^T), h' = (1 - z) n + z h; panels of 1 vector. */
+typedef struct {
+    const float *gates;   /* rows x panels x [z r h] */
+    const float *weights; /* R of h */
+    const float *h, *z, *reset_h;
+    float *h_next;
+    size_t gates_stride, stride;
+    size_t rows, hidden;
+    float clip;
+    lstmrt_activation g;
+} lstmrt_gru_candidate_args;
+
+/* y = activation(x), row by row; x may be y. */
+typedef struct {
+    const float *x;
+    float *y;
+    size_t x_stride, y_stride, rows, width;
+    lstmrt_activation activation;
+} lstmrt_activate_args;
+
+/* y = a (op) b; b_stride 0: one row for all; y may be a or b. op is LSTMRT_OP_ADD, SUB, MUL or DIV. */
+typedef struct {
+    const float *a, *b;
+    float *y;
+    size_t a_stride, b_stride, y_stride, rows, width;
+    lstmrt_op op;
+} lstmrt_combine_args;
+
+/* y = e^(x - max x) / sum, over each row; x may be y. */
+typedef struct {
+    const float *x;
+    float *y;
+    size_t x_stride, y_stride, rows, width;
+} lstmrt_softmax_args;
+
+/* *index = NumPy's argmax: the first NaN if there is one, else the lowest index of the largest. width > 0. */
+typedef struct {
+    const float *x;
+    size_t width;
+    size_t *index;
+} lstmrt_argmax_args;
+
+typedef struct {
+    const char *name;
+    size_t width; /* floats in a vector */
+#define X(kernel) void (*kernel)(const lstmrt_##kernel##_args *);
+#include "kernels.def"
+#undef X
+} lstmrt_kernels;
+
+extern const lstmrt_kernels lstmrt_kernels_scalar, lstmrt_kernels_avx2, lstmrt_kernels_avx512;
+
+#endif

@@ -1,0 +1,43 @@
+/* y = activation(clip(init + x W)). See lstmrt_dense_args. */
+
+/* Not inlined, like the end of every kernel here: the sums pass through memory once, and the code stays small. */
+static __attribute__((noinline)) void dense_end(const lstmrt_dense_args *a, const vf *total, size_t vectors,
+                                                size_t rows, size_t column, size_t row)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t v = 0; v < vectors; v++)
+            v_store(a->y + (row + r) * a->y_stride + column + v * VEC_WIDTH,
+                    v_activate(a->activation, v_clip(a->clip, total[v * rows + r])));
+}
+
+VEC_INLINE void dense_tile(const lstmrt_dense_args *a, int panels, int vectors, int rows, size_t panel, size_t row)
+{
+    const size_t pitch = LSTMRT_DENSE_VECTORS * VEC_WIDTH, panel_size = a->inputs * pitch, column = panel * pitch;
+    vf total[STREAM_SUMS];
+    stream_begin(panels, vectors, rows, a->init + row * a->init_stride + column, pitch, a->init_stride, total);
+    stream(panels, vectors, rows, a->weights + panel * panel_size, panel_size,
+           a->x + row * a->x_stride, a->x_stride, a->inputs, total);
+    dense_end(a, total, (size_t)(panels * vectors), (size_t)rows, column, row);
+}
+
+#define DENSE_TILE(a, panels, rows, panel, row) dense_tile(a, panels, LSTMRT_DENSE_VECTORS, rows, panel, row)
+#define DENSE_TILE_1(a, panels, rows, panel, row) dense_tile(a, 1, 1, rows, panel, row)
+#define DENSE_TILE_2(a, panels, rows, panel, row) dense_tile(a, 1, 2, rows, panel, row)
+#define DENSE_TILE_3(a, panels, rows, panel, row) dense_tile(a, 1, 3, rows, panel, row)
+
+/* The last panel, of `vectors` < LSTMRT_DENSE_VECTORS vectors. */
+static void dense_rest(const lstmrt_dense_args *a, size_t panel, size_t vectors)
+{
+    for (size_t row = 0; row < a->rows; row += VEC_MAX_ROWS) {
+        if (vectors == 1) FOR_ROWS(DENSE_TILE_1, a, panel, row, a->rows - row)
+        if (vectors == 2) FOR_ROWS(DENSE_TILE_2, a, panel, row, a->rows - row)
+        if (vectors == 3) FOR_ROWS(DENSE_TILE_3, a, panel, row, a->rows - row)
+    }
+}
+
+static void kernel_dense(const lstmrt_dense_args *a)
+{
+    const size_t full = a->vectors / LSTMRT_DENSE_VECTORS;
+    FOR_TILES(DENSE_TILE, a, full, a->rows);
+    dense_rest(a, full, a->vectors % LSTMRT_DENSE_VECTORS);
+}

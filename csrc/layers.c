@@ -1,0 +1,113 @@
+/* The list of layer kinds, and what they share. */
+#include <math.h>
+
+#include "program.h"
+
+typedef struct {
+    lstmrt_prepare *prepare;
+    lstmrt_run_layer *run;
+} layer_kind;
+
+static const layer_kind KINDS[LSTMRT_OP_COUNT] = {
+    [LSTMRT_OP_DENSE] = {lstmrt_dense_prepare, lstmrt_dense_run},
+    [LSTMRT_OP_EMBEDDING] = {lstmrt_embedding_prepare, lstmrt_embedding_run},
+    [LSTMRT_OP_LSTM] = {lstmrt_recurrent_prepare, lstmrt_recurrent_run},
+    [LSTMRT_OP_GRU] = {lstmrt_recurrent_prepare, lstmrt_recurrent_run},
+    [LSTMRT_OP_RNN] = {lstmrt_recurrent_prepare, lstmrt_recurrent_run},
+    [LSTMRT_OP_ACTIVATE] = {lstmrt_rowwise_prepare, lstmrt_activate_run},
+    [LSTMRT_OP_SOFTMAX] = {lstmrt_rowwise_prepare, lstmrt_softmax_run},
+    [LSTMRT_OP_ADD] = {lstmrt_combine_prepare, lstmrt_combine_run},
+    [LSTMRT_OP_SUB] = {lstmrt_combine_prepare, lstmrt_combine_run},
+    [LSTMRT_OP_MUL] = {lstmrt_combine_prepare, lstmrt_combine_run},
+    [LSTMRT_OP_DIV] = {lstmrt_combine_prepare, lstmrt_combine_run},
+    [LSTMRT_OP_CONCAT] = {lstmrt_concat_prepare, lstmrt_concat_run},
+    [LSTMRT_OP_FIRST] = {lstmrt_time_prepare, lstmrt_time_run},
+    [LSTMRT_OP_LAST] = {lstmrt_time_prepare, lstmrt_time_run},
+    [LSTMRT_OP_REVERSE] = {lstmrt_time_prepare, lstmrt_time_run},
+    [LSTMRT_OP_SWAP] = {lstmrt_time_prepare, lstmrt_time_run},
+    [LSTMRT_OP_NOT_EQUAL] = {lstmrt_not_equal_prepare, lstmrt_not_equal_run},
+};
+
+bool lstmrt_op_recurrent(lstmrt_op op) { return op == LSTMRT_OP_LSTM || op == LSTMRT_OP_GRU || op == LSTMRT_OP_RNN; }
+
+static bool activations_known(const lstmrt_step *step)
+{
+    for (size_t i = 0; i < LSTMRT_MAX_GATE_FUNCTIONS; i++)
+        if ((unsigned)step->activations[i].function >= LSTMRT_ACTIVATION_COUNT) return false;
+    return true;
+}
+
+lstmrt_status lstmrt_layer_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    if ((unsigned)step->op >= LSTMRT_OP_COUNT || !activations_known(step)) return LSTMRT_BAD_PROGRAM;
+    layer->step = *step;
+    for (size_t i = 0; i < LSTMRT_MAX_WEIGHTS; i++) layer->step.weights[i].data = NULL;
+    layer->step.clip = step->clip > 0 ? step->clip : INFINITY;
+    return KINDS[step->op].prepare(model, step, layer);
+}
+
+lstmrt_status lstmrt_layer_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    return KINDS[layer->step.op].run(layer, workspace);
+}
+
+void lstmrt_layer_free(lstmrt_layer *layer)
+{
+    float *owned[] = {layer->x_weights, layer->x_bias,    layer->table, layer->h_weights, layer->h_candidate_weights,
+                      layer->h_bias,    layer->peepholes, layer->row};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) lstmrt_release(owned[i]);
+}
+
+/* Whether a later time step leaves the outputs of earlier ones as they are, so that steps can run as they come. */
+bool lstmrt_layer_steppable(const lstmrt_layer *layer)
+{
+    const lstmrt_step *step = &layer->step;
+    if (lstmrt_op_recurrent(step->op)) /* lengths, h0 and c0 say where a whole sequence ends and begins */
+        return !step->reverse && step->inputs[1] < 0 && step->inputs[2] < 0 && step->inputs[3] < 0;
+    return step->op != LSTMRT_OP_FIRST && step->op != LSTMRT_OP_REVERSE;
+}
+
+const lstmrt_value *lstmrt_input(const lstmrt_model *model, const lstmrt_step *step, size_t i)
+{
+    return step->inputs[i] < 0 ? NULL : &model->values[step->inputs[i]];
+}
+
+const lstmrt_value *lstmrt_output(const lstmrt_model *model, const lstmrt_step *step, size_t i)
+{
+    return step->outputs[i] < 0 ? NULL : &model->values[step->outputs[i]];
+}
+
+const lstmrt_slot *lstmrt_input_slot(const lstmrt_layer *layer, const lstmrt_workspace *workspace, size_t i)
+{
+    return layer->step.inputs[i] < 0 ? NULL : &workspace->slots[layer->step.inputs[i]];
+}
+
+const lstmrt_slot *lstmrt_output_slot(const lstmrt_layer *layer, const lstmrt_workspace *workspace, size_t i)
+{
+    return layer->step.outputs[i] < 0 ? NULL : &workspace->slots[layer->step.outputs[i]];
+}
+
+bool lstmrt_value_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows, size_t width)
+{
+    return value && value->dtype == dtype && (rows < 0 || (int)value->rows == rows) &&
+           (width == 0 || value->width == width);
+}
+
+bool lstmrt_weight_is(const lstmrt_weight *weight, size_t rows, size_t cols)
+{
+    return weight->data && weight->rows == rows && weight->cols == cols;
+}
+
+size_t lstmrt_rows_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
+{
+    return value->rows == LSTMRT_ROWS_BATCH ? workspace->batch : workspace->batch * workspace->time;
+}
+
+size_t lstmrt_row_at(const lstmrt_value *value, const lstmrt_workspace *workspace, size_t t, size_t b)
+{
+    switch (value->rows) {
+    case LSTMRT_ROWS_BATCH_TIME: return b * workspace->time + t;
+    case LSTMRT_ROWS_TIME_BATCH: return t * workspace->batch + b;
+    default: return b;
+    }
+}

@@ -1,0 +1,212 @@
+/* lstmrt: fused LSTM, GRU and RNN inference. The one public header.
+ *
+ * A model is an immutable program of steps with packed weights; any number of threads may run it at once.
+ * A state or a decoder belongs to one caller. No function prints, exits or aborts; each says how it went
+ * by its status, and after any status but LSTMRT_OK its outputs are unspecified and nothing is leaked.
+ * All arrays are dense and row-major; weights are in ONNX's layouts and gate orders (LSTM i,o,f,c; GRU z,r,h).
+ */
+#ifndef LSTMRT_H
+#define LSTMRT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum {
+#define X(name, text) LSTMRT_##name,
+#include "status.def"
+#undef X
+    LSTMRT_STATUS_COUNT
+} lstmrt_status;
+
+const char *lstmrt_status_text(lstmrt_status status);
+
+/* ---- instruction sets ---- */
+
+/* Name of the i-th instruction set, slowest first, or NULL past the last; whether this CPU and its OS run it. */
+const char *lstmrt_isa_name(size_t i, bool *supported);
+
+/* ---- programs ---- */
+
+typedef enum { LSTMRT_F32, LSTMRT_I64, LSTMRT_BOOL } lstmrt_dtype;
+
+/* Which rows a value has, outermost axis first. */
+typedef enum { LSTMRT_ROWS_BATCH, LSTMRT_ROWS_BATCH_TIME, LSTMRT_ROWS_TIME_BATCH } lstmrt_rows;
+
+/* A value is a matrix rows x width; width is 1 for ids and masks. */
+typedef struct {
+    lstmrt_dtype dtype;
+    lstmrt_rows rows;
+    uint32_t width;
+} lstmrt_value;
+
+/* X(name, formula): ONNX's activation functions, then Keras's further ones. a = alpha, b = beta. */
+#define LSTMRT_ACTIVATIONS(X)                                   \
+    X(IDENTITY, "x")                                            \
+    X(SIGMOID, "1 / (1 + e^-x)")                                \
+    X(TANH, "tanh x")                                           \
+    X(RELU, "max(0, x)")                                        \
+    X(AFFINE, "a x + b")                                        \
+    X(LEAKY_RELU, "x if x >= 0 else a x")                       \
+    X(THRESHOLDED_RELU, "x if x > a else 0")                    \
+    X(SCALED_TANH, "a tanh(b x)")                               \
+    X(HARD_SIGMOID, "min(1, max(0, a x + b))")                  \
+    X(ELU, "x if x >= 0 else a (e^x - 1)")                      \
+    X(SELU, "b x if x > 0 else b a (e^x - 1)")                  \
+    X(SOFTSIGN, "x / (1 + |x|)")                                \
+    X(SOFTPLUS, "log(1 + e^x)")                                 \
+    X(EXP, "e^x")                                               \
+    X(SWISH, "x / (1 + e^-x)")                                  \
+    X(GELU, "x / 2 (1 + erf(x / sqrt 2))")                      \
+    X(GELU_TANH, "x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))") \
+    X(MISH, "x tanh(log(1 + e^x))")                             \
+    X(CLIP, "min(b, max(a, x))")
+
+typedef enum {
+#define X(name, formula) LSTMRT_##name,
+    LSTMRT_ACTIVATIONS(X)
+#undef X
+    LSTMRT_ACTIVATION_COUNT
+} lstmrt_function;
+
+typedef struct {
+    lstmrt_function function;
+    float alpha, beta;
+} lstmrt_activation;
+
+/* X(name, inputs, outputs, weights). Inputs and outputs in parentheses may be left out (-1), weights too (NULL). */
+#define LSTMRT_OPS(X)                                                                                         \
+    X(DENSE, "x", "y", "W (inputs, width), (b (width))")          /* y = activation(x W + b) */               \
+    X(EMBEDDING, "ids", "y", "table (vocabulary, width)")         /* negative ids count from the end */       \
+    X(LSTM, "x, (lengths), (h0), (c0), (mask)", "(y), (h), (c)",                                              \
+      "W (4 hidden, inputs), R (4 hidden, hidden), (B (8 hidden)), (P (3 hidden)), (table)")                  \
+    X(GRU, "x, (lengths), (h0), -, (mask)", "(y), (h)", "W (3 hidden, inputs), R, (B), -, (table)")           \
+    X(RNN, "x, (lengths), (h0), -, (mask)", "(y), (h)", "W (hidden, inputs), R, (B), -, (table)")             \
+    X(ACTIVATE, "x", "y", "")                                                                                 \
+    X(SOFTMAX, "x", "y", "")                                      /* over each row */                         \
+    X(ADD, "a, (b)", "y", "(row (width))")                        /* b a value of a's shape, or a row */      \
+    X(SUB, "a, (b)", "y", "(row (width))")                                                                    \
+    X(MUL, "a, (b)", "y", "(row (width))")                                                                    \
+    X(DIV, "a, (b)", "y", "(row (width))")                                                                    \
+    X(CONCAT, "a, b, ...", "y", "")                               /* side by side */                          \
+    X(FIRST, "x", "y", "")                                        /* the row at time 0 */                     \
+    X(LAST, "x", "y", "")                                         /* the row at time T-1 */                   \
+    X(REVERSE, "x", "y", "")                                      /* time runs backwards */                   \
+    X(SWAP, "x", "y", "")                                         /* batch x time <-> time x batch */         \
+    X(NOT_EQUAL, "ids", "mask", "")                               /* ids != constant */
+
+typedef enum {
+#define X(name, inputs, outputs, weights) LSTMRT_OP_##name,
+    LSTMRT_OPS(X)
+#undef X
+    LSTMRT_OP_COUNT
+} lstmrt_op;
+
+typedef struct {
+    const float *data; /* NULL: absent */
+    size_t rows, cols; /* a vector has rows = 1 */
+} lstmrt_weight;
+
+enum { LSTMRT_MAX_INPUTS = 8, LSTMRT_MAX_OUTPUTS = 3, LSTMRT_MAX_WEIGHTS = 5, LSTMRT_MAX_GATE_FUNCTIONS = 3 };
+
+/* One step of a program. Values are named by their index; -1 is absent. A recurrent step whose weight 4, a table
+ * (vocabulary, gates hidden) of input parts with the biases in, is there takes ids for x and no W or B, but a GRU
+ * with linear_before_reset keeps its B, of which it uses the recurrent part of gate h alone. */
+typedef struct {
+    lstmrt_op op;
+    int32_t inputs[LSTMRT_MAX_INPUTS];
+    int32_t outputs[LSTMRT_MAX_OUTPUTS];
+    lstmrt_weight weights[LSTMRT_MAX_WEIGHTS];
+    lstmrt_activation activations[LSTMRT_MAX_GATE_FUNCTIONS]; /* recurrent: ONNX's f, g, h; else the first one */
+    float clip;              /* pre-activations are clipped to [-clip, clip]; 0: not at all */
+    int64_t constant;        /* NOT_EQUAL */
+    bool reverse;            /* recurrent: from the last step to the first; y stays at its time */
+    bool linear_before_reset;/* GRU */
+    bool input_forget;       /* LSTM: f = 1 - i */
+    bool zero_masked_output; /* y at a masked step is 0; else it repeats the step before, 0 before the first valid */
+} lstmrt_step;
+
+typedef struct {
+    const lstmrt_value *values;
+    size_t n_values;
+    const lstmrt_step *steps;
+    size_t n_steps;
+    const int32_t *inputs; /* values the caller gives, in the order of its buffers */
+    size_t n_inputs;
+    const int32_t *outputs; /* values the caller gets; each must be made by a step */
+    size_t n_outputs;
+} lstmrt_program;
+
+typedef struct lstmrt_model lstmrt_model;
+
+/* Checks the program whole and packs its weights for the instruction set `isa` (NULL: the best one this CPU has).
+ * Nothing of `program` is referred to afterwards. */
+lstmrt_status lstmrt_model_new(const lstmrt_program *program, const char *isa, lstmrt_model **model);
+void lstmrt_model_free(lstmrt_model *model);
+const char *lstmrt_model_isa(const lstmrt_model *model);
+bool lstmrt_model_steppable(const lstmrt_model *model);
+
+/* Caller's arrays, in the program's order: rows x width of float, int64_t, or one-byte bools.
+ * `bytes` is checked against the shape, so that no wrong size is ever read or written. */
+typedef struct {
+    void *data;
+    size_t bytes;
+} lstmrt_buffer;
+
+/* Runs `batch` sequences of `time` steps each. Thread-safe; reuses the model's idle workspaces. */
+lstmrt_status lstmrt_run(lstmrt_model *model, const lstmrt_buffer *inputs, const lstmrt_buffer *outputs,
+                         size_t batch, size_t time);
+
+/* ---- states: h and c of every recurrent step, for `batch` rows ---- */
+
+typedef struct lstmrt_state lstmrt_state;
+
+lstmrt_status lstmrt_state_new(lstmrt_model *model, size_t batch, lstmrt_state **state);
+lstmrt_status lstmrt_state_copy(const lstmrt_state *state, lstmrt_state **copy);
+void lstmrt_state_reset(lstmrt_state *state); /* to zero */
+void lstmrt_state_free(lstmrt_state *state);
+
+/* One time step of all rows: a run with time = 1 that starts from `state` and leaves the new one in it. */
+lstmrt_status lstmrt_step_run(lstmrt_model *model, lstmrt_state *state, const lstmrt_buffer *inputs,
+                              const lstmrt_buffer *outputs);
+
+/* ---- decoding: the token loop ---- */
+
+typedef enum {
+    LSTMRT_DECODE_STATEFUL,  /* carries states; each token is one step */
+    LSTMRT_DECODE_STAGGERED, /* a window from a zero state for each token, all windows advanced together */
+    LSTMRT_DECODE_WINDOW,    /* runs the window again for each token */
+    LSTMRT_DECODE_GROWING    /* runs the whole text again for each token */
+} lstmrt_decode_mode;
+
+/* The program must have one input of ids and one f32 output, the logits (or anything whose largest is wanted). */
+typedef struct {
+    lstmrt_decode_mode mode;
+    size_t window;     /* STAGGERED, WINDOW: tokens in a window, padded with pad_id */
+    size_t max_length; /* GROWING: tokens of prompt and continuation together, at most */
+    int64_t pad_id;
+    bool pad_right;    /* WINDOW: padding after the text, not before it */
+    bool do_sample;    /* false: greedy, and of the next five fields only repetition_penalty matters */
+    uint64_t seed;
+    double temperature, top_p;
+    size_t top_k;      /* 0: all */
+    double repetition_penalty; /* 1: none */
+    const int64_t *eos_ids;
+    size_t n_eos_ids;
+} lstmrt_decode_options;
+
+typedef struct lstmrt_decoder lstmrt_decoder;
+
+/* Allocates all that decoding will need: the two calls after it allocate nothing. */
+lstmrt_status lstmrt_decoder_new(lstmrt_model *model, const lstmrt_decode_options *options, lstmrt_decoder **decoder);
+void lstmrt_decoder_free(lstmrt_decoder *decoder);
+
+/* Both work until done or until about `budget` nanoseconds have passed, so that a caller can look up in between.
+ * prompt: reads ids; *taken says how many. next: writes up to `n` new ids; *made says how many; *ended is set when
+ * an id of eos_ids came (it is not written) or max_length is reached. */
+lstmrt_status lstmrt_decoder_prompt(lstmrt_decoder *decoder, const int64_t *ids, size_t n, int64_t budget,
+                                    size_t *taken);
+lstmrt_status lstmrt_decoder_next(lstmrt_decoder *decoder, int64_t *ids, size_t n, int64_t budget, size_t *made,
+                                  bool *ended);
+
+#endif

@@ -1,0 +1,101 @@
+#define _POSIX_C_SOURCE 200809L /* -std=c11 hides clock_gettime and posix_memalign otherwise */
+
+#include "os.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+static void *system_allocate(size_t size)
+{
+    void *memory = NULL;
+    return posix_memalign(&memory, LSTMRT_ALIGNMENT, size) == 0 ? memory : NULL;
+}
+
+static lstmrt_allocate_function allocate_function = system_allocate;
+static lstmrt_release_function release_function = free;
+
+void lstmrt_set_allocator(lstmrt_allocate_function allocate, lstmrt_release_function release)
+{
+    allocate_function = allocate ? allocate : system_allocate;
+    release_function = release ? release : free;
+}
+
+void *lstmrt_allocate(size_t size)
+{
+    if (size > SIZE_MAX - LSTMRT_ALIGNMENT) return NULL;
+    size_t rounded = (size + (size == 0) + LSTMRT_ALIGNMENT - 1) / LSTMRT_ALIGNMENT * LSTMRT_ALIGNMENT;
+    void *memory = allocate_function(rounded);
+    if (memory) memset(memory, 0, rounded);
+    return memory;
+}
+
+void *lstmrt_allocate_array(size_t count, size_t size)
+{
+    if (size != 0 && count > SIZE_MAX / size) return NULL;
+    return lstmrt_allocate(count * size);
+}
+
+void lstmrt_release(void *memory)
+{
+    if (memory) release_function(memory);
+}
+
+int lstmrt_mutex_init(lstmrt_mutex *mutex) { return pthread_mutex_init(mutex, NULL); }
+
+/* A mutex that was initialised and is unlocked by its locker alone cannot fail to lock. */
+void lstmrt_mutex_lock(lstmrt_mutex *mutex) { (void)pthread_mutex_lock(mutex); }
+
+void lstmrt_mutex_unlock(lstmrt_mutex *mutex) { (void)pthread_mutex_unlock(mutex); }
+
+void lstmrt_mutex_destroy(lstmrt_mutex *mutex) { (void)pthread_mutex_destroy(mutex); }
+
+int64_t lstmrt_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+#if defined(__x86_64__)
+
+enum {
+    MXCSR_DENORMALS_ARE_ZERO = 1 << 6,
+    MXCSR_EXCEPTIONS_MASKED = 0x3f << 7,
+    MXCSR_FLUSH_TO_ZERO = 1 << 15,
+};
+
+lstmrt_fp_state lstmrt_fp_flush_denormals(void)
+{
+    lstmrt_fp_state state = _mm_getcsr();
+    _mm_setcsr(MXCSR_DENORMALS_ARE_ZERO | MXCSR_EXCEPTIONS_MASKED | MXCSR_FLUSH_TO_ZERO);
+    return state;
+}
+
+void lstmrt_fp_restore(lstmrt_fp_state state) { _mm_setcsr((unsigned)state); }
+
+#elif defined(__aarch64__)
+
+static const uint64_t FPCR_FLUSH_TO_ZERO = UINT64_C(1) << 24;
+
+lstmrt_fp_state lstmrt_fp_flush_denormals(void)
+{
+    lstmrt_fp_state state;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(state));
+    __asm__ volatile("msr fpcr, %0" : : "r"(FPCR_FLUSH_TO_ZERO));
+    return state;
+}
+
+void lstmrt_fp_restore(lstmrt_fp_state state) { __asm__ volatile("msr fpcr, %0" : : "r"(state)); }
+
+#else
+
+lstmrt_fp_state lstmrt_fp_flush_denormals(void) { return 0; }
+
+void lstmrt_fp_restore(lstmrt_fp_state state) { (void)state; }
+
+#endif

@@ -1,0 +1,136 @@
+/* What a model is made of. A step of a program becomes a *layer*: checked, its weights packed. A *workspace* holds
+ * the values of one run; a *state* the h and c of every recurrent layer.
+ *
+ * A layer kind is two functions: prepare checks a step and packs its weights, run computes its outputs in a
+ * workspace. They are listed by operator in layers.c.
+ */
+#ifndef LSTMRT_PROGRAM_H
+#define LSTMRT_PROGRAM_H
+
+#include "arena.h"
+#include "kernels.h"
+#include "os.h"
+
+/* Rows of input parts computed at once: few enough to stay near, enough for the weights to serve many. A multiple
+ * of every kernel's rows at a time. */
+enum { LSTMRT_HOISTED_ROWS = 48 };
+
+typedef struct {
+    lstmrt_step step; /* without its weights */
+    size_t inputs;    /* width of x */
+    size_t width;     /* width of y; hidden units of a recurrent layer */
+    /* dense: y = x W + bias; recurrent: gates = x W + bias, gates side by side for each vector of units */
+    float *x_weights, *x_bias;
+    size_t gate_vectors; /* vectors in a row of gates */
+    size_t gates_stride; /* floats between rows of gates, and of the table */
+    float *table;        /* vocabulary rows: of an embedding, or of gates */
+    size_t vocabulary;
+    float *h_weights;           /* recurrent weights; of z and r alone in a GRU without linear_before_reset */
+    float *h_candidate_weights; /* that GRU's gate h */
+    float *h_bias;              /* GRU with linear_before_reset: Rb of gate h */
+    float *peepholes;
+    float *row;    /* ADD ... DIV: the constant row */
+    size_t cell;   /* recurrent: its place among the states' cells */
+} lstmrt_layer;
+
+/* h and c before and after a step, rows `stride` floats apart; started says which rows have had a valid step. */
+typedef struct {
+    float *h, *c, *h_next, *c_next;
+    uint8_t *started;
+    size_t stride;
+} lstmrt_cell;
+
+struct lstmrt_state {
+    const lstmrt_model *model;
+    size_t batch;
+    lstmrt_cell *cells; /* one for each recurrent layer */
+    lstmrt_arena arena;
+};
+
+/* Where a value is in a run: rows `stride` elements apart. */
+typedef struct {
+    void *data;
+    size_t stride;
+} lstmrt_slot;
+
+typedef struct lstmrt_workspace {
+    const lstmrt_model *model;
+    size_t batch, time;
+    lstmrt_slot *slots; /* one for each value */
+    lstmrt_arena arena;
+    float *gates;       /* input parts of a few time steps */
+    float *z, *reset_h; /* between the halves of a GRU without linear_before_reset */
+    lstmrt_state *state;     /* what recurrent layers read and advance: `own`, or the caller's */
+    lstmrt_state own;
+    struct lstmrt_workspace *next; /* in the model's list of idle ones */
+} lstmrt_workspace;
+
+struct lstmrt_model {
+    const lstmrt_kernels *kernels;
+    lstmrt_value *values;
+    size_t n_values;
+    lstmrt_layer *layers;
+    size_t n_layers, n_cells;
+    int32_t *inputs, *outputs;
+    size_t n_inputs, n_outputs;
+    bool steppable;
+    lstmrt_mutex lock; /* of `idle` alone: all else is fixed once the model is made */
+    bool has_lock;
+    lstmrt_workspace *idle;
+};
+
+/* layers.c */
+lstmrt_status lstmrt_layer_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer);
+lstmrt_status lstmrt_layer_run(const lstmrt_layer *layer, lstmrt_workspace *workspace);
+void lstmrt_layer_free(lstmrt_layer *layer);
+bool lstmrt_layer_steppable(const lstmrt_layer *layer);
+bool lstmrt_op_recurrent(lstmrt_op op);
+
+/* The value named by inputs[i] or outputs[i] of a step, or NULL where it is absent. */
+const lstmrt_value *lstmrt_input(const lstmrt_model *model, const lstmrt_step *step, size_t i);
+const lstmrt_value *lstmrt_output(const lstmrt_model *model, const lstmrt_step *step, size_t i);
+const lstmrt_slot *lstmrt_input_slot(const lstmrt_layer *layer, const lstmrt_workspace *workspace, size_t i);
+const lstmrt_slot *lstmrt_output_slot(const lstmrt_layer *layer, const lstmrt_workspace *workspace, size_t i);
+
+/* Whether a value is there and is of this kind; rows < 0: any rows, width 0: any width. */
+bool lstmrt_value_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows, size_t width);
+bool lstmrt_weight_is(const lstmrt_weight *weight, size_t rows, size_t cols);
+
+/* Rows of a value in a workspace; the row of (time t, sequence b). */
+size_t lstmrt_rows_of(const lstmrt_value *value, const lstmrt_workspace *workspace);
+size_t lstmrt_row_at(const lstmrt_value *value, const lstmrt_workspace *workspace, size_t t, size_t b);
+
+/* Layer kinds: dense.c, rows.c, recurrent.c. */
+typedef lstmrt_status lstmrt_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer);
+typedef lstmrt_status lstmrt_run_layer(const lstmrt_layer *layer, lstmrt_workspace *workspace);
+lstmrt_prepare lstmrt_dense_prepare, lstmrt_embedding_prepare, lstmrt_recurrent_prepare, lstmrt_rowwise_prepare,
+    lstmrt_combine_prepare, lstmrt_concat_prepare, lstmrt_time_prepare, lstmrt_not_equal_prepare;
+lstmrt_run_layer lstmrt_dense_run, lstmrt_embedding_run, lstmrt_recurrent_run, lstmrt_activate_run, lstmrt_softmax_run,
+    lstmrt_combine_run, lstmrt_concat_run, lstmrt_time_run, lstmrt_not_equal_run;
+
+/* Cells: lstm.c, gru.c, rnn.c. pack_recurrent packs R, B and P; step advances all rows of a cell by one step. */
+typedef struct {
+    int gates[4]; /* ONNX's order, which is also the packed one */
+    size_t n_gates;
+    lstmrt_status (*pack_recurrent)(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer);
+    void (*step)(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates, lstmrt_cell *cell);
+} lstmrt_cell_kind;
+
+extern const lstmrt_cell_kind lstmrt_lstm_kind, lstmrt_gru_kind, lstmrt_rnn_kind;
+
+/* Copies row `id` of the layer's table to `to`; negative ids count from the end. */
+lstmrt_status lstmrt_table_lookup(const lstmrt_layer *layer, int64_t id, size_t width, float *to);
+
+/* state.c */
+lstmrt_status lstmrt_state_open(lstmrt_state *state, const lstmrt_model *model, size_t batch);
+void lstmrt_state_close(lstmrt_state *state);
+
+/* workspace.c */
+lstmrt_status lstmrt_workspace_new(const lstmrt_model *model, lstmrt_workspace **workspace);
+void lstmrt_workspace_free(lstmrt_workspace *workspace);
+/* Gives every value that a step makes its place for this batch and time; allocates only where it needs more than ever. */
+lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *workspace, size_t batch, size_t time);
+/* Runs layers [begin, end) from workspace->state. The caller has flushed denormals. */
+lstmrt_status lstmrt_workspace_run(lstmrt_workspace *workspace, size_t begin, size_t end);
+
+#endif

@@ -1,0 +1,35 @@
+/* The plain RNN: its step is a dense layer from h to h that starts at the input part. */
+#include "pack.h"
+#include "program.h"
+
+static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const size_t hidden = layer->width;
+    lstmrt_columns columns;
+    lstmrt_status status = lstmrt_columns_plain(hidden, model->kernels->width, &columns);
+    if (!status)
+        status = lstmrt_pack_matrix(step->weights[1].data, hidden, 1, hidden, &columns, LSTMRT_DENSE_VECTORS,
+                                    &layer->h_weights);
+    lstmrt_columns_free(&columns);
+    return status;
+}
+
+static void step(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates, lstmrt_cell *cell)
+{
+    workspace->model->kernels->dense(&(lstmrt_dense_args){
+        .x = cell->h,
+        .x_stride = cell->stride,
+        .init = gates,
+        .init_stride = layer->gates_stride,
+        .weights = layer->h_weights,
+        .y = cell->h_next,
+        .y_stride = cell->stride,
+        .rows = workspace->batch,
+        .inputs = layer->width,
+        .vectors = layer->gate_vectors,
+        .clip = layer->step.clip,
+        .activation = layer->step.activations[0],
+    });
+}
+
+const lstmrt_cell_kind lstmrt_rnn_kind = {{0}, 1, pack_recurrent, step};

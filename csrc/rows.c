@@ -1,0 +1,149 @@
+/* Layers that work row by row or move rows: activations, softmax, arithmetic, concatenation, time, masks. */
+#include "program.h"
+
+#include <string.h>
+
+#include "pack.h"
+
+lstmrt_status lstmrt_rowwise_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
+    if (!lstmrt_value_is(x, LSTMRT_F32, -1, 0) || !lstmrt_value_is(y, LSTMRT_F32, (int)x->rows, x->width))
+        return LSTMRT_BAD_PROGRAM;
+    layer->width = x->width;
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_activate_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
+    const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
+    workspace->model->kernels->activate(&(lstmrt_activate_args){
+        x->data, y->data, x->stride, y->stride, rows, layer->width, layer->step.activations[0]});
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_softmax_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
+    const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
+    workspace->model->kernels->softmax(
+        &(lstmrt_softmax_args){x->data, y->data, x->stride, y->stride, rows, layer->width});
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_combine_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_status status = lstmrt_rowwise_prepare(model, step, layer);
+    if (status) return status;
+    const lstmrt_value *a = lstmrt_input(model, step, 0), *b = lstmrt_input(model, step, 1);
+    if (b) return lstmrt_value_is(b, LSTMRT_F32, (int)a->rows, a->width) ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+    if (!lstmrt_weight_is(&step->weights[0], 1, a->width)) return LSTMRT_BAD_PROGRAM;
+    layer->row = lstmrt_allocate_array(a->width, sizeof *layer->row);
+    if (!layer->row) return LSTMRT_OUT_OF_MEMORY;
+    memcpy(layer->row, step->weights[0].data, a->width * sizeof *layer->row);
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_combine_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    const lstmrt_slot *a = lstmrt_input_slot(layer, workspace, 0), *b = lstmrt_input_slot(layer, workspace, 1);
+    const lstmrt_slot *y = lstmrt_output_slot(layer, workspace, 0);
+    const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
+    workspace->model->kernels->combine(&(lstmrt_combine_args){a->data, b ? b->data : layer->row, y->data, a->stride,
+                                                              b ? b->stride : 0, y->stride, rows, layer->width,
+                                                              layer->step.op});
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_concat_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *y = lstmrt_output(model, step, 0);
+    if (!lstmrt_value_is(y, LSTMRT_F32, -1, 0)) return LSTMRT_BAD_PROGRAM;
+    size_t width = 0;
+    for (size_t i = 0; i < LSTMRT_MAX_INPUTS && step->inputs[i] >= 0; i++) {
+        const lstmrt_value *x = lstmrt_input(model, step, i);
+        if (!lstmrt_value_is(x, LSTMRT_F32, (int)y->rows, 0)) return LSTMRT_BAD_PROGRAM;
+        width += x->width;
+    }
+    layer->width = y->width;
+    return width == y->width ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+}
+
+lstmrt_status lstmrt_concat_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    const lstmrt_slot *y = lstmrt_output_slot(layer, workspace, 0);
+    const size_t rows = lstmrt_rows_of(lstmrt_output(workspace->model, &layer->step, 0), workspace);
+    size_t column = 0;
+    for (size_t i = 0; i < LSTMRT_MAX_INPUTS && layer->step.inputs[i] >= 0; i++) {
+        const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, i);
+        const size_t width = lstmrt_input(workspace->model, &layer->step, i)->width;
+        for (size_t row = 0; row < rows; row++)
+            memcpy((float *)y->data + row * y->stride + column, (const float *)x->data + row * x->stride,
+                   width * sizeof(float));
+        column += width;
+    }
+    return LSTMRT_OK;
+}
+
+static size_t dtype_size(lstmrt_dtype dtype)
+{
+    return dtype == LSTMRT_F32 ? sizeof(float) : dtype == LSTMRT_I64 ? sizeof(int64_t) : sizeof(uint8_t);
+}
+
+static bool swapped(lstmrt_rows a, lstmrt_rows b)
+{
+    return (a == LSTMRT_ROWS_BATCH_TIME && b == LSTMRT_ROWS_TIME_BATCH) ||
+           (a == LSTMRT_ROWS_TIME_BATCH && b == LSTMRT_ROWS_BATCH_TIME);
+}
+
+lstmrt_status lstmrt_time_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
+    if (!x || !y || x->rows == LSTMRT_ROWS_BATCH || x->dtype != y->dtype || x->width != y->width)
+        return LSTMRT_BAD_PROGRAM;
+    layer->width = x->width;
+    const bool fits = step->op == LSTMRT_OP_SWAP      ? swapped(x->rows, y->rows)
+                      : step->op == LSTMRT_OP_REVERSE ? y->rows == x->rows
+                                                      : y->rows == LSTMRT_ROWS_BATCH;
+    return fits ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+}
+
+/* FIRST, LAST, REVERSE and SWAP: each row of y is the row of x at some time of the same sequence. */
+lstmrt_status lstmrt_time_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    const lstmrt_value *x = lstmrt_input(workspace->model, &layer->step, 0);
+    const lstmrt_value *y = lstmrt_output(workspace->model, &layer->step, 0);
+    const lstmrt_slot *from = lstmrt_input_slot(layer, workspace, 0), *to = lstmrt_output_slot(layer, workspace, 0);
+    const size_t size = dtype_size(x->dtype), last = workspace->time - 1;
+    const size_t times = y->rows == LSTMRT_ROWS_BATCH ? 1 : workspace->time;
+    for (size_t t = 0; t < times; t++) {
+        const size_t t_from = layer->step.op == LSTMRT_OP_LAST      ? last
+                              : layer->step.op == LSTMRT_OP_REVERSE ? last - t
+                                                                    : t;
+        for (size_t b = 0; b < workspace->batch; b++)
+            memcpy((char *)to->data + lstmrt_row_at(y, workspace, t, b) * to->stride * size,
+                   (const char *)from->data + lstmrt_row_at(x, workspace, t_from, b) * from->stride * size,
+                   layer->width * size);
+    }
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_not_equal_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *ids = lstmrt_input(model, step, 0), *mask = lstmrt_output(model, step, 0);
+    layer->width = 1;
+    return lstmrt_value_is(ids, LSTMRT_I64, -1, 1) && lstmrt_value_is(mask, LSTMRT_BOOL, (int)ids->rows, 1)
+               ? LSTMRT_OK
+               : LSTMRT_BAD_PROGRAM;
+}
+
+lstmrt_status lstmrt_not_equal_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    const lstmrt_slot *ids = lstmrt_input_slot(layer, workspace, 0), *mask = lstmrt_output_slot(layer, workspace, 0);
+    const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
+    for (size_t row = 0; row < rows; row++)
+        ((uint8_t *)mask->data)[row * mask->stride] =
+            ((const int64_t *)ids->data)[row * ids->stride] != layer->step.constant;
+    return LSTMRT_OK;
+}

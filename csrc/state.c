@@ -1,0 +1,97 @@
+/* States: h and c of every recurrent layer. */
+#include "pack.h"
+#include "program.h"
+
+#include <string.h>
+
+static void place(lstmrt_state *state)
+{
+    const lstmrt_model *model = state->model;
+    const size_t batch = state->batch;
+    state->cells = lstmrt_arena_take(&state->arena, model->n_cells, sizeof *state->cells);
+    for (size_t i = 0; i < model->n_layers; i++) {
+        const lstmrt_layer *layer = &model->layers[i];
+        if (!lstmrt_op_recurrent(layer->step.op)) continue;
+        const size_t stride = lstmrt_round_up(layer->width, LSTMRT_PAD), size = lstmrt_size_product(batch, stride);
+        lstmrt_cell cell = {.stride = stride};
+        cell.h = lstmrt_arena_take(&state->arena, size, sizeof(float));
+        cell.h_next = lstmrt_arena_take(&state->arena, size, sizeof(float));
+        if (layer->step.op == LSTMRT_OP_LSTM) {
+            cell.c = lstmrt_arena_take(&state->arena, size, sizeof(float));
+            cell.c_next = lstmrt_arena_take(&state->arena, size, sizeof(float));
+        }
+        cell.started = lstmrt_arena_take(&state->arena, batch, 1);
+        if (state->cells) state->cells[layer->cell] = cell;
+    }
+}
+
+lstmrt_status lstmrt_state_open(lstmrt_state *state, const lstmrt_model *model, size_t batch)
+{
+    char *const memory = state->arena.memory;
+    state->model = model;
+    state->batch = batch;
+    state->arena.memory = NULL;
+    state->arena.used = 0;
+    place(state);
+    state->arena.memory = memory;
+    const lstmrt_status status = lstmrt_arena_open(&state->arena);
+    if (status) return status;
+    place(state);
+    lstmrt_state_reset(state);
+    return LSTMRT_OK;
+}
+
+void lstmrt_state_close(lstmrt_state *state) { lstmrt_arena_free(&state->arena); }
+
+void lstmrt_state_reset(lstmrt_state *state)
+{
+    for (size_t i = 0; i < state->model->n_cells; i++) {
+        lstmrt_cell *cell = &state->cells[i];
+        const size_t bytes = state->batch * cell->stride * sizeof(float);
+        memset(cell->h, 0, bytes);
+        if (cell->c) memset(cell->c, 0, bytes);
+        memset(cell->started, 0, state->batch);
+    }
+}
+
+lstmrt_status lstmrt_state_new(lstmrt_model *model, size_t batch, lstmrt_state **state)
+{
+    *state = NULL;
+    if (!model->steppable) return LSTMRT_NOT_STEPPABLE;
+    if (batch == 0) return LSTMRT_BAD_ARGUMENT;
+    lstmrt_state *made = lstmrt_allocate(sizeof *made);
+    if (!made) return LSTMRT_OUT_OF_MEMORY;
+    const lstmrt_status status = lstmrt_state_open(made, model, batch);
+    if (status) {
+        lstmrt_state_free(made);
+        return status;
+    }
+    *state = made;
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_state_copy(const lstmrt_state *state, lstmrt_state **copy)
+{
+    *copy = lstmrt_allocate(sizeof **copy);
+    if (!*copy) return LSTMRT_OUT_OF_MEMORY;
+    const lstmrt_status status = lstmrt_state_open(*copy, state->model, state->batch);
+    if (status) {
+        lstmrt_state_free(*copy);
+        *copy = NULL;
+        return status;
+    }
+    for (size_t i = 0; i < state->model->n_cells; i++) {
+        const lstmrt_cell *from = &state->cells[i], *to = &(*copy)->cells[i];
+        const size_t bytes = state->batch * from->stride * sizeof(float);
+        memcpy(to->h, from->h, bytes);
+        if (from->c) memcpy(to->c, from->c, bytes);
+        memcpy(to->started, from->started, state->batch);
+    }
+    return LSTMRT_OK;
+}
+
+void lstmrt_state_free(lstmrt_state *state)
+{
+    if (state) lstmrt_state_close(state);
+    lstmrt_release(state);
+}

@@ -1,0 +1,77 @@
+/* The memory of one run. */
+#include "pack.h"
+#include "program.h"
+
+lstmrt_status lstmrt_workspace_new(const lstmrt_model *model, lstmrt_workspace **workspace)
+{
+    lstmrt_workspace *made = *workspace = lstmrt_allocate(sizeof *made);
+    if (!made) return LSTMRT_OUT_OF_MEMORY;
+    made->model = model;
+    made->slots = lstmrt_allocate_array(model->n_values, sizeof *made->slots);
+    if (made->slots) return LSTMRT_OK;
+    lstmrt_workspace_free(made);
+    *workspace = NULL;
+    return LSTMRT_OUT_OF_MEMORY;
+}
+
+void lstmrt_workspace_free(lstmrt_workspace *workspace)
+{
+    if (!workspace) return;
+    lstmrt_arena_free(&workspace->arena);
+    lstmrt_state_close(&workspace->own);
+    lstmrt_release(workspace->slots);
+    lstmrt_release(workspace);
+}
+
+static void place_value(lstmrt_workspace *ws, int32_t index)
+{
+    const lstmrt_value *value = &ws->model->values[index];
+    const size_t rows = value->rows == LSTMRT_ROWS_BATCH ? ws->batch : lstmrt_size_product(ws->batch, ws->time);
+    const size_t item = value->dtype == LSTMRT_F32 ? sizeof(float) : value->dtype == LSTMRT_I64 ? sizeof(int64_t) : 1;
+    const size_t stride = value->dtype == LSTMRT_F32 ? lstmrt_round_up(value->width, LSTMRT_PAD) : value->width;
+    ws->slots[index].stride = stride;
+    ws->slots[index].data = lstmrt_arena_take(&ws->arena, lstmrt_size_product(rows, stride), item);
+}
+
+static void place(lstmrt_workspace *ws)
+{
+    size_t gates = 0, between = 0;
+    for (size_t i = 0; i < ws->model->n_layers; i++) {
+        const lstmrt_layer *layer = &ws->model->layers[i];
+        for (size_t o = 0; o < LSTMRT_MAX_OUTPUTS; o++)
+            if (layer->step.outputs[o] >= 0) place_value(ws, layer->step.outputs[o]);
+        if (!lstmrt_op_recurrent(layer->step.op)) continue;
+        const size_t hidden = lstmrt_round_up(layer->width, LSTMRT_PAD);
+        if (layer->gates_stride > gates) gates = layer->gates_stride;
+        if (layer->h_candidate_weights && hidden > between) between = hidden;
+    }
+    const size_t hoisted = ws->batch > LSTMRT_HOISTED_ROWS ? ws->batch : LSTMRT_HOISTED_ROWS;
+    ws->gates = lstmrt_arena_take(&ws->arena, lstmrt_size_product(hoisted, gates), sizeof(float));
+    ws->z = lstmrt_arena_take(&ws->arena, lstmrt_size_product(ws->batch, between), sizeof(float));
+    ws->reset_h = lstmrt_arena_take(&ws->arena, lstmrt_size_product(ws->batch, between), sizeof(float));
+}
+
+lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *ws, size_t batch, size_t time)
+{
+    if (batch == 0 || time == 0) return LSTMRT_BAD_ARGUMENT;
+    if (ws->arena.memory && ws->batch == batch && ws->time == time) return LSTMRT_OK;
+    char *const memory = ws->arena.memory;
+    ws->batch = batch;
+    ws->time = time;
+    ws->arena.memory = NULL;
+    ws->arena.used = 0;
+    place(ws);
+    ws->arena.memory = memory;
+    const lstmrt_status status = lstmrt_arena_open(&ws->arena);
+    if (!status) place(ws);
+    return status;
+}
+
+lstmrt_status lstmrt_workspace_run(lstmrt_workspace *ws, size_t begin, size_t end)
+{
+    for (size_t i = begin; i < end; i++) {
+        const lstmrt_status status = lstmrt_layer_run(&ws->model->layers[i], ws);
+        if (status) return status;
+    }
+    return LSTMRT_OK;
+}

@@ -1,0 +1,45 @@
+"""Fast CPU inference for trained recurrent networks, from the Keras or ONNX file to tokens. Start with `load`."""
+
+from __future__ import annotations
+
+import importlib
+
+from .errors import (
+    GraphError,
+    InputError,
+    IsaError,
+    LstmrtError,
+    MissingDependencyError,
+    ModelFileError,
+    OutOfMemoryError,
+    UnsupportedError,
+)
+
+__all__ = [
+    "GraphError",
+    "InputError",
+    "IsaError",
+    "LstmrtError",
+    "MissingDependencyError",
+    "Model",
+    "ModelFileError",
+    "OutOfMemoryError",
+    "UnsupportedError",
+    "convert",
+    "load",
+]
+
+
+def __getattr__(name: str) -> object:
+    """`load`, `convert`, `Model` and `__version__` when first asked for, which keeps `import lstmrt` light."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("lstmrt")
+    if name not in __all__:
+        raise AttributeError(f"module 'lstmrt' has no attribute {name!r}")
+    return getattr(importlib.import_module(".model", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,154 @@
+# csrc/lstmrt.h as Cython sees it. C code calls nothing back: every function is noexcept and runs without the GIL.
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+
+cdef extern from *:
+    """
+    #include "lstmrt.h"
+
+    /* The names of the header's lists, so that no list stands here again. */
+    static const char *const lstmrt_op_names[] = {
+    #define X(name, inputs, outputs, weights) #name,
+        LSTMRT_OPS(X)
+    #undef X
+    };
+    static const char *const lstmrt_function_names[] = {
+    #define X(name, formula) #name,
+        LSTMRT_ACTIVATIONS(X)
+    #undef X
+    };
+    """
+    const char *const *lstmrt_op_names
+    const char *const *lstmrt_function_names
+
+
+cdef extern from "lstmrt.h" nogil:
+    ctypedef bint c_bool "bool"
+
+    ctypedef enum lstmrt_status:
+        LSTMRT_OK
+        LSTMRT_OUT_OF_MEMORY
+        LSTMRT_BAD_ARGUMENT
+        LSTMRT_BAD_PROGRAM
+        LSTMRT_ID_OUT_OF_RANGE
+        LSTMRT_NOT_STEPPABLE
+        LSTMRT_UNKNOWN_ISA
+        LSTMRT_UNSUPPORTED_ISA
+
+    ctypedef enum lstmrt_dtype:
+        LSTMRT_F32
+        LSTMRT_I64
+        LSTMRT_BOOL
+
+    ctypedef enum lstmrt_rows:
+        LSTMRT_ROWS_BATCH
+        LSTMRT_ROWS_BATCH_TIME
+        LSTMRT_ROWS_TIME_BATCH
+
+    ctypedef enum lstmrt_op:
+        LSTMRT_OP_COUNT
+
+    ctypedef enum lstmrt_function:
+        LSTMRT_ACTIVATION_COUNT
+
+    ctypedef enum lstmrt_decode_mode:
+        LSTMRT_DECODE_STATEFUL
+        LSTMRT_DECODE_STAGGERED
+        LSTMRT_DECODE_WINDOW
+        LSTMRT_DECODE_GROWING
+
+    enum:
+        LSTMRT_MAX_INPUTS
+        LSTMRT_MAX_OUTPUTS
+        LSTMRT_MAX_WEIGHTS
+        LSTMRT_MAX_GATE_FUNCTIONS
+
+    ctypedef struct lstmrt_value:
+        lstmrt_dtype dtype
+        lstmrt_rows rows
+        uint32_t width
+
+    ctypedef struct lstmrt_activation:
+        lstmrt_function function
+        float alpha
+        float beta
+
+    ctypedef struct lstmrt_weight:
+        const float *data
+        size_t rows
+        size_t cols
+
+    ctypedef struct lstmrt_step:
+        lstmrt_op op
+        int32_t inputs[LSTMRT_MAX_INPUTS]
+        int32_t outputs[LSTMRT_MAX_OUTPUTS]
+        lstmrt_weight weights[LSTMRT_MAX_WEIGHTS]
+        lstmrt_activation activations[LSTMRT_MAX_GATE_FUNCTIONS]
+        float clip
+        int64_t constant
+        c_bool reverse
+        c_bool linear_before_reset
+        c_bool input_forget
+        c_bool zero_masked_output
+
+    ctypedef struct lstmrt_program:
+        const lstmrt_value *values
+        size_t n_values
+        const lstmrt_step *steps
+        size_t n_steps
+        const int32_t *inputs
+        size_t n_inputs
+        const int32_t *outputs
+        size_t n_outputs
+
+    ctypedef struct lstmrt_buffer:
+        void *data
+        size_t bytes
+
+    ctypedef struct lstmrt_decode_options:
+        lstmrt_decode_mode mode
+        size_t window
+        size_t max_length
+        int64_t pad_id
+        c_bool pad_right
+        c_bool do_sample
+        uint64_t seed
+        double temperature
+        double top_p
+        size_t top_k
+        double repetition_penalty
+        const int64_t *eos_ids
+        size_t n_eos_ids
+
+    ctypedef struct lstmrt_model:
+        pass
+    ctypedef struct lstmrt_state:
+        pass
+    ctypedef struct lstmrt_decoder:
+        pass
+
+    const char *lstmrt_status_text(lstmrt_status status) noexcept
+    const char *lstmrt_isa_name(size_t i, c_bool *supported) noexcept
+
+    lstmrt_status lstmrt_model_new(const lstmrt_program *program, const char *isa, lstmrt_model **model) noexcept
+    void lstmrt_model_free(lstmrt_model *model) noexcept
+    const char *lstmrt_model_isa(const lstmrt_model *model) noexcept
+    bint lstmrt_model_steppable(const lstmrt_model *model) noexcept
+    lstmrt_status lstmrt_run(lstmrt_model *model, const lstmrt_buffer *inputs, const lstmrt_buffer *outputs,
+                             size_t batch, size_t time) noexcept
+
+    lstmrt_status lstmrt_state_new(lstmrt_model *model, size_t batch, lstmrt_state **state) noexcept
+    lstmrt_status lstmrt_state_copy(const lstmrt_state *state, lstmrt_state **copy) noexcept
+    void lstmrt_state_reset(lstmrt_state *state) noexcept
+    void lstmrt_state_free(lstmrt_state *state) noexcept
+    lstmrt_status lstmrt_step_run(lstmrt_model *model, lstmrt_state *state, const lstmrt_buffer *inputs,
+                                  const lstmrt_buffer *outputs) noexcept
+
+    lstmrt_status lstmrt_decoder_new(lstmrt_model *model, const lstmrt_decode_options *options,
+                                     lstmrt_decoder **decoder) noexcept
+    void lstmrt_decoder_free(lstmrt_decoder *decoder) noexcept
+    lstmrt_status lstmrt_decoder_prompt(lstmrt_decoder *decoder, const int64_t *ids, size_t n, int64_t budget,
+                                        size_t *taken) noexcept
+    lstmrt_status lstmrt_decoder_next(lstmrt_decoder *decoder, int64_t *ids, size_t n, int64_t budget, size_t *made,
+                                      c_bool *ended) noexcept

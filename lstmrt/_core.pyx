@@ -1,0 +1,419 @@
+"""The only door to the C core (csrc/lstmrt.h): Python objects to C structs, statuses to exceptions, no arithmetic.
+
+Arrays pass as C-contiguous buffers of exactly the program's size. Their dtypes and shapes are the caller's to check;
+a wrong size in bytes is refused here, never read. The GIL is released while C works.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS,
+    PyBUF_FORMAT,
+    PyBUF_WRITABLE,
+    Py_buffer,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdint cimport int32_t, int64_t
+
+from ._clib cimport *
+
+import numpy as np
+
+from .errors import GraphError, InputError, IsaError, OutOfMemoryError
+
+cdef int64_t SLICE_NS = 20_000_000  # of C work at a time: a Ctrl-C waits no longer
+cdef size_t SLICE_IDS = 4096  # at most from one slice
+
+_EXCEPTIONS = {
+    LSTMRT_OUT_OF_MEMORY: OutOfMemoryError,
+    LSTMRT_BAD_ARGUMENT: InputError,
+    LSTMRT_BAD_PROGRAM: GraphError,
+    LSTMRT_ID_OUT_OF_RANGE: InputError,
+    LSTMRT_NOT_STEPPABLE: InputError,
+    LSTMRT_UNKNOWN_ISA: IsaError,
+    LSTMRT_UNSUPPORTED_ISA: IsaError,
+}
+
+_OPS = {lstmrt_op_names[i].decode(): i for i in range(LSTMRT_OP_COUNT)}
+_FUNCTIONS = {lstmrt_function_names[i].decode(): i for i in range(LSTMRT_ACTIVATION_COUNT)}
+_DTYPES = {"f32": LSTMRT_F32, "i64": LSTMRT_I64, "bool": LSTMRT_BOOL}
+_ROWS = {
+    "batch": LSTMRT_ROWS_BATCH,
+    "batch_time": LSTMRT_ROWS_BATCH_TIME,
+    "time_batch": LSTMRT_ROWS_TIME_BATCH,
+}
+_MODES = {
+    "stateful": LSTMRT_DECODE_STATEFUL,
+    "staggered": LSTMRT_DECODE_STAGGERED,
+    "window": LSTMRT_DECODE_WINDOW,
+    "growing": LSTMRT_DECODE_GROWING,
+}
+_STEP_FIELDS = {
+    "op", "inputs", "outputs", "weights", "activations", "clip", "constant",
+    "reverse", "linear_before_reset", "input_forget", "zero_masked_output",
+}
+
+
+cdef int check(lstmrt_status status, str subject=None) except -1:
+    """The one place where a status becomes an exception; `subject` says what it is about."""
+    if status == LSTMRT_OK:
+        return 0
+    text = lstmrt_status_text(status).decode()
+    raise _EXCEPTIONS[status](text if subject is None else f"{subject}: {text}")
+
+
+def isas():
+    """[(name, whether this CPU runs it)] of every instruction set in this build, slowest first."""
+    cdef c_bool supported = False
+    cdef const char *name
+    found = []
+    while (name := lstmrt_isa_name(len(found), &supported)) != NULL:
+        found.append((name.decode(), bool(supported)))
+    return found
+
+
+# ---- arrays of one call ----
+
+cdef struct Arrays:
+    Py_buffer *views
+    lstmrt_buffer *buffers
+    size_t held
+
+
+cdef int hold(Arrays *arrays, tuple objects, size_t expected, int flags, str what) except -1:
+    if <size_t>len(objects) != expected:
+        raise InputError(f"expected {expected} {what}, got {len(objects)}")
+    arrays.views = <Py_buffer *>PyMem_Calloc(expected, sizeof(Py_buffer))
+    arrays.buffers = <lstmrt_buffer *>PyMem_Calloc(expected, sizeof(lstmrt_buffer))
+    if arrays.views == NULL or arrays.buffers == NULL:
+        raise MemoryError
+    for array in objects:
+        PyObject_GetBuffer(array, &arrays.views[arrays.held], PyBUF_C_CONTIGUOUS | flags)
+        arrays.buffers[arrays.held].data = arrays.views[arrays.held].buf
+        arrays.buffers[arrays.held].bytes = arrays.views[arrays.held].len
+        arrays.held += 1
+    return 0
+
+
+cdef void let_go(Arrays *arrays) noexcept:
+    while arrays.held > 0:
+        arrays.held -= 1
+        PyBuffer_Release(&arrays.views[arrays.held])
+    PyMem_Free(arrays.views)
+    PyMem_Free(arrays.buffers)
+
+
+# ---- programs ----
+
+cdef int number_of(dict names, name, str what) except -1:
+    if name not in names:
+        raise GraphError(f"unknown {what} {name!r}; known are {', '.join(names)}")
+    return names[name]
+
+
+cdef int at_most(size_t most, items, str what) except -1:
+    if <size_t>len(items) > most:
+        raise GraphError(f"a step has {len(items)} {what}, at most {most} fit")
+    return 0
+
+
+cdef class Program:
+    """An lstmrt_program and the memory it points to."""
+
+    cdef lstmrt_program c
+    cdef lstmrt_value *values
+    cdef lstmrt_step *steps
+    cdef int32_t *inputs
+    cdef int32_t *outputs
+    cdef list weights  # memoryviews, which keep the arrays where they are
+
+    def __cinit__(self, list values, list steps, inputs, outputs):
+        self.weights = []
+        self.values = <lstmrt_value *>PyMem_Calloc(len(values), sizeof(lstmrt_value))
+        self.steps = <lstmrt_step *>PyMem_Calloc(len(steps), sizeof(lstmrt_step))
+        self.inputs = <int32_t *>PyMem_Calloc(len(inputs), sizeof(int32_t))
+        self.outputs = <int32_t *>PyMem_Calloc(len(outputs), sizeof(int32_t))
+        if self.values == NULL or self.steps == NULL or self.inputs == NULL or self.outputs == NULL:
+            raise MemoryError
+        for i, (dtype, rows, width) in enumerate(values):
+            self.values[i].dtype = <lstmrt_dtype>number_of(_DTYPES, dtype, "dtype")
+            self.values[i].rows = <lstmrt_rows>number_of(_ROWS, rows, "rows")
+            self.values[i].width = width
+        for i, fields in enumerate(steps):
+            self.fill(&self.steps[i], fields)
+        for i, value in enumerate(inputs):
+            self.inputs[i] = value
+        for i, value in enumerate(outputs):
+            self.outputs[i] = value
+        self.c = lstmrt_program(
+            values=self.values, n_values=len(values), steps=self.steps, n_steps=len(steps),
+            inputs=self.inputs, n_inputs=len(inputs), outputs=self.outputs, n_outputs=len(outputs),
+        )
+
+    def __dealloc__(self):
+        PyMem_Free(self.values)
+        PyMem_Free(self.steps)
+        PyMem_Free(self.inputs)
+        PyMem_Free(self.outputs)
+
+    cdef int fill(self, lstmrt_step *step, dict fields) except -1:
+        unknown = fields.keys() - _STEP_FIELDS
+        if unknown:
+            raise GraphError(f"unknown fields of a step: {', '.join(sorted(unknown))}")
+        step.op = <lstmrt_op>number_of(_OPS, fields["op"], "operation")
+        step.clip = fields.get("clip", 0.0)
+        step.constant = fields.get("constant", 0)
+        step.reverse = fields.get("reverse", False)
+        step.linear_before_reset = fields.get("linear_before_reset", False)
+        step.input_forget = fields.get("input_forget", False)
+        step.zero_masked_output = fields.get("zero_masked_output", False)
+        self.fill_values(step, fields.get("inputs", ()), fields.get("outputs", ()))
+        self.fill_weights(step, fields.get("weights", ()))
+        self.fill_activations(step, fields.get("activations", ()))
+        return 0
+
+    cdef int fill_values(self, lstmrt_step *step, inputs, outputs) except -1:
+        at_most(LSTMRT_MAX_INPUTS, inputs, "inputs")
+        at_most(LSTMRT_MAX_OUTPUTS, outputs, "outputs")
+        for i in range(LSTMRT_MAX_INPUTS):
+            step.inputs[i] = inputs[i] if i < len(inputs) else -1
+        for i in range(LSTMRT_MAX_OUTPUTS):
+            step.outputs[i] = outputs[i] if i < len(outputs) else -1
+        return 0
+
+    cdef int fill_weights(self, lstmrt_step *step, weights) except -1:
+        cdef Py_buffer buffer
+        at_most(LSTMRT_MAX_WEIGHTS, weights, "weights")
+        for i, weight in enumerate(weights):
+            if weight is None:
+                continue
+            view = memoryview(weight)
+            if view.format != "f" or view.ndim not in (1, 2) or not view.c_contiguous:
+                raise GraphError(f"a weight must be a C-contiguous float32 vector or matrix, got "
+                                 f"format {view.format!r} and shape {view.shape}")
+            self.weights.append(view)
+            PyObject_GetBuffer(view, &buffer, PyBUF_C_CONTIGUOUS)
+            step.weights[i].data = <const float *>buffer.buf
+            PyBuffer_Release(&buffer)
+            step.weights[i].rows = view.shape[0] if view.ndim == 2 else 1
+            step.weights[i].cols = view.shape[-1]
+        return 0
+
+    cdef int fill_activations(self, lstmrt_step *step, activations) except -1:
+        at_most(LSTMRT_MAX_GATE_FUNCTIONS, activations, "activations")
+        for i, (name, alpha, beta) in enumerate(activations):
+            step.activations[i].function = <lstmrt_function>number_of(_FUNCTIONS, name, "activation")
+            step.activations[i].alpha = alpha
+            step.activations[i].beta = beta
+        return 0
+
+
+# ---- models, states, decoders ----
+
+cdef class Model:
+    """A compiled program, immutable: any number of threads may use one.
+
+    `values` are (dtype, rows, width) with dtype "f32", "i64" or "bool" and rows "batch", "batch_time" or "time_batch";
+    `steps` are dicts with the fields of lstmrt_step in csrc/lstmrt.h, "op" and activations by name, weights as float32
+    arrays or None, missing fields as 0; `inputs` and `outputs` are indices of values. `isa` None is the fastest.
+    Raises GraphError, IsaError, OutOfMemoryError.
+    """
+
+    cdef lstmrt_model *c
+    cdef size_t n_inputs, n_outputs
+
+    def __cinit__(self, list values not None, list steps not None, inputs, outputs, str isa=None):
+        cdef Program program = Program(values, steps, inputs, outputs)
+        cdef lstmrt_status status
+        cdef bytes encoded = b"" if isa is None else isa.encode()
+        cdef const char *name = NULL
+        if isa is not None:
+            name = encoded
+        with nogil:
+            status = lstmrt_model_new(&program.c, name, &self.c)
+        check(status, None if isa is None else f"instruction set {isa!r}")
+        self.n_inputs, self.n_outputs = program.c.n_inputs, program.c.n_outputs
+
+    def __dealloc__(self):
+        lstmrt_model_free(self.c)
+
+    @property
+    def isa(self):
+        """The name of the instruction set in use."""
+        return lstmrt_model_isa(self.c).decode()
+
+    @property
+    def steppable(self):
+        """Whether `step` and the decoders that carry states work: no output depends on a later step."""
+        return bool(lstmrt_model_steppable(self.c))
+
+    def run(self, tuple inputs not None, tuple outputs not None, size_t batch, size_t time):
+        """Runs `batch` sequences of `time` steps from `inputs` into `outputs`, tuples of arrays in the program's order."""
+        self.call(NULL, inputs, outputs, batch, time)
+
+    def step(self, State state not None, tuple inputs not None, tuple outputs not None):
+        """One time step of the state's rows; the new state replaces the old one. Raises InputError if not steppable."""
+        if state.model is not self:
+            raise InputError("this state belongs to another model")
+        state.enter()
+        try:
+            self.call(state.c, inputs, outputs, state.batch_size, 1)
+        finally:
+            state.busy = False
+
+    cdef int call(self, lstmrt_state *state, tuple inputs, tuple outputs, size_t batch, size_t time) except -1:
+        cdef Arrays given = Arrays(NULL, NULL, 0)
+        cdef Arrays wanted = Arrays(NULL, NULL, 0)
+        cdef lstmrt_status status
+        try:
+            hold(&given, inputs, self.n_inputs, 0, "inputs")
+            hold(&wanted, outputs, self.n_outputs, PyBUF_WRITABLE, "outputs")
+            with nogil:
+                if state == NULL:
+                    status = lstmrt_run(self.c, given.buffers, wanted.buffers, batch, time)
+                else:
+                    status = lstmrt_step_run(self.c, state, given.buffers, wanted.buffers)
+            return check(status)
+        finally:
+            let_go(&given)
+            let_go(&wanted)
+
+    def new_state(self, size_t batch):
+        """A State of zeros for `batch` rows."""
+        return State(self, batch)
+
+    def decoder(self, **options):
+        """A Decoder: see there."""
+        return Decoder(self, **options)
+
+
+cdef class State:
+    """h and c of every recurrent step for `batch_size` rows, from zero; for one caller at a time."""
+
+    cdef lstmrt_state *c
+    cdef readonly Model model
+    cdef readonly size_t batch_size
+    cdef bint busy
+
+    def __cinit__(self, Model model not None, size_t batch_size, State source=None):
+        cdef lstmrt_status status
+        self.model = model
+        self.batch_size = batch_size
+        with nogil:
+            if source is None:
+                status = lstmrt_state_new(model.c, batch_size, &self.c)
+            else:
+                status = lstmrt_state_copy(source.c, &self.c)
+        check(status)
+
+    def __dealloc__(self):
+        lstmrt_state_free(self.c)
+
+    cdef int enter(self) except -1:
+        if self.busy:
+            raise InputError("this state is in use by another thread")
+        self.busy = True
+        return 0
+
+    def copy(self):
+        """A State of its own with the same contents."""
+        self.enter()
+        try:
+            return State(self.model, self.batch_size, self)
+        finally:
+            self.busy = False
+
+    def reset(self):
+        """Back to zero."""
+        self.enter()
+        lstmrt_state_reset(self.c)
+        self.busy = False
+
+
+cdef class Decoder:
+    """The token loop of one continuation, for one caller at a time. The options are those of lstmrt_decode_options in
+    csrc/lstmrt.h; `mode` is "stateful", "staggered", "window" or "growing".
+    Raises InputError where options and program do not fit, OutOfMemoryError."""
+
+    cdef lstmrt_decoder *c
+    cdef readonly Model model
+    cdef bint busy
+
+    def __cinit__(self, Model model not None, *, str mode, size_t window=0, size_t max_length=0, int64_t pad_id=0,
+                  bint pad_right=False, bint do_sample=False, uint64_t seed=0, double temperature=1.0,
+                  double top_p=1.0, size_t top_k=0, double repetition_penalty=1.0, eos_ids=()):
+        cdef lstmrt_status status
+        cdef Py_buffer eos
+        cdef lstmrt_decode_options options = lstmrt_decode_options(
+            mode=<lstmrt_decode_mode>number_of(_MODES, mode, "mode"),
+            window=window, max_length=max_length, pad_id=pad_id, pad_right=pad_right, do_sample=do_sample, seed=seed,
+            temperature=temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty,
+            eos_ids=NULL, n_eos_ids=0,
+        )
+        self.model = model
+        hold_ids(np.array(eos_ids, np.int64), &eos)
+        options.eos_ids, options.n_eos_ids = <const int64_t *>eos.buf, eos.shape[0]
+        with nogil:
+            status = lstmrt_decoder_new(model.c, &options, &self.c)
+        PyBuffer_Release(&eos)
+        check(status, f"decoder in mode {mode!r}")
+
+    def __dealloc__(self):
+        lstmrt_decoder_free(self.c)
+
+    cdef int enter(self) except -1:
+        if self.busy:
+            raise InputError("this decoder is in use by another thread")
+        self.busy = True
+        return 0
+
+    def prompt(self, ids):
+        """Reads `ids`, an int64 vector, looking for signals every 20 ms: after an exception the decoder is of no use."""
+        cdef lstmrt_status status
+        cdef Py_buffer buffer
+        cdef const int64_t *rest
+        cdef size_t left, taken = 0
+        self.enter()
+        try:
+            hold_ids(ids, &buffer)
+            try:
+                rest, left = <const int64_t *>buffer.buf, buffer.shape[0]
+                while left > 0:
+                    with nogil:
+                        status = lstmrt_decoder_prompt(self.c, rest, left, SLICE_NS, &taken)
+                    check(status)
+                    PyErr_CheckSignals()
+                    rest, left = rest + taken, left - taken
+            finally:
+                PyBuffer_Release(&buffer)
+        finally:
+            self.busy = False
+
+    def next(self, size_t n):
+        """(ids, ended): the next ids, at most `n`, as an int64 array, after at most about 20 ms; `ended` where one of
+        eos_ids (which is left out) or max_length ends the continuation. Call again for the rest."""
+        cdef lstmrt_status status
+        cdef Py_buffer buffer
+        cdef size_t made = 0
+        cdef c_bool ended = False
+        self.enter()
+        try:
+            ids = np.empty(min(n, SLICE_IDS), np.int64)
+            hold_ids(ids, &buffer)
+            with nogil:
+                status = lstmrt_decoder_next(self.c, <int64_t *>buffer.buf, buffer.shape[0], SLICE_NS, &made, &ended)
+            PyBuffer_Release(&buffer)
+            check(status)
+            return ids[:made], bool(ended)
+        finally:
+            self.busy = False
+
+
+cdef int hold_ids(object ids, Py_buffer *buffer) except -1:
+    """Takes the buffer of an int64 vector."""
+    PyObject_GetBuffer(ids, buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+    if buffer.ndim == 1 and buffer.itemsize == sizeof(int64_t) and buffer.format in (b"l", b"q"):
+        return 0
+    PyBuffer_Release(buffer)
+    raise InputError("ids must be an int64 vector")

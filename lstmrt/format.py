@@ -1,0 +1,334 @@
+"""The `.lstmrt` file: one safetensors file that holds a whole model. docs/FORMAT.md is its description.
+
+Nothing is packed for a CPU here: tensors lie as the graph has them, aligned, and are mapped rather than read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import re
+import tempfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterator, Mapping
+
+import numpy as np
+import safetensors
+
+from .errors import LstmrtError, ModelFileError, UnsupportedError
+from .generation_config import GenerationDefaults
+from .graph import Graph, Node, Value
+from .tokenizers import Tokenizer
+
+VERSION = 1
+EXTENSION = ".lstmrt"
+ALIGNMENT = 64  # of the first tensor, and of the others as far as their own sizes keep it
+
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1",
+    "BOOL": "|b1",
+}
+_DTYPE_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
+_CONSTANT, _TEST_INPUT, _TEST_OUTPUT = "constant.", "selftest.in.", "selftest.out."
+_CHECKSUM = re.compile(rb'"checksum":"([0-9a-f]{8})"')
+_NO_CHECKSUM = b"00000000"
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """One recorded call: arrays by the names of the graph's inputs and outputs."""
+
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a `.lstmrt` file says; `provenance` maps words like "framework" and "source" to text."""
+
+    graph: Graph
+    tokenizer: Tokenizer | None = None
+    generation: GenerationDefaults | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    selftest: SelfTest | None = None
+
+
+def is_lstmrt(path: str | os.PathLike) -> bool:
+    """Whether the file begins as a safetensors file does: a length, then a JSON object. OSError if it cannot be read."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+# ---- writing ----
+
+
+def write(path: str | os.PathLike, model: ModelFile) -> None:
+    """Writes `model` under a temporary name and renames it to `path`. The same model gives the same bytes.
+
+    Raises OSError, and UnsupportedError for a constant or attribute that the format has no type for.
+    """
+    header, tensors = _layout(model)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(header)
+        for array in tensors:
+            file.write(array.data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place at the end, or is removed if an exception ends the block."""
+    path = Path(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".lstmrt-") as folder:
+        temporary = Path(folder, path.name)
+        yield temporary
+        os.replace(temporary, path)
+
+
+def _layout(model: ModelFile) -> tuple[bytes, list[np.ndarray]]:
+    """The bytes before the tensors, checksum included, and the tensors in the order they lie in."""
+    named = {_CONSTANT + name: array for name, array in model.graph.constants.items()}
+    if model.selftest:
+        named |= {_TEST_INPUT + name: array for name, array in model.selftest.inputs.items()}
+        named |= {_TEST_OUTPUT + name: array for name, array in model.selftest.outputs.items()}
+    tensors = {name: _storable(name, array) for name, array in named.items()}
+    order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # keeps every tensor aligned to its items
+
+    entries: dict[str, Any] = {"__metadata__": _metadata(model)}
+    offset = 0
+    for name in order:
+        array = tensors[name]
+        end = offset + array.nbytes
+        entries[name] = {"dtype": _DTYPE_NAMES[array.dtype], "shape": array.shape, "data_offsets": [offset, end]}
+        offset = end
+    try:
+        header = _to_json(entries).encode()
+    except UnicodeEncodeError as error:
+        raise UnsupportedError(f"a name or a word is not valid Unicode: {error}") from None
+    header += b" " * (-(8 + len(header)) % ALIGNMENT)
+    header = len(header).to_bytes(8, "little") + header
+    checksum = _checksum([header] + [tensors[name].data for name in order])
+    return header.replace(_NO_CHECKSUM, checksum, 1), [tensors[name] for name in order]
+
+
+def _storable(name: str, array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)  # np.ascontiguousarray would give a scalar an axis
+    little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+    if little.dtype not in _DTYPE_NAMES:
+        raise UnsupportedError(f"{name}: a .lstmrt file has no type for {array.dtype}")
+    return little
+
+
+def _metadata(model: ModelFile) -> dict[str, str]:
+    metadata = {
+        "format": "lstmrt",
+        "version": str(VERSION),
+        "checksum": _NO_CHECKSUM.decode(),
+        "provenance": _to_json(dict(model.provenance)),
+        "graph": graph_to_json(model.graph),
+    }
+    if model.generation:
+        metadata["generation"] = _to_json(model.generation.to_json())
+    if model.tokenizer:
+        metadata["tokenizer"] = model.tokenizer.to_json()
+    return metadata
+
+
+def _checksum(parts: list) -> bytes:
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return b"%08x" % crc
+
+
+def graph_to_json(graph: Graph) -> str:
+    """Everything of `graph` but its constants' values."""
+    def values(items):
+        return [{"name": value.name, "dtype": value.dtype, "shape": value.shape} for value in items]
+
+    nodes = [
+        {"op": node.op, "domain": node.domain, "name": node.name, "inputs": node.inputs, "outputs": node.outputs,
+         "attributes": dict(sorted(node.attributes.items()))}
+        for node in graph.nodes
+    ]
+    try:
+        return _to_json({"name": graph.name, "inputs": values(graph.inputs), "outputs": values(graph.outputs),
+                         "nodes": nodes})
+    except (TypeError, ValueError) as error:
+        raise UnsupportedError(f"the graph has an attribute that a .lstmrt file cannot hold: {error}") from None
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+# ---- reading ----
+
+
+def read(path: str | os.PathLike) -> ModelFile:
+    """The model in the file `path`; its arrays are read-only views of the mapped file.
+
+    Raises OSError if it cannot be opened, and ModelFileError for anything but an intact file of a known version.
+    """
+    try:
+        mapping = _map(path)
+        metadata, entries = _header(path, mapping)
+        return _model(metadata, {name: _tensor(mapping, entry) for name, entry in entries.items()})
+    except _Damage as damage:
+        raise ModelFileError(f"{os.fspath(path)}: {damage}") from None
+
+
+class _Damage(Exception):
+    """What is wrong with the file, without its name."""
+
+
+def _map(path: str | os.PathLike) -> memoryview:
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size < 8:
+            raise _Damage("cut short: not even the length of its header is there")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _header(path: str | os.PathLike, mapping: memoryview) -> tuple[dict[str, str], dict[str, dict]]:
+    """The metadata and the tensors' entries, whose "data_offsets" now count from the start of the file.
+
+    safetensors itself checks the sizes: known dtypes, shapes that fill their offsets, no holes, no tail.
+    """
+    length = int.from_bytes(mapping[:8], "little")
+    if length > len(mapping) - 8:
+        raise _Damage(f"cut short: a header of {length} bytes in a file of {len(mapping)}")
+    try:
+        with safetensors.safe_open(os.fspath(path), framework="numpy") as checked:
+            metadata = checked.metadata() or {}
+        entries = json.loads(bytes(mapping[8:8 + length]))
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
+        raise _Damage(f"not a sound safetensors file: {error}") from None
+    if metadata.get("format") != "lstmrt":
+        raise _Damage("a safetensors file, but no lstmrt model: its metadata does not say format=lstmrt")
+    if metadata.get("version") != str(VERSION):
+        raise _Damage(f"format version {metadata.get('version')}, expected {VERSION}")
+    _check_sum(mapping, 8 + length)
+    entries.pop("__metadata__")
+    for entry in entries.values():
+        entry["data_offsets"] = [8 + length + offset for offset in entry["data_offsets"]]
+    return metadata, entries
+
+
+def _check_sum(mapping: memoryview, start: int) -> None:
+    header = bytes(mapping[:start])
+    found = _CHECKSUM.findall(header)
+    if len(found) != 1:
+        raise _Damage("its header holds no checksum")
+    actual = _checksum([_CHECKSUM.sub(b'"checksum":"%s"' % _NO_CHECKSUM, header), mapping[start:]])
+    if found[0] != actual:
+        raise _Damage(f"damaged: its checksum is {found[0].decode()}, its bytes give {actual.decode()}")
+
+
+def _tensor(mapping: memoryview, entry: dict) -> np.ndarray:
+    if entry["dtype"] not in _DTYPES:
+        raise _Damage(f"a tensor of type {entry['dtype']}, expected one of {', '.join(_DTYPES)}")
+    begin, end = entry["data_offsets"]
+    return np.frombuffer(mapping[begin:end], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+
+
+def _model(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> ModelFile:
+    groups: dict[str, dict[str, np.ndarray]] = {_CONSTANT: {}, _TEST_INPUT: {}, _TEST_OUTPUT: {}}
+    for name, array in tensors.items():
+        prefix = next((prefix for prefix in groups if name.startswith(prefix)), None)
+        if prefix is None:
+            raise _Damage(f"a tensor named {name!r}, expected {', '.join(prefix + '*' for prefix in groups)}")
+        groups[prefix][name.removeprefix(prefix)] = array
+    graph = _graph(_from_json("graph", metadata), groups[_CONSTANT])
+    inputs, outputs = groups[_TEST_INPUT], groups[_TEST_OUTPUT]
+    if inputs or outputs:
+        _same_names("self-test inputs", inputs, graph.inputs)
+        _same_names("self-test outputs", outputs, graph.outputs)
+    try:
+        return ModelFile(
+            graph.validate(),
+            tokenizer=Tokenizer.from_json(metadata["tokenizer"]) if "tokenizer" in metadata else None,
+            generation=GenerationDefaults.from_json(_from_json("generation", metadata)) if "generation" in metadata
+            else None,
+            provenance=_provenance(_from_json("provenance", metadata)),
+            selftest=SelfTest(inputs, outputs) if outputs else None,
+        )
+    except LstmrtError as error:
+        raise _Damage(str(error)) from None
+
+
+def _same_names(what: str, arrays: Mapping[str, np.ndarray], values: tuple[Value, ...]) -> None:
+    expected = {value.name for value in values}
+    if set(arrays) != expected:
+        raise _Damage(f"{what}: expected {sorted(expected)}, got {sorted(arrays)}")
+
+
+def _from_json(key: str, metadata: Mapping[str, str]) -> Any:
+    if key not in metadata:
+        raise _Damage(f"its metadata has no {key!r}")
+    try:
+        return json.loads(metadata[key])
+    except (ValueError, RecursionError) as error:
+        raise _Damage(f"metadata {key!r}: {error}") from None
+
+
+def _provenance(facts: Any) -> dict[str, str]:
+    if not isinstance(facts, dict) or not all(isinstance(fact, str) for fact in facts.values()):
+        raise _Damage("metadata 'provenance': expected an object of strings")
+    return facts
+
+
+# ---- the graph's JSON, checked for types here; Graph.validate checks what it says ----
+
+_VALUE = {"name": str, "dtype": str, "shape": (list, type(None))}
+_NODE = {"op": str, "domain": str, "name": str, "inputs": list, "outputs": list, "attributes": dict}
+_GRAPH = {"name": str, "inputs": list, "outputs": list, "nodes": list}
+
+
+def _graph(document: Any, constants: Mapping[str, np.ndarray]) -> Graph:
+    _check("graph", document, _GRAPH)
+    return Graph(
+        inputs=tuple(_value(f"graph.inputs[{i}]", item) for i, item in enumerate(document["inputs"])),
+        outputs=tuple(_value(f"graph.outputs[{i}]", item) for i, item in enumerate(document["outputs"])),
+        nodes=tuple(_node(f"graph.nodes[{i}]", item) for i, item in enumerate(document["nodes"])),
+        constants=constants,
+        name=document["name"],
+    )
+
+
+def _value(where: str, item: Any) -> Value:
+    _check(where, item, _VALUE)
+    shape = item["shape"]
+    if shape is not None and not all(size is None or type(size) in (int, str) for size in shape):
+        raise _Damage(f"{where}.shape: expected sizes, names of sizes, or null, got {shape}")
+    return Value(item["name"], item["dtype"], None if shape is None else tuple(shape))
+
+
+def _node(where: str, item: Any) -> Node:
+    _check(where, item, _NODE)
+    for key in ("inputs", "outputs"):
+        if not all(isinstance(name, str) for name in item[key]):
+            raise _Damage(f"{where}.{key}: expected names, got {item[key]}")
+    attributes = {key: tuple(value) if isinstance(value, list) else value for key, value in item["attributes"].items()}
+    for key, value in attributes.items():
+        for scalar in value if isinstance(value, tuple) else (value,):
+            if type(scalar) not in (int, float, str):
+                raise _Damage(f"{where}.attributes.{key}: expected a number, a text or a list of them, got {value!r}")
+    return Node(item["op"], tuple(item["inputs"]), tuple(item["outputs"]), attributes, item["name"], item["domain"])
+
+
+def _check(where: str, item: Any, fields: Mapping[str, Any]) -> None:
+    if not isinstance(item, dict) or set(item) != set(fields):
+        raise _Damage(f"{where}: expected an object with {', '.join(fields)}, got {_short(item)}")
+    for key, kind in fields.items():
+        if not isinstance(item[key], kind):
+            raise _Damage(f"{where}.{key}: got {_short(item[key])}")
+
+
+def _short(item: Any) -> str:
+    text = repr(item)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,95 @@
+"""The graph every importer makes and every pass rewrites: ONNX operators in frozen dataclasses.
+
+Operators, attribute names, gate orders (LSTM i,o,f,c; GRU z,r,h) and semantics are those of ONNX opset
+`OPSET`; the few extensions live in the domain `lstmrt` (see operators.py). Nothing here runs a graph:
+reference.py says what one means, compile.py makes one fast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Iterator, Mapping, Union
+
+import numpy as np
+
+OPSET = 20
+EXTENSION = "lstmrt"  # the domain of the operators that ONNX does not have
+
+Dim = Union[int, str, None]  # a size, the name of a symbolic size, or unknown
+Attribute = Union[int, float, str, tuple]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A graph input or output: `dtype` is a NumPy dtype name, `shape` None where even the rank is unknown."""
+
+    name: str
+    dtype: str
+    shape: tuple[Dim, ...] | None
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator. An input or output that is left out is the empty string, as in ONNX."""
+
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
+    name: str = ""  # the layer's or node's name in the source file, for messages
+    domain: str = ""
+
+    def __str__(self) -> str:
+        op = f"{self.domain}:{self.op}" if self.domain else self.op
+        return f"{op} '{self.name}'" if self.name else op
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in execution order; `constants` maps value names to read-only arrays."""
+
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, np.ndarray]
+    name: str = ""
+
+    def validate(self) -> Graph:
+        """This graph, or a GraphError that lists every fault of it."""
+        from .validate import validate  # knows the operators, which know this module
+
+        return validate(self)
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """Value name -> the nodes that read it, once for each reading input, in order."""
+        consumers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in filter(None, node.inputs):
+                consumers.setdefault(name, []).append(node)
+        return consumers
+
+    def producers(self) -> dict[str, Node]:
+        """Value name -> the node that makes it."""
+        return {name: node for node in self.nodes for name in node.outputs if name}
+
+    def names(self) -> set[str]:
+        """Every value name in use."""
+        defined = {value.name for value in self.inputs} | set(self.constants)
+        return defined | {name for node in self.nodes for name in node.inputs + node.outputs if name}
+
+
+def fresh_names(graph: Graph) -> Iterator[str]:
+    """Value names that `graph` does not use, without end: take each with `next`."""
+    taken = graph.names()
+    number = 0
+    while True:
+        name = f"value_{number}"
+        number += 1
+        if name not in taken:
+            yield name
+
+
+def rename_inputs(node: Node, renamed: Mapping[str, str]) -> Node:
+    """`node` reading `renamed[name]` wherever it read `name`."""
+    return replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))

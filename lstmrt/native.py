@@ -1,0 +1,275 @@
+"""A region's values and steps, as the C core wants them (csrc/lstmrt.h, LSTMRT_OPS)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping
+
+import numpy as np
+
+from .activations import Activation, elementwise_activation, recurrent_activations
+from .gates import ONNX, gate_rows
+from .graph import Node
+from .operators import attributes, is_recurrent, named_inputs, named_outputs
+from .regions import BATCH, DTYPES, ONE, ROWS, TIME, WIDTH, Facts, Region, Roles, row
+
+
+@dataclass(frozen=True)
+class Port:
+    """A graph value that enters or leaves a program; `vocabulary` limits ids to [-vocabulary, vocabulary)."""
+
+    name: str
+    dtype: str  # NumPy's name of what the program reads or writes
+    roles: Roles
+    width: int
+    vocabulary: int | None = None
+
+    def shape(self, batch: int, time: int | None) -> tuple[int, ...]:
+        """The value's shape; without a `time`, that of one step, which has no axes of time or of size 1."""
+        if time is None:
+            return tuple({BATCH: batch, WIDTH: self.width}[role] for role in self.roles if role in (BATCH, WIDTH))
+        sizes = {BATCH: batch, TIME: time, WIDTH: self.width, ONE: 1}
+        return tuple(sizes[role] for role in self.roles)
+
+
+@dataclass(frozen=True)
+class Program:
+    """The arguments of _core.Model, and the ports in the order of `inputs` and of `outputs`."""
+
+    values: list[tuple[str, str, int]]
+    steps: list[dict[str, Any]]
+    inputs: list[int]
+    outputs: list[int]
+    input_ports: list[Port]
+    output_ports: list[Port]
+
+
+def lower(region: Region) -> tuple[Program, list[Node]]:
+    """The region's program, and the nodes of it that only rename an input, which is no work for a program."""
+    lowering = _Lowering(region)
+    for node in region.nodes:
+        lowering.lower(node)
+    return lowering.finish()
+
+
+class _Lowering:
+    def __init__(self, region: Region) -> None:
+        self.facts, self.roles, self.nodes = region.facts, region.roles, region.nodes
+        self.values: list[tuple[str, str, int]] = []
+        self.steps: list[dict[str, Any]] = []
+        self.inputs: dict[str, int] = {}
+        self.ids: dict[str, int] = {}  # graph value -> native value; several names of one array share one
+        self.embedded: dict[str, tuple[np.ndarray, str]] = {}  # not yet looked up: table and ids
+        self.compared: dict[str, tuple[str, int]] = {}  # the Equal half of a NOT_EQUAL: ids and constant
+        self.vocabularies: dict[int, int] = {}
+
+    def lower(self, node: Node) -> None:
+        if is_recurrent(node):
+            self._recurrent(node)
+        elif node.op in _LOWER:
+            _LOWER[node.op](self, node)
+        else:
+            self._activate(node, elementwise_activation(node, self.facts.constants))
+
+    def finish(self) -> tuple[Program, list[Node]]:
+        inside = {name for node in self.nodes for name in node.outputs}
+        read = [name for name in self.facts.consumers
+                if name in inside and any(reader not in self.nodes for reader in self.facts.consumers[name])]
+        outputs = {name: self._value(name) for name in dict.fromkeys([*read, *sorted(self.facts.outputs & inside)])}
+        renaming = [self.facts.producers[name] for name, id in outputs.items() if id in self.inputs.values()]
+        return Program(
+            self.values, self.steps, list(self.inputs.values()), list(outputs.values()),
+            [self._port(name, id) for name, id in self.inputs.items()],
+            [self._port(name, id) for name, id in outputs.items()],
+        ), renaming
+
+    def _port(self, name: str, id: int) -> Port:
+        dtype, _, width = self.values[id]
+        return Port(name, {"f32": "float32", "i64": "int64", "bool": "bool"}[dtype], self.roles[name], width,
+                    self.vocabularies.get(id))
+
+    # ---- values ----
+
+    def _value(self, name: str) -> int:
+        """The native value of a name that a step reads; a name that nobody has made is an input of the program."""
+        if name in self.embedded:
+            table, ids = self.embedded.pop(name)
+            self._emit("EMBEDDING", [self._ids_value(ids, table)], [self._make(name)], weights=[table])
+        elif name not in self.ids:
+            self.inputs[name] = self._make(name)
+        return self.ids[name]
+
+    def _optional(self, name: str) -> int:
+        return self._value(name) if name else -1
+
+    def _make(self, name: str) -> int:
+        roles = self.roles[name]
+        rows = ROWS[tuple(role for role in roles if role in (BATCH, TIME))]
+        width = self.facts.shape(name)[roles.index(WIDTH)] if WIDTH in roles else 1
+        self.values.append((DTYPES[self.facts.dtype(name)], rows, width))
+        self.ids[name] = len(self.values) - 1
+        return self.ids[name]
+
+    def _ids_value(self, name: str, table: np.ndarray) -> int:
+        id = self._value(name)
+        self.vocabularies[id] = min(len(table), self.vocabularies.get(id, len(table)))
+        return id
+
+    def _alias(self, node: Node) -> None:
+        self.ids[node.outputs[0]] = self._value(node.inputs[0])
+
+    # ---- steps ----
+
+    def _emit(self, op: str, inputs: list[int], outputs: list[int], **fields: Any) -> None:
+        self.steps.append({"op": op, "inputs": inputs, "outputs": outputs, **fields})
+
+    def _emit_for(self, node: Node, op: str, *inputs: str, **fields: Any) -> None:
+        self._emit(op, [self._value(name) for name in inputs], [self._make(node.outputs[0])], **fields)
+
+    def _open_dense(self, name: str) -> dict[str, Any] | None:
+        """The DENSE step that made `name`, if only one node reads that and no activation closes it yet."""
+        id = self.ids.get(name)
+        step = next((step for step in self.steps if id in step["outputs"]), None)
+        if step is None or step["op"] != "DENSE" or "activations" in step or not self.facts.read_once(name):
+            return None
+        return step
+
+    def _matmul(self, node: Node) -> None:
+        self._emit_for(node, "DENSE", node.inputs[0], weights=[_float32(self.facts.constants[node.inputs[1]])])
+
+    def _gemm(self, node: Node) -> None:
+        options, constants = attributes(node), self.facts.constants
+        w = _float32(constants[node.inputs[1]])
+        weights = [_float32(options["alpha"] * (w.T if options["transB"] else w))]
+        if len(node.inputs) > 2 and node.inputs[2]:
+            weights.append(row(options["beta"] * constants[node.inputs[2]], self.facts.shape(node.outputs[0])))
+        self._emit_for(node, "DENSE", node.inputs[0], weights=weights)
+
+    def _arithmetic(self, node: Node) -> None:
+        a, b = node.inputs
+        if not {a, b} & set(self.facts.constants):
+            self._emit_for(node, node.op.upper(), a, b)
+        elif b in self.facts.constants:
+            self._with_row(node, node.op, a, b)
+        elif node.op != "Sub":
+            self._with_row(node, node.op, b, a)
+        else:  # row - x = -1 x + row, exactly
+            minus = [np.full(self.facts.shape(b)[-1], -1, np.float32)]
+            self._emit_for(node, "MUL", b, weights=minus)
+            id = self.ids[node.outputs[0]]
+            self._emit("ADD", [id], [self._make(node.outputs[0])], weights=[self._row(node, a)])
+
+    def _with_row(self, node: Node, op: str, x: str, constant: str) -> None:
+        dense = self._open_dense(x)
+        if op == "Add" and dense is not None and len(dense["weights"]) == 1:
+            dense["weights"].append(self._row(node, constant))
+            self._alias_to(node, x)
+        else:
+            self._emit_for(node, op.upper(), x, weights=[self._row(node, constant)])
+
+    def _row(self, node: Node, constant: str) -> np.ndarray:
+        return row(self.facts.constants[constant], self.facts.shape(node.outputs[0]))
+
+    def _alias_to(self, node: Node, name: str) -> None:
+        self.ids[node.outputs[0]] = self._value(name)
+
+    def _activate(self, node: Node, activation: Activation) -> None:
+        dense = self._open_dense(node.inputs[0])
+        if activation.function == "Identity":
+            self._alias(node)
+        elif dense is not None:
+            dense["activations"] = [_c_activation(activation)]
+            self._alias(node)
+        else:
+            self._emit_for(node, "ACTIVATE", node.inputs[0], activations=[_c_activation(activation)])
+
+    def _softmax(self, node: Node) -> None:
+        self._emit_for(node, "SOFTMAX", node.inputs[0])
+
+    def _concat(self, node: Node) -> None:
+        self._emit_for(node, "CONCAT", *node.inputs)
+
+    def _gather(self, node: Node) -> None:
+        data, indices = node.inputs
+        if data in self.facts.constants:
+            self.embedded[node.outputs[0]] = _float32(self.facts.constants[data]), indices
+        else:
+            self._emit_for(node, "FIRST" if self.facts.ints(indices) == [0] else "LAST", data)
+
+    def _slice(self, node: Node) -> None:
+        self._emit_for(node, "REVERSE", node.inputs[0])
+
+    def _equal(self, node: Node) -> None:
+        self.compared[node.outputs[0]] = node.inputs[0], self.facts.ints(node.inputs[1])[0]
+
+    def _not(self, node: Node) -> None:
+        ids, constant = self.compared[node.inputs[0]]
+        self._emit_for(node, "NOT_EQUAL", ids, constant=constant)
+
+    def _move(self, node: Node) -> None:
+        before, after = ([role for role in self.roles[name] if role in (BATCH, TIME)]
+                         for name in (node.inputs[0], node.outputs[0]))
+        if before == after:
+            self._alias(node)
+        else:
+            self._emit_for(node, "SWAP", node.inputs[0])
+
+    # ---- recurrent steps ----
+
+    def _recurrent(self, node: Node) -> None:
+        given, made, options = named_inputs(node), named_outputs(node), attributes(node)
+        w, r, b, p = (self._one_direction(given.get(name, "")) for name in ("W", "R", "B", "P"))
+        table = None
+        if w is None and given["X"] in self.embedded and _table_has_biases(node, b):
+            table, ids = self.embedded[given["X"]]
+            x = self._ids_value(ids, table)
+            b = b if options.get("linear_before_reset") else None
+        else:
+            x = self._value(given["X"])
+        if w is None and table is None:
+            w = np.eye(len(r), dtype=np.float32)  # X is the input part already
+        states = [self._optional(given.get(name, "")) for name in ("initial_h", "initial_c")]
+        self._emit(
+            node.op,
+            [x, self._optional(given["sequence_lens"]), *states, self._optional(given.get("mask", ""))],
+            [self._make(name) if name and self.facts.used(name) else -1 for name in made.values()],
+            weights=[w, r, b, p, table],
+            activations=[_c_activation(activation) for activation in recurrent_activations(node)[0]],
+            clip=options["clip"] or 0.0,
+            reverse=options["direction"] == "reverse",
+            linear_before_reset=bool(options.get("linear_before_reset")),
+            input_forget=bool(options.get("input_forget")),
+            zero_masked_output=options.get("masked_output") == "zero",
+        )
+        if table is not None and self.facts.read_once(given["X"]):
+            del self.embedded[given["X"]]
+
+    def _one_direction(self, name: str) -> np.ndarray | None:
+        return _float32(self.facts.constants[name][0]) if name else None
+
+
+def _table_has_biases(node: Node, b: np.ndarray | None) -> bool:
+    """Whether B holds nothing but what a step with a table still reads: Rb of a GRU's gate h, under the reset gate."""
+    if b is None:
+        return True
+    rest = b.copy()
+    if attributes(node).get("linear_before_reset"):
+        rest[len(b) // 2:][gate_rows(ONNX["GRU"], "h", attributes(node)["hidden_size"])] = 0
+    return not rest.any()
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _c_activation(activation: Activation) -> tuple[str, float, float]:
+    return activation.c_name, activation.alpha, activation.beta
+
+
+_LOWER: Mapping[str, Callable[[_Lowering, Node], None]] = {
+    "MatMul": _Lowering._matmul, "Gemm": _Lowering._gemm, "Add": _Lowering._arithmetic, "Sub": _Lowering._arithmetic,
+    "Mul": _Lowering._arithmetic, "Div": _Lowering._arithmetic, "Softmax": _Lowering._softmax,
+    "Concat": _Lowering._concat, "Gather": _Lowering._gather, "Slice": _Lowering._slice, "Equal": _Lowering._equal,
+    "Not": _Lowering._not, "Transpose": _Lowering._move, "Squeeze": _Lowering._move, "Unsqueeze": _Lowering._move,
+    "Reshape": _Lowering._move,
+}

@@ -1,0 +1,31 @@
+"""Rewrites, each a function Graph -> Graph that keeps what the graph computes, and the orders in which they run."""
+
+from __future__ import annotations
+
+from ..graph import Graph
+from .drop_noops import drop_noops
+from .drop_unused import drop_unused
+from .embedding_table import embedding_table
+from .fold_constants import fold_constants
+from .infer_shapes import infer_shapes
+from .last_step_only import last_step_only
+from .split_directions import split_directions
+
+CANONICAL = (fold_constants, drop_noops, drop_unused)
+LOAD = (split_directions, embedding_table, last_step_only, drop_noops, drop_unused)
+
+
+def canonical(graph: Graph) -> Graph:
+    """The form that is saved: what an importer made, without what inference does not need. Makes no file larger."""
+    return _run(CANONICAL, graph)
+
+
+def load(graph: Graph) -> Graph:
+    """The form that is compiled: single directions, tables in place of embeddings, only the steps that are used."""
+    return _run(LOAD, graph)
+
+
+def _run(passes, graph: Graph) -> Graph:
+    for rewrite in passes:
+        graph = rewrite(graph)
+    return graph

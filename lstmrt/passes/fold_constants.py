@@ -1,0 +1,68 @@
+"""Replace nodes whose inputs are all constants by what they compute."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from ..graph import Graph, Node
+from ..operators import find
+from ..reference import as_float64, run_node
+from ..shapes import Tensor
+from .infer_shapes import infer_node, infer_shapes
+
+LARGEST_GROWTH = 1 << 16  # bytes; a result larger than its inputs by more stays a node, so that files stay small
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """Computes in float64 and rounds once. Nodes that make a graph output stay, so that it is a node's output.
+
+    A Shape is folded wherever the shape is known, whatever its input.
+    """
+    tensors = infer_shapes(graph)
+    constants = dict(graph.constants)
+    outputs = {value.name for value in graph.outputs}
+    kept = []
+    for node in graph.nodes:
+        folded = None if outputs & set(node.outputs) else _fold(node, constants, tensors)
+        if folded is None:
+            kept.append(node)
+            continue
+        for name, array in zip(node.outputs, folded):
+            if name:
+                array.flags.writeable = False
+                constants[name] = array
+                tensors[name] = Tensor(array.dtype.name, array.shape, array)
+    return replace(graph, nodes=tuple(kept), constants=constants)
+
+
+def _fold(node: Node, constants: dict[str, np.ndarray], tensors: dict[str, Tensor]) -> list[np.ndarray] | None:
+    if find(node) is None:
+        return None
+    if node.op == "Shape":
+        return _fold_shape(node, tensors)
+    names = [name for name in node.inputs if name]
+    if not all(name in constants for name in names):
+        return None
+    made = infer_node(node, tensors)
+    if not all(tensor.shape is not None and None not in tensor.shape for tensor in made):
+        return None
+    growth = sum(_bytes(tensor) for tensor in made) - sum(constants[name].nbytes for name in names)
+    if growth > LARGEST_GROWTH:
+        return None
+    arrays = run_node(node, [as_float64(constants[name]) if name else None for name in node.inputs])
+    return [np.array(array, tensor.dtype) for array, tensor in zip(arrays, made)]
+
+
+def _fold_shape(node: Node, tensors: dict[str, Tensor]) -> list[np.ndarray] | None:
+    source = tensors.get(node.inputs[0])
+    if source is None or source.shape is None:
+        return None
+    sizes = source.shape[node.attributes.get("start", 0):node.attributes.get("end")]
+    return [np.array(sizes, np.int64)] if all(isinstance(size, int) for size in sizes) else None
+
+
+def _bytes(tensor: Tensor) -> int:
+    return math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize

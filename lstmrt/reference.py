@@ -1,0 +1,277 @@
+"""What every operator of operators.py means, in readable NumPy float64: the oracle of the tests.
+
+Whatever is a float (float16, float32, float64) is computed and handed on as float64; integers and bools stay what
+they are. Formulas are those of the ONNX specification at opset 20 and of the extensions in operators.py.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Callable, Mapping
+
+import numpy as np
+
+from .activations import Activation, elementwise_activation, recurrent_activations
+from .errors import InputError, UnsupportedError
+from .gates import ONNX, PEEPHOLES, gate_rows
+from .graph import Graph, Node
+from .operators import attributes, find, is_recurrent, named_inputs
+from .shapes import DTYPES, slice_of
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0, x)
+
+
+def _elu(x: np.ndarray, alpha: float) -> np.ndarray:
+    return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+# function of activations.py -> its formula of (x, alpha, beta)
+FORMULAS: Mapping[str, Callable] = {
+    "Identity": lambda x, a, b: x,
+    "Sigmoid": lambda x, a, b: np.exp(-np.logaddexp(0, -x)),
+    "Tanh": lambda x, a, b: np.tanh(x),
+    "Relu": lambda x, a, b: np.maximum(x, 0),
+    "Affine": lambda x, a, b: a * x + b,
+    "LeakyRelu": lambda x, a, b: np.where(x >= 0, x, a * x),
+    "ThresholdedRelu": lambda x, a, b: np.where(x > a, x, 0),
+    "ScaledTanh": lambda x, a, b: a * np.tanh(b * x),
+    "HardSigmoid": lambda x, a, b: np.clip(a * x + b, 0, 1),
+    "Elu": lambda x, a, b: _elu(x, a),
+    "Selu": lambda x, a, b: b * _elu(x, a),
+    "Softsign": lambda x, a, b: x / (1 + np.abs(x)),
+    "Softplus": lambda x, a, b: _softplus(x),
+    "Exp": lambda x, a, b: np.exp(x),
+    "Swish": lambda x, a, b: x * np.exp(-np.logaddexp(0, -x)),
+    "Gelu": lambda x, a, b: x / 2 * (1 + _erf(x / math.sqrt(2))),
+    "GeluTanh": lambda x, a, b: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "Mish": lambda x, a, b: x * np.tanh(_softplus(x)),
+    "Clip": lambda x, a, b: np.minimum(b, np.maximum(a, x)),
+}
+
+
+def run(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The graph's outputs by name, floats as float64.
+
+    Raises InputError where an input is missing or unknown, UnsupportedError for foreign operators.
+    """
+    names = {value.name for value in graph.inputs}
+    if names != set(inputs):
+        raise InputError(f"expected the inputs {sorted(names)}, got {sorted(inputs)}")
+    values = {name: as_float64(np.asarray(array)) for name, array in {**graph.constants, **inputs}.items()}
+    for node in graph.nodes:
+        made = run_node(node, [values[name] if name else None for name in node.inputs])
+        values.update((name, array) for name, array in zip(node.outputs, made) if name)
+    return {value.name: values[value.name] for value in graph.outputs}
+
+
+def as_float64(array: np.ndarray) -> np.ndarray:
+    """`array`, in float64 if it is of another floating type."""
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def run_node(node: Node, inputs: list[np.ndarray | None]) -> list[np.ndarray]:
+    """The outputs of one node; `inputs` in the node's order, floats as float64, None where one is left out."""
+    if find(node) is None:
+        raise UnsupportedError(f"{node}: no reference for this operator")
+    if is_recurrent(node):
+        return run_recurrent(node, inputs)
+    if node.op in _OPERATORS:
+        return [_OPERATORS[node.op](*inputs, **attributes(node))]
+    if node.op == "Dropout":
+        return _dropout(node, *inputs)
+    if node.op == "Clip":
+        return [_clip(*inputs)]
+    return [activate(elementwise_activation(node, {}), inputs[0])]
+
+
+def _dropout(node: Node, data: np.ndarray, ratio=None, training_mode=None) -> list[np.ndarray]:
+    if training_mode:
+        raise UnsupportedError(f"{node}: training_mode is set; only inference is supported")
+    return [data, np.ones(data.shape, bool)]
+
+
+def _clip(x: np.ndarray, low=None, high=None) -> np.ndarray:
+    return FORMULAS["Clip"](x, -np.inf if low is None else low, np.inf if high is None else high)
+
+
+def activate(activation: Activation, x: np.ndarray) -> np.ndarray:
+    return FORMULAS[activation.function](x, activation.alpha, activation.beta)
+
+
+# ---- recurrent operators ----
+
+
+def run_recurrent(node: Node, inputs: list[np.ndarray | None]) -> list[np.ndarray]:
+    """Y, Y_h and, of an LSTM, Y_c, in the node's layout."""
+    given = dict(zip(named_inputs(node), [*inputs, *[None] * len(named_inputs(node))]))
+    batch_first = attributes(node)["layout"] == 1
+    if batch_first:
+        for name in ("X", "initial_h", "initial_c", "mask"):
+            if given.get(name) is not None:
+                given[name] = given[name].swapaxes(0, 1)
+    backwards = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+    directions = [
+        _run_direction(node, {name: _of_direction(name, array, d) for name, array in given.items()}, functions, reverse)
+        for d, (functions, reverse) in enumerate(
+            zip(recurrent_activations(node), backwards[attributes(node)["direction"]]))
+    ]
+    y, *states = (np.stack(outputs, axis) for outputs, axis in zip(zip(*directions), (1, 0, 0)))
+    if batch_first:
+        return [y.transpose(2, 0, 1, 3), *(state.swapaxes(0, 1) for state in states)]
+    return [y, *states]
+
+
+def _of_direction(name: str, array: np.ndarray | None, d: int) -> np.ndarray | None:
+    return array if array is None or name in ("X", "sequence_lens", "mask") else array[d]
+
+
+def _run_direction(node: Node, given: Mapping[str, np.ndarray | None], functions: tuple[Activation, ...],
+                   reverse: bool) -> tuple[np.ndarray, ...]:
+    """One direction, time-major: Y (time, batch, hidden), then the final states (batch, hidden).
+
+    A row takes part in a step before its length where its mask, if any, is set; otherwise its states stay.
+    """
+    options = attributes(node)
+    hidden, gates = options["hidden_size"], len(ONNX[node.op])
+    x = given["X"] if given["W"] is None else given["X"] @ given["W"].T
+    time, batch = x.shape[:2]
+    input_bias, recurrent_bias = np.zeros((2, gates * hidden)) if given["B"] is None else np.split(given["B"], 2)
+    x = x + input_bias
+    lengths = np.full(batch, time) if given["sequence_lens"] is None else given["sequence_lens"]
+    mask = np.ones((time, batch), bool) if given.get("mask") is None else given["mask"]
+    states = [np.zeros((batch, hidden)) if given.get(name) is None else given[name]
+              for name in (("initial_h", "initial_c") if node.op == "LSTM" else ("initial_h",))]
+    y = np.zeros((time, batch, hidden))
+    carried = np.zeros((batch, hidden))
+    for t in reversed(range(time)) if reverse else range(time):
+        new = _CELLS[node.op](x[t], states, given, recurrent_bias, functions, options)
+        inside = (t < lengths)[:, None]
+        valid = inside & mask[t][:, None]
+        states = [np.where(valid, after, before) for after, before in zip(new, states)]
+        repeated = carried if options.get("masked_output", "carry") == "carry" else np.zeros_like(carried)
+        y[t] = np.where(inside, np.where(valid, states[0], repeated), 0)
+        carried = np.where(valid, states[0], carried)
+    started = (lengths > 0)[:, None]  # onnxruntime: a row of length 0 ends with 0, not with its initial state
+    return y, *(np.where(started, state, 0) for state in states)
+
+
+def _clipped(x: np.ndarray, clip: float | None) -> np.ndarray:
+    return np.clip(x, -clip, clip) if clip else x
+
+
+def _lstm(x, states, given, recurrent_bias, functions, options):
+    h, c = states
+    f, g, h_function = functions
+    hidden = options["hidden_size"]
+    total = x + h @ given["R"].T + recurrent_bias
+
+    def gate(name: str, cell: np.ndarray | None, function: Activation) -> np.ndarray:
+        part = total[:, gate_rows(ONNX["LSTM"], name, hidden)]
+        if cell is not None and given["P"] is not None:
+            part = part + given["P"][gate_rows(PEEPHOLES, name, hidden)] * cell
+        return activate(function, _clipped(part, options["clip"]))
+
+    i = gate("i", c, f)
+    forget = 1 - i if options["input_forget"] else gate("f", c, f)
+    c = forget * c + i * gate("c", None, g)
+    return gate("o", c, f) * activate(h_function, c), c
+
+
+def _gru(x, states, given, recurrent_bias, functions, options):
+    h, = states
+    f, g = functions
+    z, r, candidate = (gate_rows(ONNX["GRU"], name, options["hidden_size"]) for name in "zrh")
+
+    def recurrent(rows: slice, state: np.ndarray) -> np.ndarray:
+        return state @ given["R"][rows].T + recurrent_bias[rows]
+
+    update = activate(f, _clipped(x[:, z] + recurrent(z, h), options["clip"]))
+    reset = activate(f, _clipped(x[:, r] + recurrent(r, h), options["clip"]))
+    if options["linear_before_reset"]:
+        inner = reset * recurrent(candidate, h)
+    else:
+        inner = recurrent(candidate, reset * h)
+    new = activate(g, _clipped(x[:, candidate] + inner, options["clip"]))
+    return ((1 - update) * new + update * h,)
+
+
+def _rnn(x, states, given, recurrent_bias, functions, options):
+    total = x + states[0] @ given["R"].T + recurrent_bias
+    return (activate(functions[0], _clipped(total, options["clip"])),)
+
+
+_CELLS = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}
+
+
+# ---- the others: (inputs, attributes) -> the one output ----
+
+
+def _gemm(a, b, c=None, *, alpha, beta, transA, transB):
+    product = alpha * ((a.T if transA else a) @ (b.T if transB else b))
+    return product if c is None else product + beta * c
+
+
+def _divide(a, b):
+    if a.dtype.kind == "f":
+        return a / b
+    quotient = np.abs(a) // np.abs(b)  # ONNX truncates towards zero, NumPy floors
+    return (np.sign(a) * np.sign(b) * quotient).astype(a.dtype)
+
+
+def _softmax(x, *, axis):
+    powers = np.exp(x - x.max(axis, keepdims=True))
+    return powers / powers.sum(axis, keepdims=True)
+
+
+def _cast(x, *, to, saturate):
+    return x.astype("float64" if DTYPES[to].startswith("float") else DTYPES[to])
+
+
+def _slice(data, starts, ends, axes=None, steps=None):
+    axes = range(len(starts)) if axes is None else axes
+    steps = np.ones_like(starts) if steps is None else steps
+    index = [slice(None)] * data.ndim
+    for axis, *bounds in zip(axes, starts, ends, steps):
+        index[axis] = slice_of(*map(int, bounds))
+    return data[tuple(index)]
+
+
+def _unsqueeze(data, axes):
+    return np.expand_dims(data, tuple(int(axis) for axis in axes))
+
+
+def _squeeze(data, axes=None):
+    return np.squeeze(data, None if axes is None else tuple(int(axis) for axis in axes))
+
+
+def _reshape(data, shape, *, allowzero):
+    if not allowzero:
+        shape = [data.shape[i] if size == 0 else size for i, size in enumerate(shape)]
+    return data.reshape([int(size) for size in shape])
+
+
+_OPERATORS = {
+    "MatMul": np.matmul,
+    "Gemm": _gemm,
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": _divide,
+    "Equal": np.equal,
+    "Not": np.logical_not,
+    "Gather": lambda data, indices, *, axis: np.take(data, indices, axis),
+    "Softmax": _softmax,
+    "Concat": lambda *arrays, axis: np.concatenate(arrays, axis),
+    "Cast": _cast,
+    "Slice": _slice,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Reshape": _reshape,
+    "Transpose": lambda data, *, perm: data.transpose(perm),
+    "Expand": lambda data, shape: data * np.ones([int(size) for size in shape], data.dtype),
+    "Shape": lambda data, *, start, end: np.array(data.shape[start:end], np.int64),
+}

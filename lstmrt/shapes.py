@@ -1,0 +1,322 @@
+"""What each operator makes of its inputs' dtypes and shapes; the table in operators.py names these rules.
+
+A rule is called with the input Tensors in order (None where one is left out) and the attributes, defaults filled in
+(None where not given), and returns one Tensor for each output. A size may be an int, the name of a symbolic size or
+None (unknown); a shape may be None. A rule that finds a fault raises Mismatch with one message for each fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .gates import ONNX
+from .graph import Dim
+
+DTYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}  # ONNX's TensorProto.DataType
+Shape = "tuple[Dim, ...] | None"
+
+
+class Mismatch(Exception):
+    """Inputs that do not fit an operator; `args` holds one message for each fault."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What is known of a value: `value` where it is a constant."""
+
+    dtype: str
+    shape: Shape
+    value: np.ndarray | None = None
+
+
+def same_size(a: Dim, b: Dim) -> bool:
+    """Whether two sizes can be equal: only two different ints cannot."""
+    return a == b or not (isinstance(a, int) and isinstance(b, int))
+
+
+def same_as_first(x: Tensor, *_: Tensor, **__) -> list[Tensor]:
+    return [Tensor(x.dtype, x.shape)]
+
+
+def broadcast(a: Tensor, b: Tensor) -> list[Tensor]:
+    if a.dtype != b.dtype:
+        raise Mismatch(f"dtypes {a.dtype} and {b.dtype} differ")
+    return [Tensor(a.dtype, _broadcast_shapes(a.shape, b.shape))]
+
+
+def compare(a: Tensor, b: Tensor) -> list[Tensor]:
+    return [Tensor("bool", shape.shape) for shape in broadcast(a, b)]
+
+
+def _broadcast_shapes(a: Shape, b: Shape) -> Shape:
+    if a is None or b is None:
+        return None
+    rank = max(len(a), len(b))
+    pairs = zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b)
+    return tuple(_broadcast_sizes(x, y, a, b) for x, y in pairs)
+
+
+def _broadcast_sizes(x: Dim, y: Dim, a: Shape, b: Shape) -> Dim:
+    if x == y or y == 1:
+        return x
+    if x == 1:
+        return y
+    if isinstance(x, int) and isinstance(y, int):
+        raise Mismatch(f"shapes {a} and {b} do not broadcast")
+    if isinstance(x, int) or isinstance(y, int):
+        return x if isinstance(x, int) else y  # the other one can only be this or 1
+    return None
+
+
+def matmul(a: Tensor, b: Tensor) -> list[Tensor]:
+    if a.shape is None or b.shape is None:
+        return [Tensor(a.dtype, None)]
+    if not a.shape or not b.shape:
+        raise Mismatch(f"shapes {a.shape} and {b.shape}: a scalar cannot be multiplied")
+    left, right = a.shape, b.shape
+    if not same_size(left[-1], right[-2] if len(right) > 1 else right[0]):
+        raise Mismatch(f"shapes {left} and {right}: inner sizes differ")
+    batch = _broadcast_shapes(left[:-2], right[:-2])
+    return [Tensor(a.dtype, batch + left[-2:-1] + (right[-1:] if len(right) > 1 else ()))]
+
+
+def gemm(a: Tensor, b: Tensor, c: Tensor | None = None, *, alpha, beta, transA, transB) -> list[Tensor]:
+    if a.shape is None or b.shape is None:
+        return [Tensor(a.dtype, None)]
+    if len(a.shape) != 2 or len(b.shape) != 2:
+        raise Mismatch(f"shapes {a.shape} and {b.shape}, expected matrices")
+    rows, inner = a.shape[::-1] if transA else a.shape
+    inner_b, cols = b.shape[::-1] if transB else b.shape
+    if not same_size(inner, inner_b):
+        raise Mismatch(f"shapes {a.shape} and {b.shape}: inner sizes differ")
+    if c is not None:
+        _broadcast_shapes((rows, cols), c.shape)
+    return [Tensor(a.dtype, (rows, cols))]
+
+
+def gather(data: Tensor, indices: Tensor, *, axis) -> list[Tensor]:
+    if indices.dtype not in ("int32", "int64"):
+        raise Mismatch(f"indices are {indices.dtype}, expected int32 or int64")
+    if data.shape is None or indices.shape is None:
+        return [Tensor(data.dtype, None)]
+    axis = normal_axis(axis, len(data.shape))
+    return [Tensor(data.dtype, data.shape[:axis] + indices.shape + data.shape[axis + 1:])]
+
+
+def normal_axis(axis: int, rank: int) -> int:
+    if not -rank <= axis < rank:
+        raise Mismatch(f"axis {axis} does not exist in rank {rank}")
+    return int(axis) % rank
+
+
+def dropout(data: Tensor, *_: Tensor, **__) -> list[Tensor]:
+    return [Tensor(data.dtype, data.shape), Tensor("bool", data.shape)]
+
+
+def cast(x: Tensor, *, to, saturate) -> list[Tensor]:
+    return [Tensor(DTYPES[to], x.shape)]
+
+
+def concat(*tensors: Tensor, axis) -> list[Tensor]:
+    first = tensors[0]
+    if len({t.dtype for t in tensors}) > 1:
+        raise Mismatch(f"dtypes differ: {', '.join(t.dtype for t in tensors)}")
+    shapes = [t.shape for t in tensors]
+    if None in shapes:
+        return [Tensor(first.dtype, None)]
+    if len({len(shape) for shape in shapes}) > 1:
+        raise Mismatch(f"ranks differ: {shapes}")
+    axis = normal_axis(axis, len(first.shape))
+    sizes = []
+    for i, column in enumerate(zip(*shapes)):
+        sizes.append(_sum(column) if i == axis else _common(column, shapes))
+    return [Tensor(first.dtype, tuple(sizes))]
+
+
+def _sum(sizes: tuple[Dim, ...]) -> Dim:
+    return sum(sizes) if all(isinstance(size, int) for size in sizes) else None
+
+
+def _common(sizes: tuple[Dim, ...], shapes: list[Shape]) -> Dim:
+    known = {size for size in sizes if isinstance(size, int)}
+    if len(known) > 1:
+        raise Mismatch(f"shapes differ beside the axis: {shapes}")
+    return known.pop() if known else sizes[0]
+
+
+def slice_(data: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None,
+           steps: Tensor | None = None) -> list[Tensor]:
+    if data.shape is None:
+        return [Tensor(data.dtype, None)]
+    if axes is not None and axes.value is None:
+        return [Tensor(data.dtype, (None,) * len(data.shape))]
+    shape = list(data.shape)
+    count = _length(axes) if axes is not None else _length(starts)
+    chosen = axes.value if axes is not None else range(len(shape) if count is None else count)
+    for i, axis in enumerate(chosen):
+        axis = normal_axis(axis, len(shape))
+        triple = [_element(starts, i), _element(ends, i), 1 if steps is None else _element(steps, i)]
+        shape[axis] = _sliced_size(shape[axis], *triple)
+    return [Tensor(data.dtype, tuple(shape))]
+
+
+def _length(tensor: Tensor) -> int | None:
+    return tensor.shape[0] if tensor.shape and isinstance(tensor.shape[0], int) else None
+
+
+def _element(tensor: Tensor, i: int) -> int | None:
+    return None if tensor.value is None else int(tensor.value[i])
+
+
+def _sliced_size(size: Dim, start: int | None, end: int | None, step: int | None) -> Dim:
+    if step == 0:
+        raise Mismatch("a step of 0")
+    if None in (start, end, step):
+        return None
+    if isinstance(size, int):
+        return len(range(size)[slice_of(start, end, step)])
+    largest = 2**31  # exporters write INT32_MAX or INT64_MAX for the end of an axis
+    whole = (start == 0 and end >= largest - 1, start == -1 and end <= -largest)
+    return size if (step == 1 and whole[0]) or (step == -1 and whole[1]) else None
+
+
+def slice_of(start: int, end: int, step: int) -> slice:
+    """Python's slice for ONNX's, whose negative `end` below the axis, going backwards, means its beginning."""
+    return slice(start, None if step < 0 and end <= -(2**31) else end, step)
+
+
+def squeeze(data: Tensor, axes: Tensor | None = None) -> list[Tensor]:
+    if data.shape is None or (axes is not None and axes.value is None):
+        return [Tensor(data.dtype, None)]
+    if axes is None:
+        known = all(isinstance(size, int) for size in data.shape)
+        return [Tensor(data.dtype, tuple(size for size in data.shape if size != 1) if known else None)]
+    gone = {normal_axis(axis, len(data.shape)) for axis in axes.value}
+    if any(not same_size(data.shape[axis], 1) for axis in gone):
+        raise Mismatch(f"shape {data.shape} is not 1 along {sorted(gone)}")
+    return [Tensor(data.dtype, tuple(size for axis, size in enumerate(data.shape) if axis not in gone))]
+
+
+def unsqueeze(data: Tensor, axes: Tensor) -> list[Tensor]:
+    if data.shape is None or axes.value is None:
+        return [Tensor(data.dtype, None)]
+    rank = len(data.shape) + axes.value.size
+    new = {normal_axis(axis, rank) for axis in axes.value}
+    if len(new) != axes.value.size:
+        raise Mismatch(f"axes {axes.value.tolist()} name one twice")
+    old = iter(data.shape)
+    return [Tensor(data.dtype, tuple(1 if axis in new else next(old) for axis in range(rank)))]
+
+
+def reshape(data: Tensor, shape: Tensor, *, allowzero) -> list[Tensor]:
+    if shape.value is None:
+        return [Tensor(data.dtype, (None,) * shape.shape[0] if _length(shape) is not None else None)]
+    target: list[Dim] = [int(size) for size in shape.value]
+    if target.count(-1) > 1 or any(size < -1 for size in target):
+        raise Mismatch(f"target shape {target}")
+    for axis, size in enumerate(target):
+        if size == 0 and not allowzero:
+            if data.shape is not None and axis >= len(data.shape):
+                raise Mismatch(f"target shape {target} copies axis {axis} of shape {data.shape}")
+            target[axis] = None if data.shape is None else data.shape[axis]
+    if -1 in target:
+        target[target.index(-1)] = _rest(data.shape, [size for size in target if size != -1])
+    _check_sizes(data.shape, target)
+    return [Tensor(data.dtype, tuple(target))]
+
+
+def _rest(shape: Shape, others: list[Dim]) -> Dim:
+    """The size that -1 stands for: what is left of `shape` when `others`, symbols included, are divided out."""
+    if shape is None:
+        return None
+    left = list(shape)
+    for size in [size for size in others if isinstance(size, str)]:
+        if size not in left:
+            return None
+        left.remove(size)
+    symbols = [size for size in left if not isinstance(size, int)]
+    known, wanted = (int(np.prod([size for size in sizes if isinstance(size, int)], dtype=object))
+                     for sizes in (left, others))
+    if None in others or None in symbols:
+        return None
+    if len(symbols) == 1 and known == wanted:
+        return symbols[0]
+    if symbols or wanted == 0:
+        return None
+    if known % wanted:
+        raise Mismatch(f"shape {shape} does not divide into {others}")
+    return known // wanted
+
+
+def _check_sizes(shape: Shape, target: list[Dim]) -> None:
+    if shape is None or not all(isinstance(size, int) for size in [*shape, *target]):
+        return
+    if int(np.prod(shape, dtype=object)) != int(np.prod(target, dtype=object)):
+        raise Mismatch(f"shape {shape} has not as many elements as {tuple(target)}")
+
+
+def transpose(data: Tensor, *, perm) -> list[Tensor]:
+    if data.shape is None:
+        return [Tensor(data.dtype, None)]
+    perm = tuple(reversed(range(len(data.shape)))) if perm is None else perm
+    if sorted(perm) != list(range(len(data.shape))):
+        raise Mismatch(f"perm {perm} does not permute the axes of {data.shape}")
+    return [Tensor(data.dtype, tuple(data.shape[axis] for axis in perm))]
+
+
+def expand(data: Tensor, shape: Tensor) -> list[Tensor]:
+    if shape.value is None:
+        return [Tensor(data.dtype, None)]
+    return [Tensor(data.dtype, _broadcast_shapes(data.shape, tuple(int(size) for size in shape.value)))]
+
+
+def shape_of(data: Tensor, *, start, end) -> list[Tensor]:
+    return [Tensor("int64", (None if data.shape is None else len(data.shape[start:end]),))]
+
+
+def _recurrent(op: str):
+    """The rule of LSTM, GRU or RNN."""
+    gates = len(ONNX[op])
+
+    def rule(x, w, r, b=None, sequence_lens=None, initial_h=None, *further, hidden_size, direction, layout, **_):
+        initial_c, peepholes, mask = (further + (None,) * 3)[:3] if op == "LSTM" else (None, None, (*further, None)[0])
+        hidden, directions = hidden_size, 2 if direction == "bidirectional" else 1
+        if x.shape is not None and len(x.shape) != 3:
+            raise Mismatch(f"X: shape {x.shape}, expected 3 axes")
+        outer, inputs = ((None, None), None) if x.shape is None else (x.shape[:2], x.shape[2])
+        time, batch = outer[::-1] if layout else outer
+        states = (batch, directions, hidden) if layout else (directions, batch, hidden)
+        faults = [message for message in (
+            _fault("X", x, "float32", (*outer, gates * hidden)) if w is None else None,
+            _fault("W", w, "float32", (directions, gates * hidden, inputs)),
+            _fault("R", r, "float32", (directions, gates * hidden, hidden)),
+            _fault("B", b, "float32", (directions, 2 * gates * hidden)),
+            _fault("sequence_lens", sequence_lens, "int32", (batch,)),
+            _fault("initial_h", initial_h, "float32", states),
+            _fault("initial_c", initial_c, "float32", states),
+            _fault("P", peepholes, "float32", (directions, 3 * hidden)),
+            _fault("mask", mask, "bool", outer),
+        ) if message]
+        if faults:
+            raise Mismatch(*faults)
+        y = (batch, time, directions, hidden) if layout else (time, directions, batch, hidden)
+        return [Tensor(x.dtype, y)] + [Tensor(x.dtype, states)] * (2 if op == "LSTM" else 1)
+
+    return rule
+
+
+def _fault(name: str, tensor: Tensor | None, dtype: str, shape: tuple[Dim, ...]) -> str | None:
+    if tensor is None:
+        return None
+    if tensor.dtype != dtype:
+        return f"{name}: dtype {tensor.dtype}, expected {dtype}"
+    if tensor.shape is None:
+        return None
+    if len(tensor.shape) != len(shape) or not all(map(same_size, tensor.shape, shape)):
+        return f"{name}: shape {tensor.shape}, expected {shape}"
+    return None
+
+
+RECURRENT = {op: _recurrent(op) for op in ONNX}

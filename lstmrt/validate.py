@@ -1,0 +1,137 @@
+"""The rules of a graph. `validate` lists every fault with its place, as `nodes[2] LSTM 'lstm_1' R: shape ...`."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+import numpy as np
+
+from .activations import recurrent_activations
+from .errors import GraphError
+from .graph import EXTENSION, Graph, Node
+from .operators import REQUIRED, AttributeSpec, Operator, find, is_recurrent
+from .passes.infer_shapes import infer
+from .shapes import DTYPES, same_size
+
+_KINDS = {"int": int, "float": float, "string": str}
+
+
+def validate(graph: Graph) -> Graph:
+    """`graph` itself, or a GraphError whose message has one line for each fault.
+
+    Dtypes and shapes are looked at only in a graph whose structure (names, operators, attributes) is sound.
+    """
+    faults = [*_value_faults(graph), *_name_faults(graph), *_node_faults(graph)]
+    if not faults:
+        faults = _type_faults(graph)
+    if faults:
+        raise GraphError("\n".join(faults))
+    return graph
+
+
+def _value_faults(graph: Graph) -> Iterator[str]:
+    for kind, values in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        for i, value in enumerate(values):
+            if not value.name:
+                yield f"{kind}[{i}]: has no name"
+            if value.dtype not in DTYPES.values():
+                yield f"{kind}[{i}] '{value.name}': dtype {value.dtype!r}, expected one of {', '.join(DTYPES.values())}"
+            for size in value.shape or ():
+                if not (size is None or isinstance(size, str) or (type(size) is int and size >= 0)):
+                    yield f"{kind}[{i}] '{value.name}': size {size!r} in shape {value.shape}"
+    for name, array in graph.constants.items():
+        if not isinstance(array, np.ndarray):
+            yield f"constants '{name}': {type(array).__name__}, expected an array"
+        elif array.dtype.name not in DTYPES.values():
+            yield f"constants '{name}': dtype {array.dtype.name}, expected one of {', '.join(DTYPES.values())}"
+
+
+def _name_faults(graph: Graph) -> Iterator[str]:
+    """Names that are undefined, defined twice, or used before their node."""
+    made_anywhere = {name for node in graph.nodes for name in node.outputs}
+    defined: dict[str, str] = {}
+    sources = [("constants", name) for name in graph.constants]
+    sources += [(f"inputs[{i}]", value.name) for i, value in enumerate(graph.inputs)]
+    for place, name in sources:
+        if name in defined:
+            yield f"{place} '{name}': defined before, by {defined[name]}"
+        defined.setdefault(name, place)
+    for i, node in enumerate(graph.nodes):
+        place = f"nodes[{i}] {node}"
+        for name in filter(None, node.inputs):
+            if name not in defined:
+                yield f"{place}: input '{name}' is " + ("made later" if name in made_anywhere else "made by nobody")
+        for name in filter(None, node.outputs):
+            if name in defined:
+                yield f"{place}: output '{name}' is defined before, by {defined[name]}"
+            defined.setdefault(name, place)
+    for i, value in enumerate(graph.outputs):
+        if value.name not in defined:
+            yield f"outputs[{i}] '{value.name}': made by nobody"
+    if not graph.outputs:
+        yield "outputs: there are none"
+
+
+def _node_faults(graph: Graph) -> Iterator[str]:
+    for i, node in enumerate(graph.nodes):
+        operator = find(node)
+        if operator is not None:
+            yield from (f"nodes[{i}] {node} {fault}" for fault in _operator_faults(node, operator))
+        elif node.domain == EXTENSION:
+            yield f"nodes[{i}] {node}: the domain {EXTENSION} has no such operator"
+
+
+def _operator_faults(node: Node, operator: Operator) -> Iterator[str]:
+    given = {"inputs": (node.inputs, operator.inputs), "outputs": (node.outputs, operator.outputs)}
+    for kind, (names, formal) in given.items():
+        if len(names) > len(formal) and not formal[-1].endswith("*"):
+            yield f"{kind}: {len(names)} of them, at most {len(formal)} expected"
+        for position, name in enumerate(formal):
+            if not name.endswith("?") and not "".join(names[position:position + 1]):
+                yield f"{kind}: {name.rstrip('*')} is missing"
+    if not any(node.outputs):
+        yield "outputs: there are none"
+    attribute_faults = list(_attribute_faults(node, operator))
+    yield from attribute_faults
+    if is_recurrent(node) and not attribute_faults:
+        try:
+            recurrent_activations(node)
+        except GraphError as error:
+            yield str(error)
+
+
+def _attribute_faults(node: Node, operator: Operator) -> Iterator[str]:
+    for name in node.attributes:
+        if name not in operator.attributes:
+            yield f"{name}: unknown attribute, expected one of {', '.join(operator.attributes) or 'none'}"
+    for name, spec in operator.attributes.items():
+        if name not in node.attributes:
+            if spec.default is REQUIRED:
+                yield f"{name}: attribute is missing"
+        elif not _is_kind(node.attributes[name], spec):
+            yield f"{name}: {node.attributes[name]!r}, expected {spec.kind}"
+        elif spec.allowed and node.attributes[name] not in spec.allowed:
+            yield f"{name}: {node.attributes[name]!r}, expected one of {spec.allowed}"
+    if is_recurrent(node) and isinstance(node.attributes.get("hidden_size"), int) and node.attributes["hidden_size"] < 1:
+        yield f"hidden_size: {node.attributes['hidden_size']}, expected at least 1"
+
+
+def _is_kind(value: object, spec: AttributeSpec) -> bool:
+    element = _KINDS[spec.kind.removesuffix("s")]
+    if spec.kind in _KINDS:
+        return type(value) is element
+    return isinstance(value, tuple) and all(type(one) is element for one in value)
+
+
+def _type_faults(graph: Graph) -> list[str]:
+    tensors, faults = infer(graph)
+    for i, value in enumerate(graph.outputs):
+        made = tensors.get(value.name)
+        if made is None:
+            continue
+        if made.dtype != value.dtype:
+            faults.append(f"outputs[{i}] '{value.name}': dtype {value.dtype}, but its node makes {made.dtype}")
+        if made.shape is not None and value.shape is not None and not (
+                len(made.shape) == len(value.shape) and all(map(same_size, made.shape, value.shape))):
+            faults.append(f"outputs[{i}] '{value.name}': shape {value.shape}, but its node makes {made.shape}")
+    return faults

@@ -1,0 +1,66 @@
+"""Looks into compiled csrc objects: `python check_objects.py OBJECT...` prints every breach and exits 1 on any.
+
+- isa_avx512.o uses zmm registers and isa_avx2.o ymm and FMA but no zmm; no other object uses either.
+- An isa_*.o exports its one table; every other exported name starts with lstmrt_.
+- Nothing refers to a function that prints, exits or aborts.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+FORBIDDEN = re.compile(
+    r"_*(v?[fs]?n?printf(_chk)?|puts|fputs|putchar|fputc|fwrite|perror|exit|_exit|abort|assert_fail|raise"
+    r"|stdout|stderr|stdin)"
+)
+# What its code must use, and what it must not.
+REGISTERS = {"isa_avx512": (r"%zmm", None), "isa_avx2": (r"vfmadd\w+ .*%ymm", r"%zmm|%[xy]mm(1[6-9]|2\d|3[01])|%k[0-7]")}
+BASELINE = (None, r"%[yz]mm")
+
+
+def output_of(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def symbols(path: Path, kind: str) -> set[str]:
+    return {line.split()[-1] for line in output_of("nm", kind, str(path)).splitlines() if line.split()}
+
+
+def code_faults(path: Path) -> list[str]:
+    needed, barred = REGISTERS.get(path.stem, BASELINE)
+    code = output_of("objdump", "--disassemble", "--no-show-raw-insn", str(path))
+    faults = []
+    if needed and not re.search(needed, code):
+        faults.append(f"no instruction matches {needed}")
+    if barred and (found := re.search(barred, code)):
+        faults.append(f"uses {found.group()}")
+    return faults
+
+
+def symbol_faults(path: Path) -> list[str]:
+    exported = symbols(path, "--extern-only") - symbols(path, "--undefined-only")
+    faults = [f"exports {name}" for name in sorted(exported) if not name.startswith("lstmrt_")]
+    if path.stem.startswith("isa_") and exported != {table := f"lstmrt_kernels_{path.stem.removeprefix('isa_')}"}:
+        faults.append(f"exports {sorted(exported)} rather than {table} alone")
+    undefined = symbols(path, "--undefined-only")
+    return faults + [f"refers to {name}" for name in sorted(undefined) if FORBIDDEN.fullmatch(name)]
+
+
+def main(paths: list[Path]) -> int:
+    faults = {path: symbol_faults(path) for path in paths}
+    if missing := REGISTERS.keys() - {path.stem for path in paths}:
+        sys.exit(f"not among the objects: {', '.join(sorted(missing))}")
+    if "x86-64" in output_of("objdump", "--file-headers", *map(str, paths)):
+        for path in paths:
+            faults[path] += code_faults(path)
+    for path, found in faults.items():
+        for fault in found:
+            print(f"{path}: {fault}")
+    broken = sum(map(bool, faults.values()))
+    print(f"{len(paths)} objects looked into, {broken} with faults")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main([Path(argument) for argument in sys.argv[1:]]))

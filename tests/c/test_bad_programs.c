@@ -1,0 +1,248 @@
+/* Programs that do not hold together are refused; no program whatever makes anything crash (run it with sanitizers). */
+#include "programs.h"
+
+enum { FUZZED = 30000 };
+
+/* The first step of this operator. */
+static lstmrt_step *step_of(builder *b, lstmrt_op op)
+{
+    size_t i = 0;
+    while (i < b->n_steps && b->steps[i].op != op) i++;
+    REQUIRE(i < b->n_steps);
+    return &b->steps[i];
+}
+
+static lstmrt_step *lstm_of(builder *b) { return step_of(b, LSTMRT_OP_LSTM); }
+
+static lstmrt_value *input_of(builder *b, lstmrt_op op, size_t i) { return &b->values[step_of(b, op)->inputs[i]]; }
+
+static lstmrt_value *output_of(builder *b, lstmrt_op op, size_t i) { return &b->values[step_of(b, op)->outputs[i]]; }
+
+/* X(name, what it does to everything()). */
+#define FAULTS(X)                                                                                        \
+    X(no_outputs, b->n_outputs = 0)                                                                      \
+    X(width_0, b->values[0].width = 0)                                                                   \
+    X(width_too_large, b->values[0].width = UINT32_MAX)                                                  \
+    X(ids_of_width_2, input_of(b, LSTMRT_OP_EMBEDDING, 0)->width = 2)                                    \
+    X(unknown_dtype, b->values[0].dtype = (lstmrt_dtype)3)                                               \
+    X(unknown_rows, b->values[0].rows = (lstmrt_rows)-1)                                                 \
+    X(unknown_op, b->steps[0].op = LSTMRT_OP_COUNT)                                                      \
+    X(negative_op, b->steps[0].op = (lstmrt_op)-1)                                                       \
+    X(unknown_activation, lstm_of(b)->activations[2].function = LSTMRT_ACTIVATION_COUNT)                 \
+    X(input_out_of_range, b->inputs[0] = (int32_t)b->n_values)                                           \
+    X(negative_input, b->inputs[0] = -1)                                                                 \
+    X(input_twice, b->inputs[1] = b->inputs[0])                                                          \
+    X(output_out_of_range, b->outputs[0] = INT32_MAX)                                                    \
+    X(output_is_an_input, b->outputs[0] = b->inputs[0])                                                  \
+    X(output_never_made, b->outputs[0] = add_value(b, LSTMRT_F32, LSTMRT_ROWS_BATCH, 1))                 \
+    X(step_reads_out_of_range, b->steps[0].inputs[0] = 1000000)                                          \
+    X(step_reads_minus_2, b->steps[0].inputs[0] = -2)                                                    \
+    X(step_reads_what_comes_later, b->steps[0].inputs[0] = b->outputs[3])                                \
+    X(value_made_twice, b->steps[1].outputs[0] = b->steps[0].outputs[0])                                 \
+    X(step_makes_an_input, b->steps[0].outputs[0] = b->inputs[0])                                        \
+    X(no_x, lstm_of(b)->inputs[0] = -1)                                                                  \
+    X(lstm_without_w, lstm_of(b)->weights[0].data = NULL)                                                \
+    X(lstm_without_r, lstm_of(b)->weights[1].data = NULL)                                                \
+    X(w_too_narrow, lstm_of(b)->weights[0].cols--)                                                       \
+    X(r_too_short, lstm_of(b)->weights[1].rows--)                                                        \
+    X(b_too_short, lstm_of(b)->weights[2].cols--)                                                        \
+    X(p_too_short, lstm_of(b)->weights[3].cols--)                                                        \
+    X(lengths_are_floats, lstm_of(b)->inputs[1] = lstm_of(b)->inputs[2])                                 \
+    X(h0_too_wide, input_of(b, LSTMRT_OP_LSTM, 2)->width++)                                              \
+    X(c0_per_step, input_of(b, LSTMRT_OP_LSTM, 3)->rows = LSTMRT_ROWS_BATCH_TIME)                        \
+    X(mask_is_ids, lstm_of(b)->inputs[4] = step_of(b, LSTMRT_OP_NOT_EQUAL)->inputs[0])                   \
+    X(y_too_wide, output_of(b, LSTMRT_OP_LSTM, 0)->width++)                                              \
+    X(y_in_other_rows, output_of(b, LSTMRT_OP_LSTM, 0)->rows = LSTMRT_ROWS_TIME_BATCH)                   \
+    X(y_h_too_wide, output_of(b, LSTMRT_OP_LSTM, 1)->width++)                                            \
+    X(gru_with_c, step_of(b, LSTMRT_OP_GRU)->inputs[3] = lstm_of(b)->inputs[3])                          \
+    X(dense_without_w, step_of(b, LSTMRT_OP_DENSE)->weights[0].data = NULL)                              \
+    X(dense_w_too_short, step_of(b, LSTMRT_OP_DENSE)->weights[0].rows--)                                 \
+    X(dense_b_too_short, step_of(b, LSTMRT_OP_DENSE)->weights[1].cols--)                                 \
+    X(dense_of_ids, step_of(b, LSTMRT_OP_DENSE)->inputs[0] = b->inputs[1])                               \
+    X(embedding_without_table, step_of(b, LSTMRT_OP_EMBEDDING)->weights[0].data = NULL)                  \
+    X(embedding_of_floats, step_of(b, LSTMRT_OP_EMBEDDING)->inputs[0] = b->inputs[0])                    \
+    X(empty_vocabulary, step_of(b, LSTMRT_OP_EMBEDDING)->weights[0].rows = 0)                            \
+    X(concat_too_narrow, output_of(b, LSTMRT_OP_CONCAT, 0)->width--)                                     \
+    X(concat_without_output, step_of(b, LSTMRT_OP_CONCAT)->outputs[0] = -1)                              \
+    X(add_row_too_short, step_of(b, LSTMRT_OP_ADD)->weights[0].cols--)                                   \
+    X(add_of_one, step_of(b, LSTMRT_OP_ADD)->weights[0].data = NULL)                                     \
+    X(softmax_without_output, step_of(b, LSTMRT_OP_SOFTMAX)->outputs[0] = -1)                            \
+    X(activate_wider, output_of(b, LSTMRT_OP_ACTIVATE, 0)->width++)                                      \
+    X(first_keeps_time, output_of(b, LSTMRT_OP_FIRST, 0)->rows = LSTMRT_ROWS_TIME_BATCH)                 \
+    X(reverse_changes_rows, output_of(b, LSTMRT_OP_REVERSE, 0)->rows = LSTMRT_ROWS_TIME_BATCH)           \
+    X(swap_keeps_rows, output_of(b, LSTMRT_OP_SWAP, 0)->rows = LSTMRT_ROWS_BATCH_TIME)                   \
+    X(not_equal_of_floats, step_of(b, LSTMRT_OP_NOT_EQUAL)->inputs[0] = b->inputs[0])
+
+#define DEFINE(name, statement) \
+    static void make_##name(builder *b) { statement; }
+FAULTS(DEFINE)
+
+static const struct {
+    const char *name;
+    void (*make)(builder *);
+} FAULT_LIST[] = {
+#define ENTRY(name, statement) {#name, make_##name},
+    FAULTS(ENTRY)};
+
+static lstmrt_status try_model(const builder *b, lstmrt_model **model)
+{
+    const lstmrt_program program = program_of(b);
+    const lstmrt_status status = lstmrt_model_new(&program, "scalar", model);
+    CHECK((status == LSTMRT_OK) == (*model != NULL), "a model where there is none, or none where there is one");
+    return status;
+}
+
+static void test_faults(void)
+{
+    for (size_t i = 0; i < sizeof FAULT_LIST / sizeof *FAULT_LIST; i++) {
+        builder b = everything();
+        FAULT_LIST[i].make(&b);
+        lstmrt_model *model;
+        const lstmrt_status status = try_model(&b, &model);
+        CHECK(status == LSTMRT_BAD_PROGRAM, "%s: %s", FAULT_LIST[i].name, lstmrt_status_text(status));
+        lstmrt_model_free(model);
+        builder_free(&b);
+    }
+}
+
+/* ---- calls that do not fit a good program ---- */
+
+static void test_bad_calls(void)
+{
+    builder b = everything();
+    const lstmrt_program program = program_of(&b);
+    lstmrt_model *model;
+    CHECK(lstmrt_model_new(&program, "sse9", &model) == LSTMRT_UNKNOWN_ISA && !model, "an unknown instruction set");
+    REQUIRE(try_model(&b, &model) == LSTMRT_OK);
+    CHECK(!lstmrt_model_steppable(model), "a reversed layer is not steppable");
+    lstmrt_state *state;
+    CHECK(lstmrt_state_new(model, 1, &state) == LSTMRT_NOT_STEPPABLE && !state, "no state for it");
+
+    arrays a = arrays_for(&b, 2, 3);
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_OK, "what fits");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 4) == LSTMRT_BAD_ARGUMENT, "another time");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 3, 2) == LSTMRT_BAD_ARGUMENT, "another batch");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 0, 3) == LSTMRT_BAD_ARGUMENT, "no batch");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 0) == LSTMRT_BAD_ARGUMENT, "no time");
+    for (int i = 0; i < 2; i++) { /* the second time meets what the first left behind */
+        const lstmrt_status status = lstmrt_run(model, a.inputs, a.outputs, SIZE_MAX / 2, SIZE_MAX / 3);
+        CHECK(status == LSTMRT_OUT_OF_MEMORY || status == LSTMRT_BAD_ARGUMENT, "sizes whose product overflows");
+    }
+    int64_t *ids = a.inputs[1].data, *lengths = a.inputs[2].data;
+    ids[5] = 11;
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_ID_OUT_OF_RANGE, "an id above the vocabulary");
+    ids[5] = -12;
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_ID_OUT_OF_RANGE, "an id below it");
+    ids[5] = -11;
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_OK, "negative ids count from the end");
+    lengths[1] = 4;
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_BAD_ARGUMENT, "longer than time");
+    lengths[1] = INT64_MIN;
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_BAD_ARGUMENT, "a negative length");
+    arrays_free(&a);
+    lstmrt_model_free(model);
+    builder_free(&b);
+}
+
+/* ---- random damage ---- */
+
+static int32_t random_index(const builder *b)
+{
+    static const int32_t ODD[] = {-2, INT32_MAX, INT32_MIN, MOST_VALUES};
+    return random_below(8) == 0 ? ODD[random_below(4)] : (int32_t)random_below(b->n_values + 2) - 1;
+}
+
+static void damage_value(builder *b)
+{
+    static const uint32_t WIDTHS[] = {0, 1, 5, 7, 21, 1000000, INT32_MAX, UINT32_MAX};
+    lstmrt_value *value = &b->values[random_below(b->n_values)];
+    switch (random_below(3)) {
+    case 0: value->width = WIDTHS[random_below(8)]; break;
+    case 1: value->dtype = (lstmrt_dtype)random_below(4); break;
+    default: value->rows = (lstmrt_rows)random_below(4);
+    }
+}
+
+/* Shapes may only shrink: a program that lies about its caller's arrays is no fault that C could see. */
+static void damage_weight(lstmrt_weight *weight)
+{
+    switch (random_below(3)) {
+    case 0: weight->data = NULL; break;
+    case 1: weight->rows = random_below(weight->rows + 1); break;
+    default: weight->cols = random_below(weight->cols + 1);
+    }
+}
+
+static void damage_step(builder *b)
+{
+    lstmrt_step *step = &b->steps[random_below(b->n_steps)];
+    switch (random_below(7)) {
+    case 0: step->op = (lstmrt_op)random_below(LSTMRT_OP_COUNT + 1); break;
+    case 1: step->inputs[random_below(LSTMRT_MAX_INPUTS)] = random_index(b); break;
+    case 2: step->outputs[random_below(LSTMRT_MAX_OUTPUTS)] = random_index(b); break;
+    case 3: damage_weight(&step->weights[random_below(LSTMRT_MAX_WEIGHTS)]); break;
+    case 4: step->activations[random_below(3)].function = (lstmrt_function)random_below(LSTMRT_ACTIVATION_COUNT + 1); break;
+    case 5: step->reverse = !step->reverse, step->linear_before_reset = !step->linear_before_reset; break;
+    default: step->clip = random_below(2) ? NAN : -1;
+    }
+}
+
+static void damage(builder *b)
+{
+    switch (random_below(8)) {
+    case 0:
+    case 1: damage_value(b); break;
+    case 2: b->inputs[random_below(b->n_inputs)] = random_index(b); break;
+    case 3: b->outputs[random_below(b->n_outputs)] = random_index(b); break;
+    default: damage_step(b);
+    }
+}
+
+static bool small(const builder *b)
+{
+    for (size_t i = 0; i < b->n_values; i++)
+        if (b->values[i].width > 100) return false;
+    return true;
+}
+
+static void run_survivor(lstmrt_model *model, const builder *b)
+{
+    arrays a = arrays_for(b, 2, 3);
+    const lstmrt_status status = lstmrt_run(model, a.inputs, a.outputs, 2, 3);
+    CHECK(status == LSTMRT_OK || status == LSTMRT_ID_OUT_OF_RANGE || status == LSTMRT_BAD_ARGUMENT ||
+              status == LSTMRT_OUT_OF_MEMORY, "a run of a damaged program: %s", lstmrt_status_text(status));
+    arrays_free(&a);
+}
+
+/* Most damage is fatal, some is harmless: both must come up for this to mean anything. */
+static void test_fuzz(void)
+{
+    unsigned long refused = 0, accepted = 0;
+    for (int i = 0; i < FUZZED; i++) {
+        builder b = everything();
+        for (size_t n = 1 + random_below(3); n > 0; n--) damage(&b);
+        lstmrt_model *model;
+        const lstmrt_status status = try_model(&b, &model);
+        CHECK(status == LSTMRT_OK || status == LSTMRT_BAD_PROGRAM || status == LSTMRT_OUT_OF_MEMORY,
+              "a damaged program: %s", lstmrt_status_text(status));
+        refused += status != LSTMRT_OK;
+        accepted += status == LSTMRT_OK;
+        if (model && small(&b)) run_survivor(model, &b);
+        lstmrt_model_free(model);
+        builder_free(&b);
+    }
+    printf("  %lu damaged programs refused, %lu accepted and run\n", refused, accepted);
+    CHECK(refused > FUZZED / 4 && accepted > FUZZED / 20, "the damage is too mild or too harsh");
+}
+
+/* No allocation that a damaged size asks for reaches the system. */
+static void *modest_allocate(size_t size) { return size < 1 << 26 ? aligned_alloc(LSTMRT_ALIGNMENT, size) : NULL; }
+
+int main(void)
+{
+    lstmrt_set_allocator(modest_allocate, free);
+    test_faults();
+    test_bad_calls();
+    test_fuzz();
+    return finish("test_bad_programs");
+}

@@ -1,0 +1,107 @@
+/* Several threads on one model: each gets the bits that one thread alone gets. Run it with the thread sanitizer too. */
+#include "programs.h"
+
+enum { THREADS = 4, ROUNDS = 40, SIZES = 3, STEPS = 12, VOCABULARY = 23 };
+
+static const size_t BATCHES[SIZES] = {1, 3, 8}, TIMES[SIZES] = {9, 4, 2};
+
+typedef struct {
+    builder b;
+    lstmrt_model *model;
+} subject;
+
+/* What all threads share, with the outputs of one thread alone. */
+static subject whole, stepped;
+static arrays whole_alone[SIZES], stepped_alone;
+
+typedef struct {
+    size_t number;
+    unsigned long wrong; /* outputs or statuses */
+} worker;
+
+/* The inputs of `from`, and outputs of one's own. */
+static arrays borrow(const builder *b, const arrays *from, size_t batch, size_t time)
+{
+    arrays a = *from;
+    for (size_t i = 0; i < a.n_outputs; i++) a.outputs[i] = array_for(b->values[b->outputs[i]], batch, time);
+    return a;
+}
+
+static unsigned long compare_and_free(arrays *a, const arrays *want)
+{
+    unsigned long wrong = 0;
+    for (size_t i = 0; i < a->n_outputs; i++) {
+        wrong += memcmp(a->outputs[i].data, want->outputs[i].data, a->outputs[i].bytes) != 0;
+        free(a->outputs[i].data);
+    }
+    return wrong;
+}
+
+static unsigned long run_whole(size_t size)
+{
+    arrays a = borrow(&whole.b, &whole_alone[size], BATCHES[size], TIMES[size]);
+    const lstmrt_status status = lstmrt_run(whole.model, a.inputs, a.outputs, BATCHES[size], TIMES[size]);
+    return (status != LSTMRT_OK) + compare_and_free(&a, &whole_alone[size]);
+}
+
+/* The same input STEPS times: what comes out last. */
+static lstmrt_status run_steps(arrays *a)
+{
+    lstmrt_state *state;
+    lstmrt_status status = lstmrt_state_new(stepped.model, 1, &state);
+    for (int i = 0; !status && i < STEPS; i++) status = lstmrt_step_run(stepped.model, state, a->inputs, a->outputs);
+    lstmrt_state_free(state);
+    return status;
+}
+
+static void *work(void *argument)
+{
+    worker *w = argument;
+    for (size_t round = 0; round < ROUNDS; round++) {
+        w->wrong += run_whole((round + w->number) % SIZES);
+        arrays a = borrow(&stepped.b, &stepped_alone, 1, 1);
+        w->wrong += run_steps(&a) != LSTMRT_OK;
+        w->wrong += compare_and_free(&a, &stepped_alone);
+    }
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    pthread_t threads[THREADS];
+    worker workers[THREADS];
+    for (size_t i = 0; i < THREADS; i++) {
+        workers[i] = (worker){.number = i};
+        REQUIRE(pthread_create(&threads[i], NULL, work, &workers[i]) == 0);
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        REQUIRE(pthread_join(threads[i], NULL) == 0);
+        CHECK(workers[i].wrong == 0, "thread %zu: %lu results are not those of one thread", i, workers[i].wrong);
+    }
+}
+
+int main(void)
+{
+    FOR_EACH_ISA(kernels) {
+        whole.b = everything();
+        whole.model = model_of(&whole.b, kernels->name);
+        for (size_t i = 0; i < SIZES; i++) {
+            whole_alone[i] = arrays_for(&whole.b, BATCHES[i], TIMES[i]);
+            REQUIRE(!lstmrt_run(whole.model, whole_alone[i].inputs, whole_alone[i].outputs, BATCHES[i], TIMES[i]));
+        }
+        stepped.b = language_model(LSTMRT_OP_LSTM, VOCABULARY, 5, 33);
+        stepped.model = model_of(&stepped.b, kernels->name);
+        stepped_alone = arrays_for(&stepped.b, 1, 1);
+        REQUIRE(run_steps(&stepped_alone) == LSTMRT_OK);
+
+        test_threads();
+
+        for (size_t i = 0; i < SIZES; i++) arrays_free(&whole_alone[i]);
+        arrays_free(&stepped_alone);
+        lstmrt_model_free(whole.model);
+        lstmrt_model_free(stepped.model);
+        builder_free(&whole.b);
+        builder_free(&stepped.b);
+    }
+    return finish("test_threads");
+}
