@@ -40,7 +40,7 @@ $(OUT)/%.o: csrc/%.c $(HEADERS) Makefile
 	$(CC) $(CFLAGS) -Icsrc -c $< -o $@
 
 $(OUT)/%: tests/c/%.c $(OBJECTS)
-	$(CC) $(CFLAGS) -Icsrc $(LDFLAGS) $< $(OBJECTS) -lm -lpthread -o $@
+	$(CC) $(CFLAGS) -O1 -Icsrc $(LDFLAGS) $< $(OBJECTS) -lm -lpthread -o $@
 
 # The C tests, without Python.
 c-test: $(PROGRAMS)

@@ -98,6 +98,11 @@ bool lstmrt_weight_is(const lstmrt_weight *weight, size_t rows, size_t cols)
     return weight->data && weight->rows == rows && weight->cols == cols;
 }
 
+size_t lstmrt_item_size(lstmrt_dtype dtype)
+{
+    return dtype == LSTMRT_F32 ? sizeof(float) : dtype == LSTMRT_I64 ? sizeof(int64_t) : sizeof(uint8_t);
+}
+
 size_t lstmrt_rows_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
 {
     return value->rows == LSTMRT_ROWS_BATCH ? workspace->batch : workspace->batch * workspace->time;

@@ -138,18 +138,13 @@ static void give_back(lstmrt_model *model, lstmrt_workspace *workspace)
     lstmrt_mutex_unlock(&model->lock);
 }
 
-static size_t item_size(lstmrt_dtype dtype)
-{
-    return dtype == LSTMRT_F32 ? sizeof(float) : dtype == LSTMRT_I64 ? sizeof(int64_t) : sizeof(uint8_t);
-}
-
 static lstmrt_status check_buffers(const lstmrt_workspace *ws, const lstmrt_buffer *buffers, const int32_t *values,
                                    size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const lstmrt_value *value = &ws->model->values[values[i]];
         const size_t rows = lstmrt_rows_of(value, ws);
-        const size_t bytes = lstmrt_size_product(lstmrt_size_product(rows, value->width), item_size(value->dtype));
+        const size_t bytes = lstmrt_size_product(lstmrt_size_product(rows, value->width), lstmrt_item_size(value->dtype));
         if (!buffers[i].data || buffers[i].bytes != bytes) return LSTMRT_BAD_ARGUMENT;
     }
     return LSTMRT_OK;
@@ -168,7 +163,7 @@ static void copy_outputs(const lstmrt_workspace *ws, const lstmrt_buffer *buffer
     for (size_t i = 0; i < ws->model->n_outputs; i++) {
         const lstmrt_value *value = &ws->model->values[ws->model->outputs[i]];
         const lstmrt_slot *slot = &ws->slots[ws->model->outputs[i]];
-        const size_t item = item_size(value->dtype), width = value->width * item, rows = lstmrt_rows_of(value, ws);
+        const size_t item = lstmrt_item_size(value->dtype), width = value->width * item, rows = lstmrt_rows_of(value, ws);
         for (size_t row = 0; row < rows; row++)
             memcpy((char *)buffers[i].data + row * width, (const char *)slot->data + row * slot->stride * item, width);
     }

@@ -96,6 +96,8 @@ const lstmrt_slot *lstmrt_output_slot(const lstmrt_layer *layer, const lstmrt_wo
 bool lstmrt_value_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows, size_t width);
 bool lstmrt_weight_is(const lstmrt_weight *weight, size_t rows, size_t cols);
 
+size_t lstmrt_item_size(lstmrt_dtype dtype);
+
 /* Rows of a value in a workspace; the row of (time t, sequence b). */
 size_t lstmrt_rows_of(const lstmrt_value *value, const lstmrt_workspace *workspace);
 size_t lstmrt_row_at(const lstmrt_value *value, const lstmrt_workspace *workspace, size_t t, size_t b);

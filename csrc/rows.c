@@ -86,11 +86,6 @@ lstmrt_status lstmrt_concat_run(const lstmrt_layer *layer, lstmrt_workspace *wor
     return LSTMRT_OK;
 }
 
-static size_t dtype_size(lstmrt_dtype dtype)
-{
-    return dtype == LSTMRT_F32 ? sizeof(float) : dtype == LSTMRT_I64 ? sizeof(int64_t) : sizeof(uint8_t);
-}
-
 static bool swapped(lstmrt_rows a, lstmrt_rows b)
 {
     return (a == LSTMRT_ROWS_BATCH_TIME && b == LSTMRT_ROWS_TIME_BATCH) ||
@@ -115,7 +110,7 @@ lstmrt_status lstmrt_time_run(const lstmrt_layer *layer, lstmrt_workspace *works
     const lstmrt_value *x = lstmrt_input(workspace->model, &layer->step, 0);
     const lstmrt_value *y = lstmrt_output(workspace->model, &layer->step, 0);
     const lstmrt_slot *from = lstmrt_input_slot(layer, workspace, 0), *to = lstmrt_output_slot(layer, workspace, 0);
-    const size_t size = dtype_size(x->dtype), last = workspace->time - 1;
+    const size_t size = lstmrt_item_size(x->dtype), last = workspace->time - 1;
     const size_t times = y->rows == LSTMRT_ROWS_BATCH ? 1 : workspace->time;
     for (size_t t = 0; t < times; t++) {
         const size_t t_from = layer->step.op == LSTMRT_OP_LAST      ? last

@@ -27,10 +27,9 @@ static void place_value(lstmrt_workspace *ws, int32_t index)
 {
     const lstmrt_value *value = &ws->model->values[index];
     const size_t rows = value->rows == LSTMRT_ROWS_BATCH ? ws->batch : lstmrt_size_product(ws->batch, ws->time);
-    const size_t item = value->dtype == LSTMRT_F32 ? sizeof(float) : value->dtype == LSTMRT_I64 ? sizeof(int64_t) : 1;
     const size_t stride = value->dtype == LSTMRT_F32 ? lstmrt_round_up(value->width, LSTMRT_PAD) : value->width;
     ws->slots[index].stride = stride;
-    ws->slots[index].data = lstmrt_arena_take(&ws->arena, lstmrt_size_product(rows, stride), item);
+    ws->slots[index].data = lstmrt_arena_take(&ws->arena, lstmrt_size_product(rows, stride), lstmrt_item_size(value->dtype));
 }
 
 static void place(lstmrt_workspace *ws)

@@ -20,7 +20,7 @@
 #include "dispatch.h"
 #include "os.h"
 
-static unsigned long checks_made, checks_failed;
+static _Atomic unsigned long checks_made, checks_failed; /* threads check too */
 
 /* CHECK(condition, "what it was about %zu", ...): reports a failure and goes on. */
 #define CHECK(condition, ...)                                                            \
