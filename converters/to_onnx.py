@@ -6,15 +6,11 @@ import os
 from dataclasses import replace
 from typing import Any, Iterator
 
-import numpy as np
-
 from ..activations import activation_attributes, recurrent_activations
 from ..errors import GraphError, MissingDependencyError, UnsupportedError
-from ..graph import EXTENSION, OPSET, Graph, Node, fresh_names
+from ..graph import EXTENSION, Graph, Node, fresh_names
+from ..onnx_proto import model_proto
 from ..operators import find, is_recurrent, named_inputs
-
-IR_VERSION = 9  # the one that came with opset 20
-LARGEST_FILE = 2**31 - 2**20  # bytes of constants: protobuf's limit, less some room for the nodes
 
 
 def write_onnx(graph: Graph, path: str | os.PathLike) -> None:
@@ -31,35 +27,11 @@ def to_onnx_model(graph: Graph) -> Any:
     layout 1. Raises UnsupportedError that names every node that ONNX cannot express, or for more than 2 GiB of
     constants; MissingDependencyError without the onnx package.
     """
+    graph = _time_major(_without_extensions(graph))
     try:
-        import onnx
-        from onnx import helper, numpy_helper
+        return model_proto(graph.name, graph.inputs, graph.outputs, graph.nodes, graph.constants)
     except ImportError as error:
         raise MissingDependencyError("writing ONNX files needs onnx: pip install lstmrt[onnx]") from error
-
-    graph = _time_major(_without_extensions(graph))
-    if sum(array.nbytes for array in graph.constants.values()) > LARGEST_FILE:
-        raise UnsupportedError("an ONNX file cannot hold more than 2 GiB of weights")
-
-    def value_info(value):
-        dtype = helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
-        return helper.make_tensor_value_info(value.name, dtype, value.shape)
-
-    domains = {node.domain for node in graph.nodes} - {""}
-    return helper.make_model(
-        helper.make_graph(
-            [helper.make_node(node.op, node.inputs, node.outputs, node.name or None, domain=node.domain or None,
-                              **node.attributes) for node in graph.nodes],
-            graph.name or "graph",
-            [value_info(value) for value in graph.inputs],
-            [value_info(value) for value in graph.outputs],
-            [numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
-        ),
-        producer_name="lstmrt",
-        ir_version=IR_VERSION,
-        opset_imports=[onnx.OperatorSetIdProto(version=OPSET)]
-        + [onnx.OperatorSetIdProto(domain=domain, version=1) for domain in sorted(domains)],
-    )
 
 
 def _without_extensions(graph: Graph) -> Graph:

@@ -63,7 +63,7 @@ static lstmrt_status pack_input_part(const lstmrt_step *step, const lstmrt_colum
 
     float *recurrent = lstmrt_allocate_array(outputs, sizeof *recurrent);
     if (!recurrent) return LSTMRT_OUT_OF_MEMORY;
-    const size_t kept = step->linear_before_reset ? outputs - layer->width : outputs;
+    const size_t kept = layer->step.linear_before_reset ? outputs - layer->width : outputs;
     memcpy(recurrent, w[B].data + outputs, kept * sizeof *recurrent);
     const lstmrt_status packed =
         lstmrt_pack_rows(w[B].data, 1, outputs, recurrent, columns, layer->gates_stride, &layer->x_bias);
@@ -84,7 +84,7 @@ lstmrt_status lstmrt_recurrent_prepare(const lstmrt_model *model, const lstmrt_s
     lstmrt_status status = lstmrt_columns_gates(kind->gates, kind->n_gates, hidden, model->kernels->width, &columns);
     layer->gate_vectors = columns.vectors;
     layer->gates_stride = lstmrt_round_up(columns.vectors * columns.width, LSTMRT_PAD);
-    if (!status) status = pack_input_part(&layer->step, &columns, kind->n_gates, layer);
+    if (!status) status = pack_input_part(step, &columns, kind->n_gates, layer);
     lstmrt_columns_free(&columns);
     return status ? status : kind->pack_recurrent(model, step, layer);
 }

@@ -249,7 +249,7 @@ cdef class Model:
         return bool(lstmrt_model_steppable(self.c))
 
     def run(self, tuple inputs not None, tuple outputs not None, size_t batch, size_t time):
-        """Runs `batch` sequences of `time` steps from `inputs` into `outputs`, tuples of arrays in the program's order."""
+        """Runs `batch` sequences of `time` steps. The arrays of `inputs` and `outputs` are in the program's order."""
         self.call(NULL, inputs, outputs, batch, time)
 
     def step(self, State state not None, tuple inputs not None, tuple outputs not None):
@@ -369,7 +369,7 @@ cdef class Decoder:
         return 0
 
     def prompt(self, ids):
-        """Reads `ids`, an int64 vector, looking for signals every 20 ms: after an exception the decoder is of no use."""
+        """Reads `ids`, an int64 vector; looks for signals every 20 ms. After an exception the decoder is useless."""
         cdef lstmrt_status status
         cdef Py_buffer buffer
         cdef const int64_t *rest

@@ -15,7 +15,10 @@ FORBIDDEN = re.compile(
     r"|stdout|stderr|stdin)"
 )
 # What its code must use, and what it must not.
-REGISTERS = {"isa_avx512": (r"%zmm", None), "isa_avx2": (r"vfmadd\w+ .*%ymm", r"%zmm|%[xy]mm(1[6-9]|2\d|3[01])|%k[0-7]")}
+REGISTERS = {
+    "isa_avx512": (r"%zmm", None),
+    "isa_avx2": (r"vfmadd\w+ .*%ymm", r"%zmm|%[xy]mm(1[6-9]|2\d|3[01])|%k[0-7]"),
+}
 BASELINE = (None, r"%[yz]mm")
 
 

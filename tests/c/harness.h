@@ -20,6 +20,8 @@
 #include "dispatch.h"
 #include "os.h"
 
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
 static _Atomic unsigned long checks_made, checks_failed; /* threads check too */
 
 /* CHECK(condition, "what it was about %zu", ...): reports a failure and goes on. */

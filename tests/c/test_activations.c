@@ -6,8 +6,6 @@
 #include "harness.h"
 #include "reference.h"
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-
 enum { CHUNK = 4096, MOST_ISAS = 8 };
 
 static const double SMALLEST_NORMAL = 0x1p-126;

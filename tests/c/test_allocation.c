@@ -5,7 +5,7 @@
 enum { BATCH = 3, TIME = 7, VOCABULARY = 23 };
 
 static const int64_t PROMPT[] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5};
-enum { PROMPT_LENGTH = sizeof PROMPT / sizeof *PROMPT, NEW_IDS = 20, MODES = LSTMRT_DECODE_GROWING + 1 };
+enum { PROMPT_LENGTH = COUNT(PROMPT), NEW_IDS = 20, MODES = LSTMRT_DECODE_GROWING + 1 };
 
 static const int64_t NO_HURRY = INT64_MAX / 2;
 

@@ -94,7 +94,7 @@ static lstmrt_status try_model(const builder *b, lstmrt_model **model)
 
 static void test_faults(void)
 {
-    for (size_t i = 0; i < sizeof FAULT_LIST / sizeof *FAULT_LIST; i++) {
+    for (size_t i = 0; i < COUNT(FAULT_LIST); i++) {
         builder b = everything();
         FAULT_LIST[i].make(&b);
         lstmrt_model *model;
@@ -176,12 +176,13 @@ static void damage_weight(lstmrt_weight *weight)
 static void damage_step(builder *b)
 {
     lstmrt_step *step = &b->steps[random_below(b->n_steps)];
+    lstmrt_activation *activation = &step->activations[random_below(LSTMRT_MAX_GATE_FUNCTIONS)];
     switch (random_below(7)) {
     case 0: step->op = (lstmrt_op)random_below(LSTMRT_OP_COUNT + 1); break;
     case 1: step->inputs[random_below(LSTMRT_MAX_INPUTS)] = random_index(b); break;
     case 2: step->outputs[random_below(LSTMRT_MAX_OUTPUTS)] = random_index(b); break;
     case 3: damage_weight(&step->weights[random_below(LSTMRT_MAX_WEIGHTS)]); break;
-    case 4: step->activations[random_below(3)].function = (lstmrt_function)random_below(LSTMRT_ACTIVATION_COUNT + 1); break;
+    case 4: activation->function = (lstmrt_function)random_below(LSTMRT_ACTIVATION_COUNT + 1); break;
     case 5: step->reverse = !step->reverse, step->linear_before_reset = !step->linear_before_reset; break;
     default: step->clip = random_below(2) ? NAN : -1;
     }

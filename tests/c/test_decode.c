@@ -1,11 +1,12 @@
-/* The token loop in every mode against the plain loop: run the whole window, or the whole text, again for each token. */
+/* The token loop in every mode against the plain loop: run the window, or the whole text, again for each token. */
 #include "programs.h"
 
 enum { VOCABULARY = 29, WINDOW = 6, NEW_IDS = 25, MOST_TEXT = 64, PAD = 2 };
 
 static const int64_t NO_HURRY = INT64_MAX / 2;
 
-static const lstmrt_decode_options GREEDY = {.window = WINDOW, .max_length = MOST_TEXT, .pad_id = PAD, .repetition_penalty = 1};
+static const lstmrt_decode_options GREEDY = {
+    .window = WINDOW, .max_length = MOST_TEXT, .pad_id = PAD, .repetition_penalty = 1};
 
 typedef struct {
     int64_t ids[MOST_TEXT];
@@ -85,8 +86,8 @@ static text continuation(lstmrt_decoder *decoder, size_t n, size_t at_once, int6
     return t;
 }
 
-static text decode(lstmrt_model *model, const lstmrt_decode_options *options, const text *prompt, size_t n, size_t at_once,
-                   int64_t budget, bool *ended)
+static text decode(lstmrt_model *model, const lstmrt_decode_options *options, const text *prompt, size_t n,
+                   size_t at_once, int64_t budget, bool *ended)
 {
     lstmrt_decoder *decoder = decoder_new(model, options);
     give_prompt(decoder, prompt, budget);
@@ -95,7 +96,10 @@ static text decode(lstmrt_model *model, const lstmrt_decode_options *options, co
     return t;
 }
 
-static bool same(const text *a, const text *b) { return a->n == b->n && !memcmp(a->ids, b->ids, a->n * sizeof *a->ids); }
+static bool same(const text *a, const text *b)
+{
+    return a->n == b->n && memcmp(a->ids, b->ids, a->n * sizeof *a->ids) == 0;
+}
 
 /* ---- tests ---- */
 
@@ -129,8 +133,8 @@ static void test_eos(const lstmrt_kernels *kernels, lstmrt_model *model, lstmrt_
     while (all.ids[first] != eos[1]) first++;
     bool ended;
     const text got = decode(model, &options, &prompt, NEW_IDS, NEW_IDS, NO_HURRY, &ended);
-    CHECK(ended && got.n == first && !memcmp(got.ids, all.ids, first * sizeof *all.ids), "%s mode %d: %zu ids before eos, not %zu",
-          kernels->name, (int)mode, got.n, first);
+    CHECK(ended && got.n == first && memcmp(got.ids, all.ids, first * sizeof *all.ids) == 0,
+          "%s mode %d: %zu ids before eos, not %zu", kernels->name, (int)mode, got.n, first);
 }
 
 static void test_max_length(lstmrt_model *model)
@@ -187,7 +191,7 @@ static void test_bad_prompts(lstmrt_model *model, lstmrt_decode_mode mode)
     bool ended;
     int64_t id;
     lstmrt_status status = lstmrt_decoder_prompt(decoder, ids, 2, NO_HURRY, &taken);
-    if (!status) status = lstmrt_decoder_next(decoder, &id, 1, NO_HURRY, &made, &ended); /* where the prompt is run late */
+    if (!status) status = lstmrt_decoder_next(decoder, &id, 1, NO_HURRY, &made, &ended); /* a window runs late */
     CHECK(status == LSTMRT_ID_OUT_OF_RANGE, "mode %d: %s", (int)mode, lstmrt_status_text(status));
     lstmrt_decoder_free(decoder);
 }

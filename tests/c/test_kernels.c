@@ -9,8 +9,6 @@ static double tolerance(double magnitudes) { return 0x1p-21 * (1 + magnitudes); 
 
 static const size_t ROWS[] = {1, 2, 3, 6, 7, 13};
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-
 static lstmrt_activation activation(lstmrt_function function) { return (lstmrt_activation){function, 0.2f, 0.5f}; }
 
 /* hidden sizes 1, W-1, W, W+1, 2W+3 and one past a block of sums */
@@ -379,7 +377,8 @@ static void test_softmax(const lstmrt_kernels *kernels)
             x.x[width + random_below(width)] = NAN;
             kernels->softmax(&(lstmrt_softmax_args){x.x, x.x, width, width, rows, width});
             for (size_t i = 0; i < width; i++)
-                CHECK(isnan(x.x[width + i]) && x.x[i] == y.x[i], "%s softmax of a NaN, width %zu", kernels->name, width);
+                CHECK(isnan(x.x[width + i]) && x.x[i] == y.x[i], "%s softmax of a NaN, width %zu", kernels->name,
+                      width);
             guarded_free(x), guarded_free(y);
         }
 }

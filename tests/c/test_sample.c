@@ -36,8 +36,8 @@ static void check_shares(const char *what, lstmrt_decode_options options, const 
     REQUIRE(n <= 16);
     shares_of(options, logits, n, shares);
     for (size_t i = 0; i < n; i++)
-        CHECK(fabs(shares[i] - want[i]) <= 5 * sqrt(want[i] * (1 - want[i]) / DRAWS), "%s: id %zu came %g, not %g", what,
-              i, shares[i], want[i]);
+        CHECK(fabs(shares[i] - want[i]) <= 5 * sqrt(want[i] * (1 - want[i]) / DRAWS),
+              "%s: id %zu came %g, not %g", what, i, shares[i], want[i]);
 }
 
 /* Equal logits show the uniform numbers themselves. These are xoshiro256** seeded by splitmix64(42), computed by an
@@ -47,7 +47,7 @@ static void test_random_stream(void)
     static const size_t WANT[] = {83, 378, 680, 924, 991, 769, 719, 850};
     static const float LOGITS[VOCABULARY] = {0};
     lstmrt_sampler sampler = sampler_new(SAMPLING, VOCABULARY);
-    for (size_t i = 0; i < sizeof WANT / sizeof *WANT; i++) {
+    for (size_t i = 0; i < COUNT(WANT); i++) {
         const size_t id = lstmrt_choose(&sampler, LOGITS);
         CHECK(id == WANT[i], "draw %zu is %zu, not %zu", i, id, WANT[i]);
     }
@@ -117,7 +117,7 @@ static void test_repetition_penalty(void)
     options.repetition_penalty = 3;
     lstmrt_sampler sampler = sampler_new(options, 4);
     const int64_t seen[] = {0, 0, 1, 0, -1, 4, INT64_MAX, INT64_MIN};
-    for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) lstmrt_sampler_see(&sampler, seen[i]);
+    for (size_t i = 0; i < COUNT(seen); i++) lstmrt_sampler_see(&sampler, seen[i]);
     double counts[4] = {0}, odds[] = {2, 1 / 8., 2, 1 / 8.}, total = 4.25;
     for (int i = 0; i < DRAWS; i++) counts[lstmrt_choose(&sampler, logits)]++;
     for (size_t i = 0; i < 4; i++) {
@@ -170,7 +170,7 @@ static void test_bad_options(void)
 {
     static const double BAD[] = {0, -1, NAN, INFINITY};
     lstmrt_sampler sampler;
-    for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
+    for (size_t i = 0; i < COUNT(BAD); i++) {
         lstmrt_decode_options options[] = {SAMPLING, SAMPLING, SAMPLING};
         options[0].temperature = BAD[i];
         options[1].repetition_penalty = BAD[i];

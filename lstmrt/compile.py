@@ -1,0 +1,253 @@
+"""From a graph to something that runs: segments of native, NumPy and onnxruntime work, one after the other.
+
+Each node goes to the earliest segment of its kind that has all it needs; regions.py says which nodes fit together in a
+native one. Language models, taggers and forecasters come out as a single native program.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+import numpy as np
+
+from . import _core
+from .errors import InputError, UnsupportedError
+from .foreign import ForeignStep, require_runtime
+from .graph import Graph, Node, Value
+from .host_ops import HostStep
+from .native import Port, Program, lower
+from .operators import find
+from .passes import infer_shapes
+from .regions import BATCH, TIME, Facts, Region
+
+ISA_VARIABLE = "LSTMRT_ISA"
+
+
+def compile_graph(graph: Graph, isa: str | None = None) -> Executable:
+    """An Executable of `graph` for the instruction set `isa`: by default LSTMRT_ISA's, or else the CPU's best.
+
+    Raises IsaError for an instruction set that is unknown or that the CPU lacks, UnsupportedError for what nobody can
+    run, MissingDependencyError where onnxruntime would be needed.
+    """
+    return Executable(graph, isa or os.environ.get(ISA_VARIABLE) or None)
+
+
+class Executable:
+    """A compiled graph, immutable: any number of threads may run it.
+
+    segments   NativeStep, HostStep and ForeignStep in the order they run
+    native     the only segment, where that is a NativeStep, else None
+    """
+
+    def __init__(self, graph: Graph, isa: str | None) -> None:
+        tensors = infer_shapes(graph)
+        facts = Facts.of(graph, tensors)
+        self.inputs, self.outputs = graph.inputs, graph.outputs
+        self.segments = _segments(graph, facts, isa)
+        self._constants = graph.constants
+        only = self.segments[0] if len(self.segments) == 1 else None
+        self.native = only if isinstance(only, NativeStep) else None
+
+    @property
+    def steppable(self) -> bool:
+        """Whether one time step can be run at a time: all is native and no output depends on a later step."""
+        return self.native is not None and self.native.model.steppable
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Every output by name, in the graph's order.
+
+        Raises InputError where an input is missing, unknown, or does not fit its dtype or shape.
+        """
+        values = dict(self._constants)
+        values.update(bind(self.inputs, inputs))
+        for segment in self.segments:
+            segment.run(values)
+        return {value.name: values[value.name] for value in self.outputs}
+
+
+class NativeStep:
+    """A program of the C core."""
+
+    kind = "native"
+
+    def __init__(self, nodes: list[Node], program: Program, isa: str | None) -> None:
+        self.nodes = nodes
+        self.input_ports, self.output_ports = program.input_ports, program.output_ports
+        self.model = _core.Model(program.values, program.steps, program.inputs, program.outputs, isa)
+
+    def run(self, values: dict[str, np.ndarray]) -> None:
+        arrays = tuple(np.ascontiguousarray(values[port.name], port.dtype) for port in self.input_ports)
+        batch, time = self._size(BATCH, arrays), self._size(TIME, arrays)
+        if time == 0:
+            raise InputError("expected at least one time step, got none")
+        outputs = self._outputs(batch, time)
+        if batch > 0:
+            try:
+                self.model.run(arrays, outputs, batch, time)
+            except InputError:
+                self._explain(arrays)
+                raise
+        values.update((port.name, array) for port, array in zip(self.output_ports, outputs))
+
+    def step(self, state: _core.State, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """One time step; `arrays` as the ports want them but for the time axis, which is left out."""
+        outputs = self._outputs(state.batch_size, None)
+        try:
+            self.model.step(state, arrays, outputs)
+        except InputError:
+            self._explain(arrays)
+            raise
+        return outputs
+
+    def _outputs(self, batch: int, time: int | None) -> tuple[np.ndarray, ...]:
+        return tuple(np.empty(port.shape(batch, time), port.dtype) for port in self.output_ports)
+
+    def _size(self, role: str, arrays: tuple[np.ndarray, ...]) -> int:
+        """The batch or time size, on which all inputs must agree; 1 where no input has that axis."""
+        sizes = {port.name: array.shape[port.roles.index(role)]
+                 for port, array in zip(self.input_ports, arrays) if role in port.roles}
+        if len(set(sizes.values())) > 1:
+            raise InputError(f"inputs of different {role} sizes: {sizes}")
+        return next(iter(sizes.values()), 1)
+
+    def _explain(self, arrays: tuple[np.ndarray, ...]) -> None:
+        """Raises the InputError that names the id which is out of range, if one is."""
+        for port, array in zip(self.input_ports, arrays):
+            if port.vocabulary is not None:
+                check_ids(port, array)
+
+
+def check_ids(port: Port, ids: np.ndarray) -> None:
+    wrong = ids[(ids < -port.vocabulary) | (ids >= port.vocabulary)]
+    if wrong.size:
+        raise InputError(f"input '{port.name}': id {wrong[0]} is outside the vocabulary of {port.vocabulary}")
+
+
+# ---- inputs ----
+
+
+def bind(values: tuple[Value, ...], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The inputs as arrays of the graph's dtypes. Integers and integral floats serve as ids, any number as a float.
+
+    Raises InputError for missing and unknown names, other dtypes, and shapes that do not fit; a symbolic size is what
+    the first input that has it says.
+    """
+    expected = [value.name for value in values]
+    if set(inputs) != set(expected):
+        raise InputError(f"expected the inputs {expected}, got {list(inputs)}")
+    sizes: dict[str, int] = {}
+    return {value.name: _bind_one(value, inputs[value.name], sizes) for value in values}
+
+
+def _bind_one(value: Value, given: Any, sizes: dict[str, int]) -> np.ndarray:
+    array = as_dtype(value, given)
+    wanted = None if value.shape is None else tuple(sizes.get(size, size) for size in value.shape)
+    if wanted is not None and not _fits(wanted, array.shape):
+        raise InputError(f"input '{value.name}': expected shape {_shown(wanted)}, got {_shown(array.shape)}")
+    for size, actual in zip(value.shape or (), array.shape):
+        if isinstance(size, str):
+            sizes.setdefault(size, actual)
+    return array
+
+
+def _fits(wanted: tuple, shape: tuple[int, ...]) -> bool:
+    return len(wanted) == len(shape) and all(
+        not isinstance(size, int) or size == actual for size, actual in zip(wanted, shape))
+
+
+def _shown(shape: tuple) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," * (len(shape) == 1)) + ")"
+
+
+def as_dtype(value: Value, given: Any) -> np.ndarray:
+    """`given` as an array of the value's dtype, if that loses nothing that matters."""
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise InputError(f"input '{value.name}': {error}") from None
+    kind = np.dtype(value.dtype).kind
+    if array.dtype == value.dtype:
+        return array
+    if kind == "f" and array.dtype.kind in "fiub":
+        return array.astype(value.dtype)
+    if kind == "i" and array.dtype.kind in "iub":
+        return array.astype(value.dtype)
+    if kind == "i" and array.dtype.kind == "f" and (array == np.trunc(array)).all() and np.isfinite(array).all():
+        return array.astype(value.dtype)
+    raise InputError(f"input '{value.name}': expected {value.dtype}, got {array.dtype}")
+
+
+# ---- segments ----
+
+
+@dataclass
+class _Segment:
+    """Nodes of one kind; `region` where they are native."""
+
+    nodes: list[Node]
+    region: Region | None
+    foreign: bool
+
+
+def _segments(graph: Graph, facts: Facts, isa: str | None) -> list[NativeStep | HostStep | ForeignStep]:
+    foreign = [node for node in graph.nodes if find(node) is None]
+    if foreign:
+        require_runtime(foreign)
+    unfit: list[Node] = []  # nodes whose roles turned out not to work
+    while True:
+        segments = _partition(graph, facts, unfit)
+        odd = [node for segment in segments if segment.region for node in segment.region.settle()]
+        if not odd:
+            break
+        unfit += odd
+    dtypes = {name: tensor.dtype for name, tensor in facts.tensors.items()}
+    steps: list[NativeStep | HostStep | ForeignStep] = []
+    for segment in segments:
+        if segment.region:
+            program, renaming = lower(segment.region)
+            if program.steps:
+                native = [node for node in segment.nodes if node not in renaming]
+                steps.append(NativeStep(native, program, isa))
+                renamed = [port.name for port in program.output_ports]
+                steps += [HostStep(node, dtypes) for node in renaming if node.outputs[0] not in renamed]
+            else:
+                steps += [HostStep(node, dtypes) for node in segment.nodes]
+        elif segment.foreign:
+            read_later = {name for node in graph.nodes if node not in segment.nodes for name in node.inputs}
+            wanted = [name for node in segment.nodes for name in node.outputs
+                      if name and (name in read_later or name in facts.outputs)]
+            steps.append(ForeignStep(segment.nodes, wanted, graph.constants))
+        else:
+            steps += [HostStep(node, dtypes) for node in segment.nodes]
+    return steps
+
+
+def _partition(graph: Graph, facts: Facts, unfit: list[Node]) -> list[_Segment]:
+    segments: list[_Segment] = []
+    made_in: dict[str, int] = {}  # value -> the segment that makes it
+    for node in graph.nodes:
+        earliest = max((made_in[name] for name in node.inputs if name in made_in), default=0)
+        index = _place(node, segments, earliest, facts, unfit)
+        segments[index].nodes.append(node)
+        made_in.update((name, index) for name in node.outputs if name)
+    return segments
+
+
+def _place(node: Node, segments: list[_Segment], earliest: int, facts: Facts, unfit: list[Node]) -> int:
+    """The index of the segment that takes `node`; a new one at the end where none from `earliest` on does."""
+    foreign = find(node) is None
+    if not foreign and not any(node is other for other in unfit):
+        for index in range(earliest, len(segments)):
+            if segments[index].region and segments[index].region.take(node):
+                return index
+        region = Region(facts)
+        if region.take(node):
+            segments.append(_Segment([], region, False))
+            return len(segments) - 1
+    for index in range(earliest, len(segments)):
+        if segments[index].foreign == foreign and not segments[index].region:
+            return index
+    segments.append(_Segment([], None, foreign))
+    return len(segments) - 1

@@ -1,0 +1,77 @@
+"""Operators that are not lstmrt's to run: connected ones together as one onnxruntime session."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Iterable, Mapping
+
+import numpy as np
+
+from .errors import InputError, MissingDependencyError, UnsupportedError
+from .graph import EXTENSION, Node, Value
+from .onnx_proto import model_proto
+
+
+def require_runtime(nodes: Iterable[Node]) -> None:
+    """Raises MissingDependencyError that lists the operators of `nodes` unless onnx and onnxruntime are installed,
+    and UnsupportedError for operators of lstmrt's own domain, which nobody has."""
+    counts = Counter(f"{node.domain}:{node.op}" if node.domain else node.op for node in nodes)
+    unknown = [node for node in nodes if node.domain == EXTENSION]
+    if unknown:
+        raise UnsupportedError(f"unknown operators: {', '.join(map(str, unknown))}")
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        listed = ", ".join(f"{count} {op}" for op, count in sorted(counts.items()))
+        raise MissingDependencyError(f"onnxruntime has to run {listed}: pip install lstmrt[onnx]") from error
+
+
+class ForeignStep:
+    """Some nodes, in order. The session is made by the first run, which knows the dtypes of what comes in."""
+
+    kind = "onnxruntime"
+
+    def __init__(self, nodes: list[Node], outputs: list[str], constants: Mapping[str, np.ndarray]) -> None:
+        made = {name for node in nodes for name in node.outputs}
+        read = dict.fromkeys(name for node in nodes for name in node.inputs if name and name not in made)
+        self.nodes = nodes
+        self._outputs = outputs
+        self._inputs = [name for name in read if name not in constants]
+        self._constants = {name: constants[name] for name in read if name in constants}
+        self._lock = threading.Lock()
+        self._session = None
+
+    def run(self, values: dict[str, np.ndarray]) -> None:
+        inputs = {name: values[name] for name in self._inputs}
+        session = self._open(inputs)
+        try:
+            made = session.run(self._outputs, inputs)
+        except Exception as error:  # onnxruntime has a class for each status, all of them plain Exceptions
+            raise InputError(f"onnxruntime could not run {self._named()}: {error}") from error
+        values.update(zip(self._outputs, made))
+
+    def _named(self) -> str:
+        return ", ".join(map(str, self.nodes))
+
+    def _open(self, inputs: Mapping[str, np.ndarray]):
+        import onnxruntime
+
+        with self._lock:
+            if self._session is None:
+                model = model_proto(
+                    "foreign",
+                    [Value(name, array.dtype.name, (None,) * array.ndim) for name, array in inputs.items()],
+                    [Value(name, "", None) for name in self._outputs],
+                    self.nodes,
+                    self._constants,
+                )
+                options = onnxruntime.SessionOptions()
+                options.log_severity_level = 3
+                try:
+                    self._session = onnxruntime.InferenceSession(
+                        model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+                except Exception as error:  # see run
+                    raise UnsupportedError(f"onnxruntime refuses {self._named()}: {error}") from error
+            return self._session

@@ -1,0 +1,30 @@
+"""Nodes that stay outside native programs, run with NumPy: shape plumbing that folding left over, above all.
+
+There is one meaning of each operator, reference.py's; here its results are rounded back to the dtypes of the graph.
+"""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+import numpy as np
+
+from .graph import Node
+from .reference import as_float64, run_node
+
+
+class HostStep:
+    """One node."""
+
+    kind = "NumPy"
+
+    def __init__(self, node: Node, dtypes: Mapping[str, str | None]) -> None:
+        self.nodes = [node]
+        self._dtypes = [dtypes.get(name) for name in node.outputs]
+
+    def run(self, values: dict[str, np.ndarray]) -> None:
+        (node,) = self.nodes
+        made = run_node(node, [as_float64(values[name]) if name else None for name in node.inputs])
+        for name, array, dtype in zip(node.outputs, made, self._dtypes):
+            if name:
+                values[name] = np.asarray(array, dtype)
