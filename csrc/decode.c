@@ -19,6 +19,8 @@ struct lstmrt_decoder {
     lstmrt_sampler sampler;
     size_t rows;       /* of the body */
     size_t head_begin; /* the first layer of the head */
+    size_t head_end;   /* after its last: a final softmax, which changes no order, is left out */
+    int32_t logits;    /* the value that is chosen from */
     int64_t *ids;      /* the body's ids: one a row, or the text so far and then a padded window */
     size_t length;     /* tokens so far */
     int64_t pending;   /* a token made but not yet read */
@@ -37,6 +39,16 @@ static size_t after_last_recurrent(const lstmrt_model *model)
     for (size_t i = 0; i < model->n_layers; i++)
         if (lstmrt_op_recurrent(model->layers[i].step.op)) begin = i + 1;
     return begin;
+}
+
+static void leave_out_softmax(lstmrt_decoder *d)
+{
+    d->logits = d->model->outputs[0];
+    d->head_end = d->model->n_layers;
+    const lstmrt_step *last = &d->model->layers[d->head_end - 1].step;
+    if (last->op != LSTMRT_OP_SOFTMAX || last->outputs[0] != d->logits) return;
+    d->logits = last->inputs[0];
+    d->head_end--;
 }
 
 static lstmrt_status check(const lstmrt_model *model, const lstmrt_decode_options *options)
@@ -98,12 +110,13 @@ static lstmrt_status fill(lstmrt_decoder *d, lstmrt_model *model, const lstmrt_d
     d->model = model;
     d->options = *options;
     d->rows = options->mode == LSTMRT_DECODE_STAGGERED ? options->window : 1;
+    leave_out_softmax(d);
     d->head_begin = reruns(d) ? 0 : after_last_recurrent(model);
     const size_t longest = options->mode == LSTMRT_DECODE_WINDOW    ? options->window
                            : options->mode == LSTMRT_DECODE_GROWING ? options->max_length
                                                                     : 1;
     status = copy_ending(d);
-    if (!status) status = lstmrt_sampler_init(&d->sampler, options, model->values[model->outputs[0]].width);
+    if (!status) status = lstmrt_sampler_init(&d->sampler, options, model->values[d->logits].width);
     if (!status) status = open_workspaces(d, longest);
     if (!status) status = open_state(d);
     if (status) return status;
@@ -174,24 +187,29 @@ static lstmrt_status read_id(lstmrt_decoder *d, int64_t id)
     return reruns(d) ? read_text(d, id) : read_step(d, id);
 }
 
+static void cross_value(lstmrt_decoder *d, int32_t index, size_t row)
+{
+    const lstmrt_slot *from = &d->body->slots[index], *to = &d->head->slots[index];
+    const size_t size = from->stride * lstmrt_item_size(d->model->values[index].dtype);
+    memcpy(to->data, (const char *)from->data + row * size, size);
+}
+
 /* Moves the row of the completed window from the body to the head's workspace, for every value that crosses. */
 static void cross(lstmrt_decoder *d, size_t row)
 {
-    for (size_t i = d->head_begin; i < d->model->n_layers; i++)
+    for (size_t i = d->head_begin; i < d->head_end; i++)
         for (size_t n = 0; n < LSTMRT_MAX_INPUTS; n++) {
             const int32_t index = d->model->layers[i].step.inputs[n];
-            if (index < 0 || index == d->model->inputs[0]) continue;
-            const lstmrt_slot *from = &d->body->slots[index], *to = &d->head->slots[index];
-            const size_t size = from->stride * lstmrt_item_size(d->model->values[index].dtype);
-            memcpy(to->data, (const char *)from->data + row * size, size);
+            if (index >= 0 && index != d->model->inputs[0]) cross_value(d, index, row);
         }
+    if (d->head_begin == d->head_end) cross_value(d, d->logits, row);
 }
 
 static lstmrt_status logits_of_step(lstmrt_decoder *d)
 {
     /* Window `length - rows`, the one complete now, has its row where the next one will begin. */
     if (d->head != d->body) cross(d, d->length % d->rows);
-    return lstmrt_workspace_run(d->head, d->head_begin, d->model->n_layers);
+    return lstmrt_workspace_run(d->head, d->head_begin, d->head_end);
 }
 
 static lstmrt_status logits_of_text(lstmrt_decoder *d)
@@ -209,14 +227,14 @@ static lstmrt_status logits_of_text(lstmrt_decoder *d)
     if (status) return status;
     d->body->slots[d->model->inputs[0]].data = ids;
     lstmrt_state_reset(&d->body->own);
-    return lstmrt_workspace_run(d->body, 0, d->model->n_layers);
+    return lstmrt_workspace_run(d->body, 0, d->head_end);
 }
 
 static lstmrt_status logits(lstmrt_decoder *d, const float **out)
 {
     const lstmrt_status status = reruns(d) ? logits_of_text(d) : logits_of_step(d);
-    const lstmrt_slot *slot = &d->head->slots[d->model->outputs[0]];
-    const size_t last = lstmrt_rows_of(&d->model->values[d->model->outputs[0]], d->head) - 1;
+    const lstmrt_slot *slot = &d->head->slots[d->logits];
+    const size_t last = lstmrt_rows_of(&d->model->values[d->logits], d->head) - 1;
     *out = (const float *)slot->data + last * slot->stride;
     return status;
 }

@@ -179,7 +179,8 @@ typedef enum {
     LSTMRT_DECODE_GROWING    /* runs the whole text again for each token */
 } lstmrt_decode_mode;
 
-/* The program must have one input of ids and one f32 output, the logits (or anything whose largest is wanted). */
+/* The program must have one input of ids and one f32 output, the logits, or a softmax of them as the last step:
+ * tokens are chosen by the logits. */
 typedef struct {
     lstmrt_decode_mode mode;
     size_t window;     /* STAGGERED, WINDOW: tokens in a window, padded with pad_id */

@@ -46,7 +46,9 @@ class Executable:
         facts = Facts.of(graph, tensors)
         self.inputs, self.outputs = graph.inputs, graph.outputs
         self.segments = _segments(graph, facts, isa)
-        self._constants = graph.constants
+        read = {name for segment in self.segments if not isinstance(segment, NativeStep)
+                for node in segment.nodes for name in node.inputs} | {value.name for value in graph.outputs}
+        self._constants = {name: array for name, array in graph.constants.items() if name in read}
         only = self.segments[0] if len(self.segments) == 1 else None
         self.native = only if isinstance(only, NativeStep) else None
 

@@ -5,7 +5,7 @@
 enum { BATCH = 3, TIME = 7, VOCABULARY = 23 };
 
 static const int64_t PROMPT[] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5};
-enum { PROMPT_LENGTH = COUNT(PROMPT), NEW_IDS = 20, MODES = LSTMRT_DECODE_GROWING + 1 };
+enum { PROMPT_LENGTH = COUNT(PROMPT), NEW_IDS = 20 };
 
 static const int64_t NO_HURRY = INT64_MAX / 2;
 
@@ -119,7 +119,7 @@ static lstmrt_status step_with_copy(lstmrt_model *model, const builder *b)
 
 static lstmrt_status decode_in_every_mode(lstmrt_model *model)
 {
-    for (lstmrt_decode_mode mode = 0; mode < MODES; mode++) {
+    for (lstmrt_decode_mode mode = 0; mode <= LSTMRT_DECODE_GROWING; mode++) {
         const lstmrt_decode_options options = options_for(mode);
         lstmrt_decoder *decoder;
         lstmrt_status status = lstmrt_decoder_new(model, &options, &decoder);
@@ -164,7 +164,7 @@ int main(void)
     lstmrt_set_allocator(counting_allocate, counting_release);
     test_runs();
     test_steps();
-    for (lstmrt_decode_mode mode = 0; mode < MODES; mode++) test_tokens(mode);
+    for (lstmrt_decode_mode mode = 0; mode <= LSTMRT_DECODE_GROWING; mode++) test_tokens(mode);
 
     builder all = everything(), lstm = language_model(LSTMRT_OP_LSTM, VOCABULARY, 5, 9);
     test_failures("run", &all, run_everything);

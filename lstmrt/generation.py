@@ -1,0 +1,272 @@
+"""From a prompt to its continuation: the modes, the options, and text that is made piece by piece.
+
+The token loop itself is csrc/decode.c; here it is set up, and its ids become text.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Iterable, Iterator, Sequence, Union
+
+import numpy as np
+
+from .errors import InputError, UnsupportedError
+from .generation_config import MODES, WINDOW_MODES, GenerationDefaults
+from .graph import EXTENSION, Graph
+from .operators import is_recurrent, named_inputs
+
+if TYPE_CHECKING:
+    from .model import Model
+
+Prompt = Union[str, Sequence[int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """The keywords of `Model.generate` and `Model.stream`; names and meanings are transformers'.
+
+    max_new_tokens      tokens to make at most
+    mode, window        how the model reads its context (GenerationDefaults); None: as the model says
+    do_sample           draw tokens; None: where temperature, top_k, top_p or seed is given. Else greedy: the largest
+                        logit, the lowest id on ties
+    temperature         divides the logits
+    top_k               draw from the k most probable tokens; 0: from all
+    top_p               draw from the fewest of the most probable whose mass reaches it
+    repetition_penalty  divides positive and multiplies negative logits of tokens that are in prompt or continuation
+    seed                of the draws; None: another one each time. The same seed draws the same from the same logits on
+                        every machine
+    eos_token_id        an id, or several, that end the text; ids without text do so too
+    stop_strings        texts that end the text; they are left out
+    echo                puts the prompt in front
+
+    Raises InputError for values that make no sense.
+    """
+
+    max_new_tokens: int = 20
+    mode: str | None = None
+    window: int | None = None
+    do_sample: bool | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    eos_token_id: int | Sequence[int] | None = None
+    stop_strings: str | Sequence[str] | None = None
+    echo: bool = False
+
+    def __post_init__(self) -> None:
+        _check("max_new_tokens", self.max_new_tokens, _is_int(self.max_new_tokens) and self.max_new_tokens >= 0,
+               "a number of 0 or above")
+        _check("mode", self.mode, self.mode is None or self.mode in MODES, f"one of {', '.join(MODES)}")
+        _check("temperature", self.temperature, self.temperature is None or _positive(self.temperature),
+               "a finite number above 0")
+        _check("top_k", self.top_k, self.top_k is None or (_is_int(self.top_k) and self.top_k >= 0),
+               "a number of 0 or above")
+        _check("top_p", self.top_p, self.top_p is None or (_positive(self.top_p) and self.top_p <= 1),
+               "a number above 0, at most 1")
+        _check("repetition_penalty", self.repetition_penalty, _positive(self.repetition_penalty),
+               "a finite number above 0")
+        _check("seed", self.seed, self.seed is None or (_is_int(self.seed) and 0 <= self.seed < 2**64),
+               "a number from 0 to 2^64 - 1")
+        stops = self.stops
+        _check("stop_strings", self.stop_strings, all(isinstance(stop, str) and stop for stop in stops),
+               "texts that are not empty")
+        if self.do_sample is False and self._asks_to_sample:
+            raise InputError("do_sample=False, but temperature, top_k, top_p or seed is given")
+
+    @property
+    def _asks_to_sample(self) -> bool:
+        return any(option is not None for option in (self.temperature, self.top_k, self.top_p, self.seed))
+
+    @property
+    def samples(self) -> bool:
+        return self._asks_to_sample if self.do_sample is None else self.do_sample
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        if self.stop_strings is None:
+            return ()
+        return (self.stop_strings,) if isinstance(self.stop_strings, str) else tuple(self.stop_strings)
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        if self.eos_token_id is None:
+            return ()
+        ids = (self.eos_token_id,) if np.ndim(self.eos_token_id) == 0 else tuple(self.eos_token_id)
+        _check("eos_token_id", self.eos_token_id, all(_is_int(id) for id in ids), "an id or several")
+        return tuple(int(id) for id in ids)
+
+
+def _check(name: str, value: object, good: bool, expected: str) -> None:
+    if not good:
+        raise InputError(f"{name}: expected {expected}, got {value!r}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, (int, float, np.number)) and 0 < value < float("inf")
+
+
+# ---- generate and stream ----
+
+
+def generate(model: Model, prompt: Prompt | Sequence[Prompt], options: GenerationOptions):
+    """The continuation: text for text, an int64 array for ids, a list for a list. See Model.generate."""
+    if _is_list_of_prompts(prompt):
+        return [generate(model, one, options) for one in prompt]
+    if isinstance(prompt, str):
+        return "".join(stream(model, prompt, options))
+    if options.stops:
+        raise InputError("stop_strings: the prompt is ids; give it as text")
+    ids = prompt_ids(model, prompt)
+    slices = [*([ids] if options.echo else []), *continuation(model, ids, options, options.eos_ids)]
+    return np.concatenate(slices) if slices else np.empty(0, np.int64)
+
+
+def stream(model: Model, prompt: Prompt, options: GenerationOptions) -> Iterator[str] | Iterator[int]:
+    """Pieces of text that joined are what generate gives; for ids, one id after the other."""
+    if _is_list_of_prompts(prompt):
+        raise InputError("stream takes one prompt; run several streams for several")
+    if isinstance(prompt, str):
+        return _stream_text(model, prompt, options)
+    if options.stops:
+        raise InputError("stop_strings: the prompt is ids; give it as text")
+    return _stream_ids(model, prompt_ids(model, prompt), options)
+
+
+def _is_list_of_prompts(prompt: object) -> bool:
+    return isinstance(prompt, (list, tuple)) and len(prompt) > 0 and not all(_is_int(item) for item in prompt)
+
+
+def _stream_ids(model: Model, ids: np.ndarray, options: GenerationOptions) -> Iterator[int]:
+    if options.echo:
+        yield from ids.tolist()
+    for made in continuation(model, ids, options, options.eos_ids):
+        yield from made.tolist()
+
+
+def _stream_text(model: Model, prompt: str, options: GenerationOptions) -> Iterator[str]:
+    tokenizer = model.tokenizer
+    if tokenizer is None:
+        raise InputError("a text prompt needs a tokenizer: lstmrt.load(..., tokenizer=...), or give ids")
+    ids = prompt_ids(model, tokenizer.encode(prompt))
+    ending = (*options.eos_ids, *tokenizer.textless_ids(model.vocabulary_size))
+    pieces = (tokenizer.piece(id, first=not prompt)
+              for made in continuation(model, ids, options, ending) for id in made.tolist())
+    if options.echo and prompt:
+        yield prompt
+    yield from until_stopped(pieces, options.stops)
+
+
+def until_stopped(pieces: Iterable[str], stops: tuple[str, ...]) -> Iterator[str]:
+    """`pieces` up to the first of `stops`, which may begin in one piece and end in another: text that could be the
+    beginning of one is held back until it is known not to be."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        found = [at for at in map(held.find, stops) if at >= 0]
+        if found:
+            if text := held[:min(found)]:
+                yield text
+            return
+        safe = len(held) - max((_overlap(held, stop) for stop in stops), default=0)
+        if safe > 0:
+            yield held[:safe]
+            held = held[safe:]
+    if held:
+        yield held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest proper beginning of `stop` that `text` ends with."""
+    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+# ---- ids ----
+
+
+def prompt_ids(model: Model, prompt: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The prompt as int64 ids (length,), checked against the vocabulary."""
+    ids = np.asarray(prompt)
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise InputError(f"prompt: expected text, ids, or a list of either, got {ids.dtype} of shape {ids.shape}")
+    if ids.size == 0:
+        raise InputError("prompt: expected at least one token that the model knows, got none")
+    known = model.input_vocabulary
+    wrong = ids[(ids < 0) | (ids >= known)]
+    if wrong.size:
+        raise InputError(f"prompt: id {wrong[0]} is outside the model's vocabulary of {known}")
+    return ids.astype(np.int64)
+
+
+def continuation(model: Model, ids: np.ndarray, options: GenerationOptions,
+                 ending: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Slices of new ids, each at most about 20 ms of work, so that a caller can look up in between."""
+    left = options.max_new_tokens
+    if left == 0:
+        return
+    defaults = settings(model, options)
+    decoder = model.native.model.decoder(
+        **_decode_mode(model, defaults, len(ids) + left),
+        pad_id=defaults.pad_id,
+        pad_right=defaults.padding == "right",
+        do_sample=options.samples,
+        seed=secrets.randbits(64) if options.seed is None else options.seed,
+        temperature=options.temperature or 1.0,
+        top_k=options.top_k or 0,
+        top_p=options.top_p or 1.0,
+        repetition_penalty=options.repetition_penalty,
+        eos_ids=ending,
+    )
+    if defaults.window and options.repetition_penalty == 1.0:
+        ids = ids[-defaults.window:]  # earlier ones are in no window; the penalty alone would see them
+    decoder.prompt(np.ascontiguousarray(ids))
+    ended = False
+    while left > 0 and not ended:
+        made, ended = decoder.next(left)
+        left -= len(made)
+        yield made
+
+
+def settings(model: Model, options: GenerationOptions) -> GenerationDefaults:
+    """The model's generation settings with the call's mode and window in their place."""
+    if model.native is None or model.input_vocabulary is None:
+        raise UnsupportedError(f"generation needs a model that turns ids into logits in one native program: {model!r}")
+    defaults = model.generation or GenerationDefaults("growing")
+    mode = options.mode or defaults.mode
+    window = (options.window or defaults.window or _fixed_length(model)) if mode in WINDOW_MODES else options.window
+    chosen = replace(defaults, mode=mode, window=window)
+    if mode in WINDOW_MODES and masks_input(model.graph) != (mode == "masked_window"):
+        other = "masked_window" if mode == "window" else "window"
+        raise InputError(f"mode {mode!r}: the model's Embedding does {'' if mode == 'window' else 'not '}mask the "
+                         f"padding: use mode={other!r}")
+    if not 0 <= chosen.pad_id < model.input_vocabulary:
+        raise InputError(f"pad_id: {chosen.pad_id} is outside the vocabulary of {model.input_vocabulary}")
+    return chosen
+
+
+def _fixed_length(model: Model) -> int | None:
+    length = model.graph.inputs[0].shape[1]
+    return length if isinstance(length, int) else None
+
+
+def masks_input(graph: Graph) -> bool:
+    """Whether a recurrent node skips masked steps."""
+    return any(node.domain == EXTENSION and is_recurrent(node) and named_inputs(node)["mask"] for node in graph.nodes)
+
+
+def _decode_mode(model: Model, defaults: GenerationDefaults, length: int) -> dict:
+    """The core's mode. On a causal model a growing context is the carried state, bit for bit, and the windows of
+    successive tokens can be advanced together."""
+    steppable = model.native.model.steppable
+    if defaults.mode == "stateful" or (defaults.mode == "growing" and steppable):
+        return {"mode": "stateful"}
+    if defaults.mode == "growing":
+        return {"mode": "growing", "max_length": length}
+    staggered = steppable and defaults.padding == "left"
+    return {"mode": "staggered" if staggered else "window", "window": defaults.window}

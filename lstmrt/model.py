@@ -1,0 +1,255 @@
+"""Models as an app sees them: load, convert, run, step, generate, save."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from . import format, generation, passes
+from ._core import State
+from .compile import NativeStep, as_dtype, compile_graph
+from .errors import InputError, ModelFileError
+from .format import ModelFile, SelfTest
+from .generation import GenerationOptions, Prompt
+from .generation_config import GenerationDefaults
+from .graph import Graph, Value
+from .tokenizers import Tokenizer, TokenizerSpec, load_tokenizer
+
+ONNX_EXTENSION = ".onnx"
+
+
+def load(path: str | os.PathLike, *, tokenizer: TokenizerSpec | None = None, mode: str | None = None,
+         isa: str | None = None) -> Model:
+    """The model in a `.keras`, whole-model `.h5`, `.onnx` or `.lstmrt` file; its content decides which, not its name.
+
+    tokenizer  a path, dict or list (tokenizers.load_tokenizer); without one, what the file holds
+    mode       how generation reads its context, in place of what was inferred: see GenerationDefaults
+    isa        "scalar", "avx2" or "avx512"; None: LSTMRT_ISA, or else the fastest that the CPU has
+
+    Raises ModelFileError for a file that is damaged or no model, UnsupportedError for a model that asks for what
+    lstmrt lacks, MissingDependencyError where h5py, onnx or onnxruntime would be needed, IsaError.
+    """
+    file = read(path, tokenizer)
+    if mode is not None:
+        file = replace(file, generation=_with_mode(file, mode))
+    return Model(file, isa)
+
+
+def convert(source: str | os.PathLike, destination: str | os.PathLike, *, tokenizer: TokenizerSpec | None = None,
+            mode: str | None = None, force: bool = False) -> None:
+    """Writes the model in `source` as `.lstmrt`, or as ONNX where `destination` ends in `.onnx`.
+
+    A file that is there already is replaced only with `force`. Nothing is left behind where it fails.
+    Raises InputError and all that `load` does; UnsupportedError where ONNX cannot say what the model does.
+    """
+    destination = Path(destination)
+    if destination.exists() and not force:
+        raise InputError(f"{destination} exists already: use force=True (--force) to replace it")
+    file = read(source, tokenizer)
+    if mode is not None:
+        file = replace(file, generation=_with_mode(file, mode))
+    if destination.suffix == ONNX_EXTENSION:
+        from .converters.to_onnx import write_onnx
+
+        with format.replacing(destination) as temporary:
+            write_onnx(file.graph, temporary)
+    else:
+        format.write(destination, file if file.selftest else replace(file, selftest=record(file.graph)))
+
+
+def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None) -> ModelFile:
+    """What `path` holds, in the canonical form that is saved."""
+    try:
+        file = format.read(path) if format.is_lstmrt(path) else _imported(path)
+        return file if tokenizer is None else replace(file, tokenizer=load_tokenizer(tokenizer))
+    except OSError as error:
+        raise ModelFileError(f"{error.filename or os.fspath(path)}: {error.strerror or error}") from error
+
+
+def _imported(path: str | os.PathLike) -> ModelFile:
+    from .converters import load_source
+
+    source = load_source(path)
+    provenance = {"source": os.path.basename(path), "framework": source.framework, "version": source.version,
+                  "lstmrt": version("lstmrt"), "selftest": "float64 reference"}
+    return ModelFile(passes.canonical(source.graph), generation=source.generation, provenance=provenance)
+
+
+def _with_mode(file: ModelFile, mode: str) -> GenerationDefaults:
+    was = file.generation or GenerationDefaults("growing")
+    ids = file.graph.inputs[0]
+    length = ids.shape[1] if ids.shape and len(ids.shape) > 1 and isinstance(ids.shape[1], int) else None
+    windowed = mode in generation.WINDOW_MODES
+    return replace(was, mode=mode, window=(was.window or length) if windowed else None)
+
+
+def record(graph: Graph, batch: int = 2, time: int = 7, seed: int = 0) -> SelfTest | None:
+    """A random call and the float64 reference's answer to it; None where an operator has no reference."""
+    from . import reference
+    from .errors import UnsupportedError
+
+    random = np.random.default_rng(seed)
+    sizes = {"batch": batch, "time": time}
+    inputs = {value.name: _random(value, _vocabulary(graph, value), sizes, random) for value in graph.inputs}
+    try:
+        outputs = reference.run(graph, inputs)
+    except UnsupportedError:
+        return None
+    return SelfTest(inputs, {value.name: outputs[value.name].astype(value.dtype) for value in graph.outputs})
+
+
+def _random(value: Value, vocabulary: int, sizes: Mapping[str, int], random: np.random.Generator) -> np.ndarray:
+    shape = [size if isinstance(size, int) else sizes.get(size, 1) for size in value.shape or ()]
+    if np.dtype(value.dtype).kind == "f":
+        return random.standard_normal(shape).astype(value.dtype)
+    return random.integers(0, vocabulary, shape).astype(value.dtype)
+
+
+def _vocabulary(graph: Graph, value: Value) -> int:
+    """Rows of the smallest table that the ids index; 2 where none does."""
+    tables = [node.inputs[0] for node in graph.nodes if node.op == "Gather" and node.inputs[1] == value.name]
+    return min((len(graph.constants[name]) for name in tables if name in graph.constants), default=2)
+
+
+class Model:
+    """A loaded model. It never changes, so that any number of threads may use one; states belong to their callers.
+
+    inputs, outputs  name, dtype and shape of each
+    tokenizer        what its ids mean, or None
+    generation       how it turns ids into more ids, or None where nothing is known
+    provenance       where it came from
+    """
+
+    def __init__(self, file: ModelFile, isa: str | None = None) -> None:
+        self._file = file
+        self._executable = compile_graph(passes.load(file.graph), isa)
+        self.graph = replace(file.graph, constants={})  # its nodes say what the model does; weights are packed
+        self.inputs, self.outputs = file.graph.inputs, file.graph.outputs
+        self.tokenizer: Tokenizer | None = file.tokenizer
+        self.generation: GenerationDefaults | None = file.generation
+        self.provenance = dict(file.provenance)
+
+    def __repr__(self) -> str:
+        def shown(values: Sequence[Value]) -> str:
+            return ", ".join(f"{value.name} {value.dtype} {value.shape}" for value in values)
+
+        return f"<lstmrt.Model {self.graph.name!r}: {shown(self.inputs)} -> {shown(self.outputs)}>"
+
+    @property
+    def native(self) -> NativeStep | None:
+        """The whole model as one native program, or None where NumPy or onnxruntime has a part in it."""
+        return self._executable.native
+
+    @property
+    def segments(self):
+        """What runs where, in order: compile.NativeStep, HostStep and ForeignStep."""
+        return self._executable.segments
+
+    @property
+    def input_vocabulary(self) -> int | None:
+        """How many ids the only input can hold, or None where it holds something else."""
+        ports = self.native.input_ports if self.native else ()
+        return ports[0].vocabulary if len(ports) == 1 else None
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many ids the model can make: the width of its first output."""
+        return self.native.output_ports[0].width
+
+    # ---- runs ----
+
+    def __call__(self, *inputs: Any) -> np.ndarray | tuple[np.ndarray, ...]:
+        """The outputs for `inputs`, arrays in the model's input order: one array, or a tuple in its output order.
+
+        Raises InputError where an input does not fit: what was expected and what came.
+        """
+        if len(inputs) != len(self.inputs):
+            raise InputError(f"expected {len(self.inputs)} inputs ({', '.join(v.name for v in self.inputs)}), "
+                             f"got {len(inputs)}")
+        outputs = tuple(self.run({value.name: given for value, given in zip(self.inputs, inputs)}).values())
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The outputs by name, in the model's output order. Raises InputError as calling does."""
+        return self._executable.run(inputs)
+
+    def new_state(self, batch_size: int = 1) -> State:
+        """Zero states for `batch_size` sequences, for `step`; `copy()` and `reset()` are its methods.
+
+        Raises InputError where an output of the model depends on later steps.
+        """
+        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise InputError(f"batch_size: expected a number above 0, got {batch_size!r}")
+        return self._steppable().model.new_state(batch_size)
+
+    def step(self, x: Any, state: State) -> np.ndarray | tuple[np.ndarray, ...]:
+        """One time step of all rows; `state` goes on in place.
+
+        x  ids (batch,) or features (batch, width): the input without its time axis
+        Returns each output without its time axis, (batch, width); a tuple where there are several.
+        """
+        native = self._steppable()
+        if len(native.input_ports) != 1:
+            raise InputError(f"step takes one input, the model has {len(native.input_ports)}")
+        (port,) = native.input_ports
+        array = x if isinstance(x, np.ndarray) and x.dtype == port.dtype else as_dtype(self.inputs[0], x)
+        array = np.ascontiguousarray(array, port.dtype)
+        expected = port.shape(state.batch_size, None)
+        if array.shape != expected:
+            raise InputError(f"input '{port.name}': expected shape {expected} for one step, got {array.shape}")
+        outputs = native.step(state, (array,))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _steppable(self) -> NativeStep:
+        if not self._executable.steppable:
+            raise InputError("this model cannot run step by step: an output depends on later steps, "
+                             "or a part of it does not run natively")
+        return self.native
+
+    # ---- generation ----
+
+    def generate(self, prompt: Prompt | Sequence[Prompt], **options: Any) -> str | np.ndarray | list:
+        """The continuation of `prompt`: text for text, an int64 array for ids, a list for a list of either.
+
+        `options` are the fields of GenerationOptions: max_new_tokens=20, mode, window, do_sample, temperature, top_k,
+        top_p, repetition_penalty, seed, eos_token_id, stop_strings, echo.
+        Raises InputError for bad options, an empty prompt, ids outside the vocabulary, text without a tokenizer;
+        UnsupportedError for a model that cannot generate.
+        """
+        return generation.generate(self, prompt, _options(options))
+
+    def stream(self, prompt: Prompt, **options: Any) -> Iterator[str] | Iterator[int]:
+        """As `generate`, in pieces as they are made: pieces of text for text, ids for ids."""
+        return generation.stream(self, prompt, _options(options))
+
+    # ---- files ----
+
+    @property
+    def source(self) -> ModelFile:
+        """What is saved: the canonical graph and all that goes with it. Raises InputError after release_source."""
+        if self._file is None:
+            raise InputError("the model's source was released: load it again to save or convert it")
+        return self._file
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the model as `.lstmrt`, under a temporary name that is then renamed."""
+        file = self.source
+        format.write(path, file if file.selftest else replace(file, selftest=record(file.graph)))
+
+    def release_source(self) -> None:
+        """Lets go of the weights as the file had them; the packed ones stay. The model cannot be saved afterwards."""
+        self._file = None
+
+
+def _options(options: dict[str, Any]) -> GenerationOptions:
+    try:
+        return GenerationOptions(**options)
+    except TypeError:
+        known = GenerationOptions.__dataclass_fields__
+        unknown = ", ".join(name for name in options if name not in known)
+        raise InputError(f"unknown generation options: {unknown}; known are {', '.join(known)}") from None
