@@ -44,7 +44,7 @@ $(OUT)/%: tests/c/%.c $(OBJECTS)
 
 # The C tests, without Python.
 c-test: $(PROGRAMS)
-	@for program in $(PROGRAMS); do $(RUN) $$program || exit 1; done
+	@failed=0; for program in $(PROGRAMS); do $(RUN) $$program || failed=1; done; exit $$failed
 
 asan:
 	$(MAKE) c-test NAME=$(NAME)-asan CFLAGS="$(CFLAGS) $(SANITIZE) -fsanitize=address"

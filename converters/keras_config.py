@@ -15,6 +15,7 @@ from .keras_json import field, shown
 from .located import located
 
 KERAS_MODULE = re.compile(r"(tensorflow(\.python)?\.|tf_)?keras(_core)?(\.|$)")
+MODELS = ("Sequential", "Functional", "Model")
 OPERATOR_MODULE = re.compile(r"keras\.src\.ops(\.|$)")
 
 
@@ -145,8 +146,9 @@ def _functional(config: Mapping[str, Any]) -> Architecture:
         with located(f"inbound_nodes of {layer}"):
             for call in _calls(layer, field(entry, "inbound_nodes", list)):
                 calls[Reference(layer.name, call.node, 0)] = call
-    calls = {reference: _without_automatic_mask(call, calls) for reference, call in calls.items()}
     outputs = tuple(_references(config.get("output_layers")))
+    calls = _numbered_as_used(calls, outputs)
+    calls = {reference: _without_automatic_mask(call, calls) for reference, call in calls.items()}
     return Architecture(field(config, "name", str, default=""), tuple(layers), _needed(calls, outputs), outputs)
 
 
@@ -158,7 +160,9 @@ def _calls(layer: Layer, nodes: list) -> list[Call]:
 
 
 def _keras2_node(node: Any) -> tuple[tuple[Reference, ...], dict]:
-    """`[[layer, node, tensor, arguments], ...]`, one entry for each input of the call."""
+    """`[[layer, node, tensor, arguments], ...]`, one entry for each input; TensorFlow's functions have theirs bare."""
+    if isinstance(node, list) and node and isinstance(node[0], str):
+        node = [node]
     if not isinstance(node, list) or not all(isinstance(entry, list) and len(entry) in (3, 4) for entry in node):
         raise ModelFileError(f"expected lists of [layer, node, tensor, arguments], got {shown(node)}")
     arguments: dict = {}
@@ -173,6 +177,18 @@ def _keras3_node(node: dict) -> tuple[tuple[Reference, ...], dict]:
     tensors = [_tensor(value) for value in _flat(positional)]
     constants = {f"args[{i}]": value for i, (value, tensor) in enumerate(zip(_flat(positional), tensors)) if not tensor}
     return tuple(filter(None, tensors)), _telling({**constants, **arguments})
+
+
+def _numbered_as_used(calls: Mapping[Reference, Call], outputs: tuple[Reference, ...]) -> dict[Reference, Call]:
+    """Keras up to 2 counts the making of a nested model as its node 0, which the file does not hold."""
+    used = {(reference.layer, reference.node) for call in calls.values() for reference in call.inputs}
+    used |= {(reference.layer, reference.node) for reference in outputs}
+    numbered = {}
+    for reference, call in calls.items():
+        if call.layer.class_name in MODELS and (reference.layer, 0) not in used:
+            reference = reference._replace(node=reference.node + 1)
+        numbered[reference] = replace(call, node=reference.node)
+    return numbered
 
 
 def _without_automatic_mask(call: Call, calls: Mapping[Reference, Call]) -> Call:

@@ -24,7 +24,14 @@ class HostStep:
 
     def run(self, values: dict[str, np.ndarray]) -> None:
         (node,) = self.nodes
-        made = run_node(node, [as_float64(values[name]) if name else None for name in node.inputs])
+        given = [values[name] if name else None for name in node.inputs]
+        made = run_node(node, [None if array is None else as_float64(array) for array in given])
         for name, array, dtype in zip(node.outputs, made, self._dtypes):
             if name:
-                values[name] = np.asarray(array, dtype)
+                values[name] = np.asarray(array, dtype or _dtype(array, given))
+
+
+def _dtype(result: np.ndarray, given: list[np.ndarray | None]) -> np.dtype:
+    """For what no rule could tell ahead, as behind a foreign operator: floats stay what the inputs are."""
+    floats = [array.dtype for array in given if array is not None and array.dtype.kind == "f"]
+    return floats[0] if floats and result.dtype == np.float64 else result.dtype

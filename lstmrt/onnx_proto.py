@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping
+from collections import Counter
+from typing import Any, Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -31,11 +32,11 @@ def model_proto(name: str, inputs: Iterable[Value], outputs: Iterable[Value], no
         dtype = helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
         return helper.make_tensor_value_info(value.name, dtype, value.shape)
 
-    nodes = list(nodes)
+    nodes, names = list(nodes), _unique_names()
     domains = sorted({node.domain for node in nodes} - {""})
     return helper.make_model(
         helper.make_graph(
-            [helper.make_node(node.op, node.inputs, node.outputs, node.name or None, domain=node.domain or None,
+            [helper.make_node(node.op, node.inputs, node.outputs, names(node.name), domain=node.domain or None,
                               **node.attributes) for node in nodes],
             name or "graph",
             [value_info(value) for value in inputs],
@@ -47,3 +48,14 @@ def model_proto(name: str, inputs: Iterable[Value], outputs: Iterable[Value], no
         opset_imports=[onnx.OperatorSetIdProto(version=OPSET)]
         + [onnx.OperatorSetIdProto(domain=domain, version=1) for domain in domains],
     )
+
+
+def _unique_names() -> Callable[[str], str | None]:
+    """A function that gives each name as it is, and numbered where it comes again: onnxruntime wants it so."""
+    seen: Counter[str] = Counter()
+
+    def unique(name: str) -> str | None:
+        seen[name] += 1
+        return f"{name}#{seen[name]}" if name and seen[name] > 1 else name or None
+
+    return unique

@@ -35,6 +35,9 @@ class Case:
         return "\n".join([f"Case {shapes}", *(f"  {node} {dict(node.attributes)} {node.inputs} -> {node.outputs}"
                                               for node in self.graph.nodes)])
 
+    def _repr_pretty_(self, printer, cycle) -> None:  # hypothesis prints a dataclass field by field otherwise
+        printer.text(repr(self))
+
 
 @dataclass
 class Builder:

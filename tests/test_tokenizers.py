@@ -13,7 +13,8 @@ from lstmrt.tokenizers import Tokenizer, load_tokenizer
 
 text = pytest.importorskip("tf_keras").preprocessing.text
 
-WORDS = ("to", "be", "or", "not", "That", "is", "the", "QUESTION", "whether", "'tis", "nobler", "élan", "İ", "a-b", "<oov>")
+WORDS = ("to", "be", "or", "not", "That", "is", "the", "QUESTION", "whether", "'tis", "nobler", "élan", "İ", "a-b",
+         "<oov>")
 TEXTS = st.one_of(
     st.text(max_size=40),
     st.lists(st.sampled_from(WORDS + ("", ",", "\n", "!?")), max_size=15).map(" ".join),

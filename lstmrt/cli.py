@@ -1,0 +1,150 @@
+"""The command line: `lstmrt convert | generate | inspect | verify`.
+
+What was asked for goes to stdout, everything else to stderr. Exit status: 0; 1 for bad input, with one line that says
+what; 2 for wrong usage; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from importlib.resources import as_file, files
+from typing import Sequence
+
+from .errors import LstmrtError
+from .generation_config import MODES
+
+SAMPLE = "data/sample.lstmrt"  # in the package
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except LstmrtError as error:
+        print(f"lstmrt: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of stdout has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"lstmrt: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lstmrt", description="Fast CPU inference for trained recurrent networks.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    convert = commands.add_parser("convert", help="write a model as .lstmrt, or as .onnx")
+    convert.add_argument("source", metavar="SRC", help="a .keras, .h5, .onnx or .lstmrt file")
+    convert.add_argument("destination", metavar="DST", help="the file to write: .onnx for ONNX, else .lstmrt")
+    convert.add_argument("--tokenizer", metavar="FILE", help="Keras Tokenizer JSON, or a vocabulary")
+    convert.add_argument("--mode", choices=MODES, help="how generation reads its context, where not as inferred")
+    convert.add_argument("--force", action="store_true", help="replace DST if it exists")
+    convert.set_defaults(run=_convert)
+
+    generate = commands.add_parser("generate", help="continue a text")
+    generate.add_argument("prompt", metavar="PROMPT")
+    generate.add_argument("-m", "--model", metavar="MODEL", help="without one, the sample model")
+    generate.add_argument("--tokenizer", metavar="FILE", help="Keras Tokenizer JSON, or a vocabulary")
+    generate.add_argument("-n", "--max-new-tokens", type=int, default=50, metavar="N", help="default: %(default)s")
+    generate.add_argument("--mode", choices=MODES)
+    generate.add_argument("--temperature", type=float, metavar="T")
+    generate.add_argument("--top-k", type=int, metavar="K")
+    generate.add_argument("--top-p", type=float, metavar="P")
+    generate.add_argument("--repetition-penalty", type=float, default=1.0, metavar="P")
+    generate.add_argument("--seed", type=int, metavar="S")
+    generate.add_argument("--stop", action="append", metavar="TEXT", help="ends the text; may be given several times")
+    generate.set_defaults(run=_generate)
+
+    inspect = commands.add_parser("inspect", help="show layers, shapes, parameters, and what runs natively")
+    inspect.add_argument("model", metavar="MODEL")
+    inspect.set_defaults(run=_inspect)
+
+    verify = commands.add_parser("verify", help="replay the vectors stored in a model")
+    verify.add_argument("model", metavar="MODEL")
+    verify.add_argument("--source", metavar="FILE", help="the file it was converted from, to run in its own framework")
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from .model import convert
+
+    convert(options.source, options.destination, tokenizer=options.tokenizer, mode=options.mode, force=options.force)
+    print(f"{options.destination}: {os.path.getsize(options.destination):,} bytes", file=sys.stderr)
+    return 0
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from .model import load
+
+    if options.model is None:
+        with as_file(files("lstmrt") / SAMPLE) as sample:
+            model = load(sample, tokenizer=options.tokenizer)
+    else:
+        model = load(options.model, tokenizer=options.tokenizer)
+    pieces = model.stream(
+        options.prompt, max_new_tokens=options.max_new_tokens, mode=options.mode, temperature=options.temperature,
+        top_k=options.top_k, top_p=options.top_p, repetition_penalty=options.repetition_penalty, seed=options.seed,
+        stop_strings=options.stop)
+    made, start = 0, time.perf_counter()
+    started = False
+    for piece in pieces:
+        if not started:
+            print(options.prompt, end="")
+            started = True
+        print(piece, end="", flush=True)
+        made += 1
+    seconds = time.perf_counter() - start
+    print("" if started else options.prompt)
+    print(f"{made} tokens, {made / seconds:,.0f} tokens/s", file=sys.stderr)
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from .model import load
+    from .report import layer_rows, summary
+
+    model = load(options.model)
+    for what, text in summary(model):
+        print(f"{what}: {text}")
+    rows = [(row.layer, row.operators, row.output, f"{row.parameters:,}", row.runs) for row in layer_rows(model)]
+    _print_table(("layer", "operators", "output", "parameters", "runs"), rows)
+    return 0
+
+
+def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """With rich where it is installed and somebody looks on, else in plain columns."""
+    if sys.stdout.isatty():
+        try:
+            from rich.console import Console
+            from rich.table import Table
+        except ImportError:
+            pass
+        else:
+            table = Table(*header)
+            for row in rows:
+                table.add_row(*row)
+            Console().print(table)
+            return
+    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    for row in (header, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from .verify import verify
+
+    comparisons = verify(options.model, options.source)
+    for found in comparisons:
+        word = "ok" if found.good else "WRONG"
+        print(f"{word}: {found.output} against {found.against}: "
+              f"largest error {found.error:.1e} (allowed {found.allowed:.1e})")
+    return 0 if all(found.good for found in comparisons) else 1

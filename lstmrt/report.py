@@ -1,0 +1,81 @@
+"""What `lstmrt inspect` shows of a model, as plain rows that a table or lines can be made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .graph import Dim, Graph, Node
+from .model import Model
+from .operators import is_recurrent, named_inputs
+from .passes import infer_shapes
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """A layer of the source file: its operators, the shape of its last output, its weights, and what runs it."""
+
+    layer: str
+    operators: str
+    output: str
+    parameters: int
+    runs: str
+
+
+def layer_rows(model: Model) -> list[LayerRow]:
+    """One row for each run of nodes with one name, in order."""
+    graph = model.source.graph
+    tensors = infer_shapes(graph)
+    runs_in = {name: segment.kind for segment in model.segments for node in segment.nodes for name in node.outputs}
+    only = model.segments[0].kind if len(model.segments) == 1 else None
+    groups: list[list] = []
+    for node in graph.nodes:
+        if groups and node.name and groups[-1][0].name == node.name:
+            groups[-1].append(node)
+        else:
+            groups.append([node])
+    counted: set[str] = set()
+    rows = []
+    for nodes in groups:
+        weights = {name for node in nodes for name in node.inputs if name in graph.constants} - counted
+        counted |= weights
+        parameters = sum(graph.constants[name].size for name in weights if graph.constants[name].dtype.kind == "f")
+        last = nodes[-1].outputs[0]
+        kinds = {runs_in[name] for node in nodes for name in node.outputs if name in runs_in} or {only or "native"}
+        rows.append(LayerRow(
+            nodes[0].name or last,
+            " ".join(dict.fromkeys(node.op for node in nodes)),
+            _shown(tensors[last].shape if last in tensors else None),
+            parameters - sum(_absent_bias(node, graph) for node in nodes),
+            ", ".join(sorted(kinds)),
+        ))
+    return rows
+
+
+def _absent_bias(node: Node, graph: Graph) -> int:
+    """Zeros that stand for the second bias of ONNX's recurrent operators, which most Keras layers do not have."""
+    bias = graph.constants.get(named_inputs(node)["B"]) if is_recurrent(node) else None
+    if bias is None or bias[:, bias.shape[1] // 2:].any():
+        return 0
+    return bias.size // 2
+
+
+def summary(model: Model) -> list[tuple[str, str]]:
+    """Facts about the whole model: (what, value)."""
+    file = model.source
+    facts = [("inputs", "; ".join(f"{v.name} {v.dtype} {_shown(v.shape)}" for v in model.inputs)),
+             ("outputs", "; ".join(f"{v.name} {v.dtype} {_shown(v.shape)}" for v in model.outputs)),
+             ("parameters", f"{sum(row.parameters for row in layer_rows(model)):,}"),
+             ("bytes", f"{sum(array.nbytes for array in file.graph.constants.values()):,}")]
+    if model.native:
+        facts.append(("instruction set", model.native.model.isa))
+    if model.generation:
+        window = f", {model.generation.window} ids" if model.generation.window else ""
+        facts.append(("generation", model.generation.mode + window))
+    if model.tokenizer:
+        kind = "characters" if model.tokenizer.char_level else "words"
+        facts.append(("tokenizer", f"{len(model.tokenizer.vocabulary)} {kind}"))
+    return facts + [(key, text) for key, text in file.provenance.items() if text]
+
+
+def _shown(shape: tuple[Dim, ...] | None) -> str:
+    return "?" if shape is None else "(" + ", ".join("?" if size is None else str(size) for size in shape) + ")"

@@ -1,0 +1,121 @@
+"""Does a model still say what it should? Stored vectors, and the original framework where it is installed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping
+
+import numpy as np
+
+from .errors import InputError, MissingDependencyError, UnsupportedError
+from .format import SelfTest
+from .graph import Graph
+from .model import Model, load, record
+
+TOLERANCE = 1e-5  # of the largest magnitude in an output, and absolute below 1: float32 sums in another order
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An output's largest absolute error, against what, and the largest that is accepted."""
+
+    output: str
+    against: str
+    error: float
+    allowed: float
+
+    @property
+    def good(self) -> bool:
+        return self.error <= self.allowed  # False for NaN
+
+
+def verify(path: str | os.PathLike, source: str | os.PathLike | None = None) -> list[Comparison]:
+    """Replays the vectors that the file `path` holds, or for a file that holds none the float64 reference; and with
+    `source`, the file that it was converted from, runs that in its own framework.
+
+    Raises all that `load` does, MissingDependencyError where the framework is not installed, UnsupportedError where
+    there is nothing to compare with.
+    """
+    model = load(path)
+    test = model.source.selftest or record(model.source.graph)
+    if test is None and source is None:
+        raise UnsupportedError(f"{os.fspath(path)}: holds no vectors, and an operator of it has no reference")
+    found = []
+    if test is not None:
+        found += _compare(model, test, model.provenance.get("selftest", "float64 reference"))
+    if source is not None:
+        inputs = test.inputs if test is not None else _zeros(model.source.graph)
+        against, run = _framework(source)
+        try:
+            made = run(inputs)
+        except Exception as error:  # whatever a framework raises for a file that it cannot read or run
+            raise UnsupportedError(f"{os.fspath(source)}: {against} cannot run it: {error}") from error
+        outputs = dict(zip([value.name for value in model.outputs], made))
+        found += _compare(model, SelfTest(inputs, outputs), against)
+    return found
+
+
+def _compare(model: Model, test: SelfTest, against: str) -> list[Comparison]:
+    made = model.run(test.inputs)
+    found = []
+    for name, expected in test.outputs.items():
+        expected = np.asarray(expected, np.float64)
+        if made[name].shape != expected.shape:
+            raise InputError(f"output '{name}': {against} gives shape {expected.shape}, lstmrt {made[name].shape}")
+        error = float(np.abs(made[name] - expected).max(initial=0.0))
+        found.append(Comparison(name, against, error, TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0)))))
+    return found
+
+
+def _zeros(graph: Graph) -> dict[str, np.ndarray]:
+    return {value.name: np.zeros([size if isinstance(size, int) else 1 for size in value.shape or ()], value.dtype)
+            for value in graph.inputs}
+
+
+# ---- the frameworks ----
+
+
+def _framework(path: str | os.PathLike) -> tuple[str, Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]]:
+    """The name of the framework that wrote `path`, and a function that runs the file there."""
+    from .converters import load_source
+
+    source = load_source(path)
+    name = f"{source.framework} {source.version}".strip()
+    if source.framework == "onnx":
+        return name, _onnxruntime(path)
+    return name, _keras(path, old=source.version.startswith(("1.", "2.")))
+
+
+def _keras(path: str | os.PathLike, old: bool) -> Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]:
+    try:
+        if old:
+            from tf_keras.models import load_model
+        else:
+            from keras.saving import load_model
+    except ImportError as error:
+        package = "tf-keras" if old else "keras and tensorflow"
+        raise MissingDependencyError(f"comparing with Keras needs {package}: pip install lstmrt[test]") from error
+
+    def run(inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        model = load_model(os.fspath(path), compile=False)
+        return _as_list(model.predict(next(iter(inputs.values())), verbose=0))
+
+    return run
+
+
+def _as_list(outputs: Any) -> list[np.ndarray]:
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+
+def _onnxruntime(path: str | os.PathLike) -> Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError("comparing with onnxruntime needs it: pip install lstmrt[onnx]") from error
+
+    def run(inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+        return session.run(None, dict(inputs))
+
+    return run
