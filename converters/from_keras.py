@@ -59,6 +59,8 @@ def _call_faults(call: Call, keras_major: int) -> list[str]:
     if call.layer.class_name == "InputLayer":
         return []
     faults = _layer_faults(call.layer, keras_major)
+    if call.layer.class_name not in HANDLERS:
+        return faults
     if len(call.inputs) != 1:
         faults.append(f"{call.layer} called on {len(call.inputs)} tensors")
     return faults + [f"{call.layer} called with {name}" for name in call.arguments]

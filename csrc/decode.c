@@ -296,7 +296,7 @@ lstmrt_status lstmrt_decoder_next(lstmrt_decoder *d, int64_t *ids, size_t n, int
     lstmrt_status status = d->length > 0 || d->has_pending ? LSTMRT_OK : LSTMRT_BAD_ARGUMENT;
     *made = 0;
     while (!status && !d->ended && *made < n) {
-        if (d->options.mode == LSTMRT_DECODE_GROWING && d->length + d->has_pending > d->options.max_length) {
+        if (d->options.mode == LSTMRT_DECODE_GROWING && d->length + d->has_pending >= d->options.max_length) {
             d->ended = true;
             break;
         }

@@ -60,6 +60,8 @@ class GenerationOptions:
         _check("max_new_tokens", self.max_new_tokens, _is_int(self.max_new_tokens) and self.max_new_tokens >= 0,
                "a number of 0 or above")
         _check("mode", self.mode, self.mode is None or self.mode in MODES, f"one of {', '.join(MODES)}")
+        _check("window", self.window, self.window is None or (_is_int(self.window) and self.window > 0),
+               "a number above 0")
         _check("temperature", self.temperature, self.temperature is None or _positive(self.temperature),
                "a finite number above 0")
         _check("top_k", self.top_k, self.top_k is None or (_is_int(self.top_k) and self.top_k >= 0),

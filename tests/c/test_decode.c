@@ -49,7 +49,10 @@ static text plain_continuation(lstmrt_model *model, const lstmrt_kernels *kernel
                                text t, size_t n)
 {
     text made = {.n = n};
-    for (size_t i = 0; i < n; i++) made.ids[i] = t.ids[t.n++] = plain_next(model, kernels, options, &t);
+    for (size_t i = 0; i < n; i++) {
+        made.ids[i] = plain_next(model, kernels, options, &t);
+        t.ids[t.n++] = made.ids[i];
+    }
     return made;
 }
 

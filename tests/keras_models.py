@@ -1,0 +1,72 @@
+"""Small models of Keras 3 and tf-keras with random weights, saved and compared with what lstmrt makes of the files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import lstmrt
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+FRAMEWORKS = ("keras", "tf_keras")
+CONTAINERS = (".keras", ".h5")
+BATCH, TIME, FEATURES, VOCABULARY, UNITS = 5, 7, 3, 11, 5
+
+# One row for each place where masked steps can be: 0 is the masked id.
+IDS = np.array([[0, 0, 0, 4, 1, 9, 2],
+                [3, 10, 7, 5, 0, 0, 0],
+                [6, 8, 0, 0, 1, 0, 2],
+                [0, 0, 0, 0, 0, 0, 0],
+                [1, 2, 3, 4, 5, 6, 7]])
+VECTORS = np.random.default_rng(7).standard_normal((BATCH, TIME, FEATURES)).astype(np.float32)
+
+
+def framework(name: str) -> ModuleType:
+    """The framework; skips the test where it is not installed."""
+    return pytest.importorskip(name, reason=f"{name} is not installed")
+
+
+def sequential(keras: ModuleType, *layers, ids: bool = False, mask_zero: bool = False, time: int | None = TIME,
+               batch: int | None = None, scale: float = 0.5):
+    """`layers` behind an input of vectors, or of ids with an Embedding, and random weights of this scale.
+
+    Biases are random too, so that no weight can stand for another.
+    """
+    start = [keras.Input(batch_shape=(batch, time) if ids else (batch, time, FEATURES))]
+    if ids:
+        start.append(keras.layers.Embedding(VOCABULARY, FEATURES, mask_zero=mask_zero))
+    return with_random_weights(keras.Sequential([*start, *layers]), scale)
+
+
+def with_random_weights(model, scale: float = 0.5):
+    random = np.random.default_rng(1599)
+    model.set_weights([scale * random.standard_normal(array.shape) for array in model.get_weights()])
+    return model
+
+
+def save(model, folder: Path, container: str) -> Path:
+    path = folder / f"model{container}"
+    model.save(path)
+    return path
+
+
+def assert_parity(model, folder: Path, x: np.ndarray, error: float = 2e-6) -> None:
+    """From both containers lstmrt gives what `model` gives, to within `error` times the largest value, or 1."""
+    expected = np.asarray(model(x))
+    allowed = error * max(1.0, float(np.abs(expected).max()))
+    for container in CONTAINERS:
+        found = lstmrt.load(save(model, folder, container))(x)
+        assert found.shape == expected.shape, container
+        np.testing.assert_allclose(found, expected, rtol=0, atol=allowed, err_msg=container)
+        reset_states(model)
+
+
+def reset_states(model) -> None:
+    for layer in model.layers:
+        if getattr(layer, "stateful", False):
+            layer.reset_states() if hasattr(layer, "reset_states") else layer.reset_state()
