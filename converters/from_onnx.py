@@ -29,8 +29,7 @@ def read_onnx(path: str | os.PathLike) -> Graph:
         raise MissingDependencyError("reading ONNX files needs onnx: pip install lstmrt[onnx]") from error
     path = Path(path)
     model = _load(path)
-    opsets = {entry.domain.replace("ai.onnx", "", 1) if entry.domain == "ai.onnx" else entry.domain: entry.version
-              for entry in model.opset_import}
+    opsets = {_domain(entry.domain): entry.version for entry in model.opset_import}
     if opsets.get("", OPSET) < OLDEST_OPSET:
         raise UnsupportedError(f"{path}: ONNX opset {opsets['']}, expected at least {OLDEST_OPSET}")
     if model.functions:
@@ -39,7 +38,7 @@ def read_onnx(path: str | os.PathLike) -> Graph:
         return _Reader(model.graph, opsets.get("", OPSET)).graph().validate()
     except UnsupportedError as error:
         raise UnsupportedError(f"{path}: {error}") from error
-    except (GraphError, ModelFileError) as error:
+    except (GraphError, ValueError) as error:
         raise ModelFileError(f"{path}: {error}") from error
 
 
@@ -50,13 +49,16 @@ def _load(path: Path) -> Any:
 
     try:
         model = onnx.load(path, load_external_data=False)
-        for tensor in model.graph.initializer:
-            _check_location(path, tensor)
+    except DecodeError as error:
+        raise ModelFileError(f"{path}: not an ONNX file: {error}") from error
+    for tensor in model.graph.initializer:
+        _check_location(path, tensor)
+    try:
         onnx.load_external_data_for_model(model, str(path.parent))
+        model.ir_version = max(model.ir_version, 4)  # since 4 an initializer need not be an input too; keras2onnx knew
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
-        raise error if isinstance(error, ModelFileError) else ModelFileError(
-            f"{path}: not a sound ONNX file: {error}") from error
+    except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise ModelFileError(f"{path}: not a sound ONNX file: {error}") from error
     return model
 
 
@@ -76,6 +78,7 @@ class _Reader:
         self.nodes: list[Node] = []
         self.faults: list[str] = []
         self.taken = {name for node in proto.node for name in (*node.input, *node.output)}
+        self.taken |= {value.name for value in (*proto.input, *proto.output, *proto.initializer)}
 
     def graph(self) -> Graph:
         for tensor in self.proto.initializer:
@@ -110,7 +113,7 @@ class _Reader:
 
     def add_node(self, proto: Any) -> None:
         node = Node(proto.op_type, tuple(proto.input), tuple(proto.output), {}, proto.name,
-                    "" if proto.domain == "ai.onnx" else proto.domain)
+                    _domain(proto.domain))
         if not node.domain and node.op == "Constant":
             self.add_constant_node(node, proto)
         elif not node.domain and node.op == "ConstantOfShape":
@@ -120,8 +123,7 @@ class _Reader:
             for attribute in proto.attribute:
                 value = _attribute(attribute)
                 if value is None:
-                    self.faults.append(f"{node} {attribute.name}: attributes that hold a "
-                                       f"{_attribute_type(attribute)} have no place in a graph")
+                    self.faults.append(f"{node} {attribute.name}: {_no_place(attribute)}")
                 attributes[attribute.name] = value
             self.add_upgraded(node, attributes)
 
@@ -140,7 +142,8 @@ class _Reader:
         from onnx import numpy_helper
 
         fill = numpy_helper.to_array(proto.attribute[0].t) if proto.attribute else np.zeros(1, np.float32)
-        self.nodes.append(Node("Expand", (self.add_array(np.array(fill)), *node.inputs), node.outputs, {}, node.name))
+        value = self.add_array(np.array(fill.reshape(())))
+        self.nodes.append(Node("Expand", (value, *node.inputs), node.outputs, {}, node.name))
 
     def add_upgraded(self, node: Node, attributes: dict[str, Attribute]) -> None:
         inputs = list(node.inputs)
@@ -150,9 +153,17 @@ class _Reader:
             problem = None if node.domain else _difference(node, attributes, self.opset)
         if problem:
             self.faults.append(f"{node}: {problem} (the file has opset {self.opset}, graphs have {OPSET})")
-        if is_recurrent(node) and "hidden_size" not in attributes and len(inputs) > 2 and inputs[2] in self.constants:
-            attributes["hidden_size"] = self.constants[inputs[2]].shape[-1]
+        if is_recurrent(node):
+            self.look_at_recurrent_weights(node, inputs, attributes)
         self.nodes.append(Node(node.op, tuple(inputs), node.outputs, attributes, node.name, node.domain))
+
+    def look_at_recurrent_weights(self, node: Node, inputs: list[str], attributes: dict[str, Attribute]) -> None:
+        r = self.constants.get(inputs[2]) if len(inputs) > 2 else None
+        if r is None or r.ndim != 3:
+            return
+        if r.dtype != np.float32:
+            self.faults.append(f"{node} R: dtype {r.dtype.name}, expected float32")
+        attributes.setdefault("hidden_size", r.shape[2])
 
 
 # ---- operators that older opsets wrote otherwise: op -> (since when as now, function that rewrites or says what is wrong)
@@ -227,6 +238,11 @@ def _difference(node: Node, attributes: dict, opset: int) -> str | None:
 # ---- small things ----
 
 
+def _domain(domain: str) -> str:
+    """ONNX's own domain has two names."""
+    return "" if domain == "ai.onnx" else domain
+
+
 def _value(info: Any) -> Value:
     tensor = info.type.tensor_type
     if tensor.elem_type not in DTYPES:
@@ -252,13 +268,20 @@ def _attribute_type(attribute: Any) -> str:
     return onnx.AttributeProto.AttributeType.Name(attribute.type).lower()
 
 
+def _no_place(attribute: Any) -> str:
+    kind = _attribute_type(attribute)
+    if kind in ("graph", "graphs"):
+        return "control flow has no place in a graph; if this is a Keras model, convert its .keras or .h5 file instead"
+    return f"a {kind} attribute has no place in a graph"
+
+
 def _attribute(attribute: Any) -> Attribute | None:
     """The attribute's value, or None if it is a tensor, a graph or a type."""
     kind = _attribute_type(attribute)
     if kind == "string":
-        return attribute.s.decode()
+        return attribute.s.decode(errors="replace")
     if kind == "strings":
-        return tuple(text.decode() for text in attribute.strings)
+        return tuple(text.decode(errors="replace") for text in attribute.strings)
     fields = {"int": "i", "float": "f", "ints": "ints", "floats": "floats"}
     if kind not in fields:
         return None

@@ -43,7 +43,7 @@ def _split(node: Node, constants: dict[str, np.ndarray], names: Iterator[str]) -
         outputs = tuple(next(names) if name else "" for name in node.outputs)
         directions.append(replace(node, inputs=_trimmed(inputs), outputs=outputs, attributes=attributes))
     axes = (2, 1, 1) if batch_first else (1, 0, 0)
-    concats = [Node("Concat", pair, (name,), {"axis": axis}, node.name)
+    concats = [Node("Concat", tuple(pair), (name,), {"axis": axis}, node.name)
                for name, axis, *pair in zip(node.outputs, axes, *(d.outputs for d in directions)) if name]
     return [*slices, *directions, *concats]
 
