@@ -21,6 +21,7 @@ TUTORIAL = Shape("LSTM", 168, 64, 150)
 WINDOW = 9
 TOKENS = (
     Shape("LSTM", 40, 64, 150),
+    Shape("LSTM", 64, 64, 256),
     Shape("LSTM", 64, 64, 256, 2),
     Shape("GRU", 64, 64, 256),
     Shape("LSTM", 465, 100, 128, 2),
@@ -64,7 +65,7 @@ def threads(rounds: int = 15) -> Iterator[Table]:
     cases: dict[str, Generate] = {
         f"window of {WINDOW}, {TUTORIAL}": runtimes.lstmrt_window(models.random_weights(TUTORIAL), WINDOW)
     }
-    for shape in TOKENS[1:4]:
+    for shape in TOKENS[2:5]:
         cases[f"stateful, {shape}"] = runtimes.lstmrt_stateful(models.random_weights(shape))
     with ThreadPoolExecutor(2) as pool:
         for title, generate in cases.items():

@@ -11,7 +11,7 @@ from .keras_builder import GraphBuilder, Scope, Tensor
 from .keras_config import Architecture, Call, Layer, Reference, parse_architecture
 from .keras_file import KerasFile
 from .keras_json import field, shown
-from .keras_layers import HANDLERS, apply_layer
+from .keras_layers import HANDLERS, WRAPPED, apply_layer
 from .keras_options import options
 from .keras_weights import NoWeights
 from .located import located
@@ -76,7 +76,10 @@ def _layer_faults(layer: Layer, keras_major: int) -> list[str]:
         options(HANDLERS[layer.class_name], layer, keras_major)
     except UnsupportedError as error:
         faults.append(f"{layer} {error}")
-    return faults + [fault for inner in layer.wrapped() for fault in _layer_faults(inner, keras_major)]
+    for inner in layer.wrapped():
+        held = inner.class_name in WRAPPED.get(layer.class_name, ())
+        faults += _layer_faults(inner, keras_major) if held else [f"{inner} in {layer}"]
+    return faults
 
 
 # ---- the walk ----

@@ -14,7 +14,7 @@ from ..errors import ModelFileError, UnsupportedError
 from .keras_config import Architecture
 from .keras_file import KerasFile
 from .keras_json import field, parse
-from .keras_weights import LARGEST_RATIO, LayerWeights, member, open_hdf5, subgroup
+from .keras_weights import LARGEST_RATIO, LayerWeights, member, open_hdf5, subgroup, text
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")  # the second up to Keras 2.14
@@ -91,7 +91,8 @@ class ArchiveWeights:
         """Keras from 3.6 on writes down whose variables they are."""
         if not layer or "vars" not in self._group:
             return
-        written = subgroup(self._group, "vars").attrs.get("name", layer)
+        variables = subgroup(self._group, "vars")
+        written = text(variables, "name") if "name" in variables.attrs else layer
         if written != layer:
             raise ModelFileError(f"'{self._group.name}' holds the weights of '{written}', expected '{layer}'")
 

@@ -11,7 +11,7 @@ from ..errors import ModelFileError, UnsupportedError
 from .keras_config import Architecture
 from .keras_file import KerasFile
 from .keras_json import parse
-from .keras_weights import LayerWeights, member, open_hdf5, subgroup
+from .keras_weights import LayerWeights, member, open_hdf5, subgroup, text, texts
 
 
 @contextmanager
@@ -22,8 +22,9 @@ def open_whole_model(path: str) -> Iterator[KerasFile]:
             raise UnsupportedError("an HDF5 file with weights alone, or none of Keras's: lstmrt needs the whole model, "
                                    "as model.save writes it")
         group = subgroup(file, "model_weights")
-        version = _text(file.attrs.get("keras_version", group.attrs.get("keras_version", "1")))
-        model = parse(_text(file.attrs["model_config"]), "model_config")
+        written = next((node for node in (file, group) if "keras_version" in node.attrs), None)
+        version = text(written, "keras_version") if written else "1"
+        model = parse(text(file, "model_config"), "model_config")
         yield KerasFile(model, version, lambda architecture: _weights(group, architecture))
 
 
@@ -36,23 +37,15 @@ def _weights(group, architecture: Architecture) -> Mapping[str, LayerWeights]:
 def _names(group, attribute: str) -> list[str]:
     """A list of names; one that HDF5's attributes cannot hold is split over `attribute`0, `attribute`1, ..."""
     if attribute in group.attrs:
-        return [_text(name) for name in group.attrs[attribute]]
+        return texts(group, attribute)
     parts = []
     for i in count():
         if f"{attribute}{i}" not in group.attrs:
             break
-        parts += [_text(name) for name in group.attrs[f"{attribute}{i}"]]
+        parts += texts(group, f"{attribute}{i}")
     if not parts:
         raise ModelFileError(f"'{group.name}' lacks its attribute {attribute}")
     return parts
-
-
-def _text(value) -> str:
-    """Keras writes str or bytes, by version."""
-    text = value.decode() if hasattr(value, "decode") else value
-    if not isinstance(text, str):
-        raise ModelFileError(f"expected text in an attribute, got {type(value).__name__}")
-    return text
 
 
 class LegacyWeights:

@@ -52,11 +52,8 @@ def activation_layer(scope: Scope, x: Tensor, *, activation: Activation) -> Tens
 
 
 def time_distributed(scope: Scope, x: Tensor, *, layer: dict) -> Tensor:
-    """A layer at each time step; those of ROW_WISE do that by themselves."""
-    inner = parse_layer(layer)
-    if inner.class_name not in ROW_WISE:
-        raise UnsupportedError(f"TimeDistributed around {inner}")
-    return apply_layer(scope.child("layer"), x, inner)
+    """A layer at each time step; those of ROW_WISE, the only ones it may hold, do that by themselves."""
+    return apply_layer(scope.child("layer"), x, parse_layer(layer))
 
 
 DROPOUTS = ("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout")
@@ -70,6 +67,7 @@ LAYERS: Mapping[str, Callable[..., Tensor]] = {
     **{name: identity for name in DROPOUTS},
 }
 HANDLERS: Mapping[str, Callable] = {**LAYERS, **CELLS, **AS_LAYER}
+WRAPPED: Mapping[str, frozenset[str]] = {"Bidirectional": frozenset(CELLS), "TimeDistributed": ROW_WISE}
 
 
 def apply_layer(scope: Scope, x: Tensor, layer: Layer) -> Tensor:

@@ -172,8 +172,6 @@ def _from_cudnn(kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarr
 
 
 def _direction(scope: Scope, x: Tensor, layer: Layer) -> Direction:
-    if layer.class_name not in CELLS:
-        raise UnsupportedError(f"{layer} in a Bidirectional")
     if len(x.shape) != 3 or x.dtype != "float32":
         raise ModelFileError(f"expected an input (batch, time, features) of float32, got {x.shape} of {x.dtype}")
     handler = CELLS[layer.class_name]

@@ -55,8 +55,31 @@ def open_hdf5(source: Union[str, BinaryIO]) -> Iterator[h5py.File]:
             yield file
     except LstmrtError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         raise ModelFileError(f"damaged HDF5: {error}") from error
+
+
+def texts(node: Union[h5py.Group, h5py.File], attribute: str) -> list[str]:
+    """The strings in an attribute. Keras writes str or bytes, by version, and an empty list as one of numbers.
+
+    The HDF5 library crashes on damaged attributes of other types and believes any size: both are looked at first.
+    """
+    import h5py
+
+    id = node.attrs.get_id(attribute)
+    if 0 in id.shape:
+        return []
+    if h5py.check_string_dtype(id.dtype) is None or id.get_storage_size() > node.file.id.get_filesize():
+        raise ModelFileError(f"attribute {attribute} of '{node.name}': expected text, got {id.dtype} {id.shape}")
+    return [text.decode() if isinstance(text, bytes) else text for text in np.ravel(node.attrs[attribute])]
+
+
+def text(node: Union[h5py.Group, h5py.File], attribute: str) -> str:
+    """The one string in an attribute."""
+    found = texts(node, attribute)
+    if len(found) != 1:
+        raise ModelFileError(f"attribute {attribute} of '{node.name}': expected one text, got {len(found)}")
+    return found[0]
 
 
 def member(group: h5py.Group, path: str) -> Union[h5py.Group, h5py.Dataset]:
@@ -102,12 +125,12 @@ def _read(dataset: h5py.Dataset, name: str, shapes: list[Shape]) -> np.ndarray:
         raise ModelFileError(f"{name}: expected a dataset, got the group '{dataset.name}'")
     if dataset.shape not in shapes or min(dataset.shape, default=1) < 1:
         raise ModelFileError(f"{name}: expected shape {' or '.join(map(str, shapes))}, got {dataset.shape}")
+    if dataset.dtype.kind != "f" and dataset.dtype != BFLOAT16:
+        raise ModelFileError(f"{name}: expected floating-point weights, got {dataset.dtype}")
     _check_storage(dataset, name)
     array = dataset[()]
     if array.dtype == BFLOAT16:
         array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    if array.dtype.kind != "f":
-        raise ModelFileError(f"{name}: expected floating-point weights, got {array.dtype}")
     array = np.ascontiguousarray(array, np.float32)
     array.flags.writeable = False
     return array

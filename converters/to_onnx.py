@@ -11,7 +11,6 @@ from ..errors import GraphError, MissingDependencyError, UnsupportedError
 from ..graph import EXTENSION, Graph, Node, fresh_names
 from ..onnx_proto import model_proto
 from ..operators import find, is_recurrent, named_inputs
-from ..passes.infer_shapes import infer_shapes
 
 
 def write_onnx(graph: Graph, path: str | os.PathLike) -> None:
@@ -28,19 +27,21 @@ def to_onnx_model(graph: Graph) -> Any:
     layout 1. Raises UnsupportedError that names every node that ONNX cannot express, or for more than 2 GiB of
     constants; MissingDependencyError without the onnx package.
     """
-    graph = _time_major(_without_extensions(_with_output_shapes(graph)))
+    graph = _time_major(_without_extensions(graph))
     try:
-        return model_proto(graph.name, graph.inputs, graph.outputs, graph.nodes, graph.constants)
+        model = model_proto(graph.name, graph.inputs, graph.outputs, graph.nodes, graph.constants)
     except ImportError as error:
         raise MissingDependencyError("writing ONNX files needs onnx: pip install lstmrt[onnx]") from error
+    return model if all(value.shape is not None for value in graph.outputs) else _with_output_shapes(model)
 
 
-def _with_output_shapes(graph: Graph) -> Graph:
+def _with_output_shapes(model: Any) -> Any:
     """ONNX wants the shapes of outputs; a graph may leave them to be inferred."""
-    tensors = infer_shapes(graph)
-    return replace(graph, outputs=tuple(
-        replace(value, shape=tensors[value.name].shape) if value.shape is None and value.name in tensors else value
-        for value in graph.outputs))
+    from onnx import shape_inference
+
+    inferred = shape_inference.infer_shapes(model)
+    del inferred.graph.value_info[:]
+    return inferred
 
 
 def _without_extensions(graph: Graph) -> Graph:

@@ -31,7 +31,7 @@ typedef struct {
 
 /* One step of `rows` LSTM cells; panels of 4 vectors (i, o, f, c) for each vector of hidden units.
  *   i = f(Zi + Pi C)   f = f(Zf + Pf C)   C' = f C + i g(Zc)   o = f(Zo + Po C')   h' = o h(C')
- * where every activation clips its input, and Z = gates + h R^T. */
+ * where f and g clip their input (h does not, as in onnxruntime), and Z = gates + h R^T. */
 typedef struct {
     const float *gates;     /* rows x panels x [i o f c]: bias + input part */
     const float *weights;   /* R */

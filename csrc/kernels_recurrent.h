@@ -21,7 +21,7 @@ VEC_INLINE void lstm_unit(const lstmrt_lstm_args *a, const vf *z, size_t pitch, 
     if (peephole) zo = v_fma(v_load(peephole + VEC_WIDTH), c_next, zo);
     const vf o = v_activate(a->f, v_clip(a->clip, zo));
     v_store(a->c_next + at, c_next);
-    v_store(a->h_next + at, v_mul(o, v_activate(a->activation_h, v_clip(a->clip, c_next))));
+    v_store(a->h_next + at, v_mul(o, v_activate(a->activation_h, c_next)));
 }
 
 static __attribute__((noinline)) void lstm_end(const lstmrt_lstm_args *a, const vf *z, size_t panels, size_t rows,

@@ -156,9 +156,11 @@ static validity validity_of(const lstmrt_layer *layer, const lstmrt_workspace *w
     };
 }
 
+static bool is_past_end(const validity *v, size_t t, size_t b) { return v->lengths && (int64_t)t >= v->lengths[b]; }
+
 static bool is_valid(const validity *v, size_t t, size_t b)
 {
-    if (v->lengths && (int64_t)t >= v->lengths[b]) return false;
+    if (is_past_end(v, t, b)) return false;
     return !v->mask || v->mask[lstmrt_row_at(v->mask_value, v->workspace, t, b) * v->mask_stride];
 }
 
@@ -200,17 +202,17 @@ static void keep_invalid(const lstmrt_layer *layer, const validity *v, size_t t,
     }
 }
 
-/* y at time t: the new h; at steps that do not count the h before, or 0 (see zero_masked_output in lstmrt.h). */
+/* y at time t: the new h; at masked steps the h before, or 0 (see zero_masked_output in lstmrt.h); 0 past the end. */
 static void emit(const lstmrt_layer *layer, const lstmrt_workspace *ws, const validity *v, size_t t,
                  const lstmrt_cell *cell)
 {
     const lstmrt_slot *y = lstmrt_output_slot(layer, ws, Y);
     const lstmrt_value *value = lstmrt_output(ws->model, &layer->step, Y);
     if (!y) return;
-    const bool all_valid = !v->lengths && !v->mask, zero_invalid = layer->step.zero_masked_output || v->lengths;
+    const bool carry = !layer->step.zero_masked_output;
     for (size_t b = 0; b < ws->batch; b++) {
         float *row = (float *)y->data + lstmrt_row_at(value, ws, t, b) * y->stride;
-        if (all_valid || is_valid(v, t, b) || (!zero_invalid && cell->started[b]))
+        if (is_valid(v, t, b) || (carry && !is_past_end(v, t, b) && cell->started[b]))
             memcpy(row, cell->h + b * cell->stride, layer->width * sizeof *row);
         else
             memset(row, 0, layer->width * sizeof *row);

@@ -1,8 +1,7 @@
 """Fast CPU inference for trained recurrent networks, from the Keras or ONNX file to tokens. Start with `load`."""
 
-from __future__ import annotations
-
 import importlib
+import importlib.util
 
 from .errors import (
     GraphError,
@@ -30,6 +29,10 @@ __all__ = [
 ]
 
 
+if importlib.util.find_spec(f"{__name__}._core") is None:
+    raise ImportError("this is the source tree of lstmrt, without its compiled core: leave it, or pip install -e .")
+
+
 def __getattr__(name: str) -> object:
     """`load`, `convert`, `Model` and `__version__` when first asked for, which keeps `import lstmrt` light."""
     if name == "__version__":
@@ -42,4 +45,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*__all__, "__version__"]

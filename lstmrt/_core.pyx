@@ -106,9 +106,9 @@ cdef void let_go(Arrays *arrays) noexcept:
 
 # ---- programs ----
 
-cdef int number_of(dict names, name, str what) except -1:
+cdef int number_of(dict names, name, str what, exception=GraphError) except -1:
     if name not in names:
-        raise GraphError(f"unknown {what} {name!r}; known are {', '.join(names)}")
+        raise exception(f"unknown {what} {name!r}; known are {', '.join(names)}")
     return names[name]
 
 
@@ -346,7 +346,7 @@ cdef class Decoder:
         cdef lstmrt_status status
         cdef Py_buffer eos
         cdef lstmrt_decode_options options = lstmrt_decode_options(
-            mode=<lstmrt_decode_mode>number_of(_MODES, mode, "mode"),
+            mode=<lstmrt_decode_mode>number_of(_MODES, mode, "mode", InputError),
             window=window, max_length=max_length, pad_id=pad_id, pad_right=pad_right, do_sample=do_sample, seed=seed,
             temperature=temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty,
             eos_ids=NULL, n_eos_ids=0,

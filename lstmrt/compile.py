@@ -46,8 +46,7 @@ class Executable:
         facts = Facts.of(graph, tensors)
         self.inputs, self.outputs = graph.inputs, graph.outputs
         self.segments = _segments(graph, facts, isa)
-        read = {name for segment in self.segments if not isinstance(segment, NativeStep)
-                for node in segment.nodes for name in node.inputs} | {value.name for value in graph.outputs}
+        read = {name for segment in self.segments for name in segment.reads} | {value.name for value in graph.outputs}
         self._constants = {name: array for name, array in graph.constants.items() if name in read}
         only = self.segments[0] if len(self.segments) == 1 else None
         self.native = only if isinstance(only, NativeStep) else None
@@ -77,10 +76,14 @@ class NativeStep:
     def __init__(self, nodes: list[Node], program: Program, isa: str | None) -> None:
         self.nodes = nodes
         self.input_ports, self.output_ports = program.input_ports, program.output_ports
+        self.reads = [port.name for port in program.input_ports]
         self.model = _core.Model(program.values, program.steps, program.inputs, program.outputs, isa)
 
     def run(self, values: dict[str, np.ndarray]) -> None:
         arrays = tuple(np.ascontiguousarray(values[port.name], port.dtype) for port in self.input_ports)
+        for port, array in zip(self.input_ports, arrays):
+            if array.ndim != len(port.roles):
+                raise InputError(f"'{port.name}': expected {len(port.roles)} axes, got shape {array.shape}")
         batch, time = self._size(BATCH, arrays), self._size(TIME, arrays)
         if time == 0:
             raise InputError("expected at least one time step, got none")

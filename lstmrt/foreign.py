@@ -37,14 +37,14 @@ class ForeignStep:
         made = {name for node in nodes for name in node.outputs}
         read = dict.fromkeys(name for node in nodes for name in node.inputs if name and name not in made)
         self.nodes = nodes
+        self.reads = [name for name in read if name not in constants]
         self._outputs = outputs
-        self._inputs = [name for name in read if name not in constants]
         self._constants = {name: constants[name] for name in read if name in constants}
         self._lock = threading.Lock()
         self._session = None
 
     def run(self, values: dict[str, np.ndarray]) -> None:
-        inputs = {name: values[name] for name in self._inputs}
+        inputs = {name: values[name] for name in self.reads}
         session = self._open(inputs)
         try:
             made = session.run(self._outputs, inputs)

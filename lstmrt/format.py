@@ -28,10 +28,7 @@ VERSION = 1
 EXTENSION = ".lstmrt"
 ALIGNMENT = 64  # of the first tensor, and of the others as far as their own sizes keep it
 
-_DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1",
-    "BOOL": "|b1",
-}
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "BOOL": "|b1"}
 _DTYPE_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 _CONSTANT, _TEST_INPUT, _TEST_OUTPUT = "constant.", "selftest.in.", "selftest.out."
 _CHECKSUM = re.compile(rb'"checksum":"([0-9a-f]{8})"')
@@ -58,7 +55,7 @@ class ModelFile:
 
 
 def is_lstmrt(path: str | os.PathLike) -> bool:
-    """Whether the file begins as a safetensors file does: a length, then a JSON object. OSError if it cannot be read."""
+    """Whether the file begins as a safetensors file does: a length, then a JSON object. Raises OSError."""
     with open(path, "rb") as file:
         return file.read(9)[8:] == b"{"
 

@@ -57,14 +57,14 @@ class GenerationOptions:
     echo: bool = False
 
     def __post_init__(self) -> None:
-        _check("max_new_tokens", self.max_new_tokens, _is_int(self.max_new_tokens) and self.max_new_tokens >= 0,
+        _check("max_new_tokens", self.max_new_tokens, _is_int(self.max_new_tokens) and 0 <= self.max_new_tokens < 2**63,
                "a number of 0 or above")
         _check("mode", self.mode, self.mode is None or self.mode in MODES, f"one of {', '.join(MODES)}")
-        _check("window", self.window, self.window is None or (_is_int(self.window) and self.window > 0),
+        _check("window", self.window, self.window is None or (_is_int(self.window) and 0 < self.window < 2**63),
                "a number above 0")
         _check("temperature", self.temperature, self.temperature is None or _positive(self.temperature),
                "a finite number above 0")
-        _check("top_k", self.top_k, self.top_k is None or (_is_int(self.top_k) and self.top_k >= 0),
+        _check("top_k", self.top_k, self.top_k is None or (_is_int(self.top_k) and 0 <= self.top_k < 2**63),
                "a number of 0 or above")
         _check("top_p", self.top_p, self.top_p is None or (_positive(self.top_p) and self.top_p <= 1),
                "a number above 0, at most 1")
@@ -72,9 +72,8 @@ class GenerationOptions:
                "a finite number above 0")
         _check("seed", self.seed, self.seed is None or (_is_int(self.seed) and 0 <= self.seed < 2**64),
                "a number from 0 to 2^64 - 1")
-        stops = self.stops
-        _check("stop_strings", self.stop_strings, all(isinstance(stop, str) and stop for stop in stops),
-               "texts that are not empty")
+        _check("stop_strings", self.stop_strings, all(isinstance(stop, str) and stop for stop in self.stops),
+               "a text that is not empty, or several")
         if self.do_sample is False and self._asks_to_sample:
             raise InputError("do_sample=False, but temperature, top_k, top_p or seed is given")
 
@@ -90,14 +89,16 @@ class GenerationOptions:
     def stops(self) -> tuple[str, ...]:
         if self.stop_strings is None:
             return ()
-        return (self.stop_strings,) if isinstance(self.stop_strings, str) else tuple(self.stop_strings)
+        return tuple(self.stop_strings) if isinstance(self.stop_strings, (list, tuple)) else (self.stop_strings,)
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
         if self.eos_token_id is None:
             return ()
-        ids = (self.eos_token_id,) if np.ndim(self.eos_token_id) == 0 else tuple(self.eos_token_id)
-        _check("eos_token_id", self.eos_token_id, all(_is_int(id) for id in ids), "an id or several")
+        several = isinstance(self.eos_token_id, (list, tuple, np.ndarray))
+        ids = tuple(self.eos_token_id) if several else (self.eos_token_id,)
+        _check("eos_token_id", self.eos_token_id, all(_is_int(id) and abs(id) < 2**63 for id in ids),
+               "an id or several")
         return tuple(int(id) for id in ids)
 
 
@@ -194,12 +195,14 @@ def _overlap(text: str, stop: str) -> int:
 
 def prompt_ids(model: Model, prompt: Sequence[int] | np.ndarray) -> np.ndarray:
     """The prompt as int64 ids (length,), checked against the vocabulary."""
+    known = model.input_vocabulary
+    if known is None:
+        raise UnsupportedError(f"generation needs a model that turns ids into logits in one native program: {model!r}")
     ids = np.asarray(prompt)
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise InputError(f"prompt: expected text, ids, or a list of either, got {ids.dtype} of shape {ids.shape}")
     if ids.size == 0:
         raise InputError("prompt: expected at least one token that the model knows, got none")
-    known = model.input_vocabulary
     wrong = ids[(ids < 0) | (ids >= known)]
     if wrong.size:
         raise InputError(f"prompt: id {wrong[0]} is outside the model's vocabulary of {known}")
@@ -237,8 +240,6 @@ def continuation(model: Model, ids: np.ndarray, options: GenerationOptions,
 
 def settings(model: Model, options: GenerationOptions) -> GenerationDefaults:
     """The model's generation settings with the call's mode and window in their place."""
-    if model.native is None or model.input_vocabulary is None:
-        raise UnsupportedError(f"generation needs a model that turns ids into logits in one native program: {model!r}")
     defaults = model.generation or GenerationDefaults("growing")
     mode = options.mode or defaults.mode
     window = (options.window or defaults.window or _fixed_length(model)) if mode in WINDOW_MODES else options.window

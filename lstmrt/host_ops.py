@@ -19,7 +19,7 @@ class HostStep:
     kind = "NumPy"
 
     def __init__(self, node: Node, dtypes: Mapping[str, str | None]) -> None:
-        self.nodes = [node]
+        self.nodes, self.reads = [node], node.inputs
         self._dtypes = [dtypes.get(name) for name in node.outputs]
 
     def run(self, values: dict[str, np.ndarray]) -> None:

@@ -194,6 +194,8 @@ class Model:
         Returns each output without its time axis, (batch, width); a tuple where there are several.
         """
         native = self._steppable()
+        if not isinstance(state, State):
+            raise InputError(f"state: expected what new_state gave, got {type(state).__name__}")
         if len(native.input_ports) != 1:
             raise InputError(f"step takes one input, the model has {len(native.input_ports)}")
         (port,) = native.input_ports

@@ -45,7 +45,7 @@ class Program:
 
 
 def lower(region: Region) -> tuple[Program, list[Node]]:
-    """The region's program, and the nodes of it that only rename an input, which is no work for a program."""
+    """The region's program, and the nodes of it that only rename an input of ids or masks: no work for a program."""
     lowering = _Lowering(region)
     for node in region.nodes:
         lowering.lower(node)
@@ -75,8 +75,16 @@ class _Lowering:
         inside = {name for node in self.nodes for name in node.outputs}
         read = [name for name in self.facts.consumers
                 if name in inside and any(reader not in self.nodes for reader in self.facts.consumers[name])]
-        outputs = {name: self._value(name) for name in dict.fromkeys([*read, *sorted(self.facts.outputs & inside)])}
-        renaming = [self.facts.producers[name] for name, id in outputs.items() if id in self.inputs.values()]
+        outputs, renaming = {}, []
+        for name in dict.fromkeys([*read, *sorted(self.facts.outputs & inside)]):
+            id = self._value(name)
+            if id not in self.inputs.values():
+                outputs[name] = id
+            elif self.values[id][0] == "f32":  # every output must be made by a step: this one copies
+                outputs[name] = self._make(name)
+                self._emit("ACTIVATE", [id], [outputs[name]], activations=[_c_activation(Activation("Identity"))])
+            else:
+                renaming.append(self.facts.producers[name])
         return Program(
             self.values, self.steps, list(self.inputs.values()), list(outputs.values()),
             [self._port(name, id) for name, id in self.inputs.items()],

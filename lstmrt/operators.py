@@ -41,10 +41,6 @@ class Operator:
     attributes: Mapping[str, AttributeSpec] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
-    def variadic(self) -> bool:
-        return self.inputs[-1].endswith("*")
-
-    @property
     def input_names(self) -> tuple[str, ...]:
         return tuple(name.rstrip("?*") for name in self.inputs)
 
@@ -107,11 +103,11 @@ def _recurrent(op: str, extension: bool) -> Operator:
     return Operator(inputs, ("Y?", "Y_h?") + outputs, shapes.RECURRENT[op], {**_RECURRENT, **further})
 
 
-def _elementwise(**specs: AttributeSpec) -> Operator:
-    return Operator(("X",), ("Y",), shapes.same_as_first, specs)
+def _function(**specs: AttributeSpec) -> Operator:
+    return Operator(("X",), ("Y",), shapes.floats, specs)
 
 
-_ARITHMETIC = Operator(("A", "B"), ("C",), shapes.broadcast)
+_ARITHMETIC = Operator(("A", "B"), ("C",), shapes.arithmetic)
 
 OPERATORS: Mapping[tuple[str, str], Operator] = MappingProxyType({
     **{(EXTENSION if extension else "", op): _recurrent(op, extension) for op in _CELLS for extension in (False, True)},
@@ -123,25 +119,25 @@ OPERATORS: Mapping[tuple[str, str], Operator] = MappingProxyType({
     ("", "Mul"): _ARITHMETIC,
     ("", "Div"): _ARITHMETIC,
     ("", "Equal"): Operator(("A", "B"), ("C",), shapes.compare),
-    ("", "Not"): _elementwise(),
+    ("", "Not"): Operator(("X",), ("Y",), shapes.logical),
     ("", "Gather"): Operator(("data", "indices"), ("output",), shapes.gather, _AXIS_0),
-    ("", "Softmax"): _elementwise(axis=AttributeSpec("int", -1)),
-    ("", "Sigmoid"): _elementwise(),
-    ("", "Tanh"): _elementwise(),
-    ("", "Relu"): _elementwise(),
-    ("", "LeakyRelu"): _elementwise(alpha=AttributeSpec("float", 0.01)),
-    ("", "ThresholdedRelu"): _elementwise(alpha=AttributeSpec("float", 1.0)),
-    ("", "HardSigmoid"): _elementwise(alpha=AttributeSpec("float", 0.2), beta=AttributeSpec("float", 0.5)),
-    ("", "Elu"): _elementwise(alpha=AttributeSpec("float", 1.0)),
-    ("", "Selu"): _elementwise(alpha=AttributeSpec("float", 1.67326319217681884765625),
+    ("", "Softmax"): Operator(("input",), ("output",), shapes.softmax, {"axis": AttributeSpec("int", -1)}),
+    ("", "Sigmoid"): _function(),
+    ("", "Tanh"): _function(),
+    ("", "Relu"): _function(),
+    ("", "LeakyRelu"): _function(alpha=AttributeSpec("float", 0.01)),
+    ("", "ThresholdedRelu"): _function(alpha=AttributeSpec("float", 1.0)),
+    ("", "HardSigmoid"): _function(alpha=AttributeSpec("float", 0.2), beta=AttributeSpec("float", 0.5)),
+    ("", "Elu"): _function(alpha=AttributeSpec("float", 1.0)),
+    ("", "Selu"): _function(alpha=AttributeSpec("float", 1.67326319217681884765625),
                                gamma=AttributeSpec("float", 1.05070102214813232421875)),
-    ("", "Softsign"): _elementwise(),
-    ("", "Softplus"): _elementwise(),
-    ("", "Exp"): _elementwise(),
-    ("", "Gelu"): _elementwise(approximate=AttributeSpec("string", "none", ("none", "tanh"))),
-    ("", "Mish"): _elementwise(),
-    ("", "Clip"): Operator(("input", "min?", "max?"), ("output",), shapes.same_as_first),
-    ("", "Identity"): _elementwise(),
+    ("", "Softsign"): _function(),
+    ("", "Softplus"): _function(),
+    ("", "Exp"): _function(),
+    ("", "Gelu"): _function(approximate=AttributeSpec("string", "none", ("none", "tanh"))),
+    ("", "Mish"): _function(),
+    ("", "Clip"): Operator(("input", "min?", "max?"), ("output",), shapes.clip),
+    ("", "Identity"): Operator(("input",), ("output",), shapes.same),
     ("", "Dropout"): Operator(("data", "ratio?", "training_mode?"), ("output", "mask?"), shapes.dropout,
                               {"seed": AttributeSpec("int")}),
     ("", "Cast"): Operator(("input",), ("output",), shapes.cast, {

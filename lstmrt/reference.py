@@ -223,7 +223,7 @@ def _divide(a, b):
 
 
 def _softmax(x, *, axis):
-    powers = np.exp(x - x.max(axis, keepdims=True))
+    powers = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
     return powers / powers.sum(axis, keepdims=True)
 
 

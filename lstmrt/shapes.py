@@ -8,6 +8,7 @@ None (unknown); a shape may be None. A rule that finds a fault raises Mismatch w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Iterable
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from .gates import ONNX
 from .graph import Dim
 
 DTYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}  # ONNX's TensorProto.DataType
+FLOATS = ("float16", "float32", "float64")
+INTEGERS = ("int32", "int64")
+NUMBERS = FLOATS + INTEGERS
 Shape = "tuple[Dim, ...] | None"
 
 
@@ -36,13 +40,52 @@ def same_size(a: Dim, b: Dim) -> bool:
     return a == b or not (isinstance(a, int) and isinstance(b, int))
 
 
-def same_as_first(x: Tensor, *_: Tensor, **__) -> list[Tensor]:
+def same(x: Tensor) -> list[Tensor]:
     return [Tensor(x.dtype, x.shape)]
 
 
-def broadcast(a: Tensor, b: Tensor) -> list[Tensor]:
+def floats(x: Tensor, **_) -> list[Tensor]:
+    """An elementwise function of floats."""
+    _require(x, FLOATS)
+    return same(x)
+
+
+def softmax(x: Tensor, *, axis) -> list[Tensor]:
+    if x.shape is not None:
+        normal_axis(axis, len(x.shape))
+    return floats(x)
+
+
+def logical(x: Tensor) -> list[Tensor]:
+    _require(x, ("bool",))
+    return same(x)
+
+
+def clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> list[Tensor]:
+    _require(x, NUMBERS)
+    for bound in (low, high):
+        if bound is not None and (bound.dtype != x.dtype or bound.shape not in ((), None)):
+            raise Mismatch(f"a bound is {bound.dtype} of shape {bound.shape}, expected a scalar of {x.dtype}")
+    return same(x)
+
+
+def _require(tensor: Tensor, dtypes: tuple[str, ...]) -> None:
+    if tensor.dtype not in dtypes:
+        raise Mismatch(f"an input is {tensor.dtype}, expected {' or '.join(dtypes)}")
+
+
+def arithmetic(a: Tensor, b: Tensor) -> list[Tensor]:
+    _require(a, NUMBERS)
+    return broadcast(a, b)
+
+
+def _same_dtype(a: Tensor, b: Tensor) -> None:
     if a.dtype != b.dtype:
         raise Mismatch(f"dtypes {a.dtype} and {b.dtype} differ")
+
+
+def broadcast(a: Tensor, b: Tensor) -> list[Tensor]:
+    _same_dtype(a, b)
     return [Tensor(a.dtype, _broadcast_shapes(a.shape, b.shape))]
 
 
@@ -71,6 +114,8 @@ def _broadcast_sizes(x: Dim, y: Dim, a: Shape, b: Shape) -> Dim:
 
 
 def matmul(a: Tensor, b: Tensor) -> list[Tensor]:
+    _require(a, NUMBERS)
+    _same_dtype(a, b)
     if a.shape is None or b.shape is None:
         return [Tensor(a.dtype, None)]
     if not a.shape or not b.shape:
@@ -83,6 +128,9 @@ def matmul(a: Tensor, b: Tensor) -> list[Tensor]:
 
 
 def gemm(a: Tensor, b: Tensor, c: Tensor | None = None, *, alpha, beta, transA, transB) -> list[Tensor]:
+    for tensor in filter(None, (a, b, c)):
+        _require(tensor, FLOATS)
+        _same_dtype(a, tensor)
     if a.shape is None or b.shape is None:
         return [Tensor(a.dtype, None)]
     if len(a.shape) != 2 or len(b.shape) != 2:
@@ -97,21 +145,36 @@ def gemm(a: Tensor, b: Tensor, c: Tensor | None = None, *, alpha, beta, transA, 
 
 
 def gather(data: Tensor, indices: Tensor, *, axis) -> list[Tensor]:
-    if indices.dtype not in ("int32", "int64"):
-        raise Mismatch(f"indices are {indices.dtype}, expected int32 or int64")
+    _require(indices, INTEGERS)
     if data.shape is None or indices.shape is None:
         return [Tensor(data.dtype, None)]
     axis = normal_axis(axis, len(data.shape))
+    size = data.shape[axis]
+    if isinstance(size, int) and indices.value is not None and not _within(indices.value, size):
+        raise Mismatch(f"an index is outside axis {axis} of shape {data.shape}")
     return [Tensor(data.dtype, data.shape[:axis] + indices.shape + data.shape[axis + 1:])]
+
+
+def _within(indices: np.ndarray, size: int) -> bool:
+    return bool(((indices >= -size) & (indices < size)).all())
 
 
 def normal_axis(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise Mismatch(f"axis {axis} does not exist in rank {rank}")
-    return int(axis) % rank
+    return axis % rank
 
 
-def dropout(data: Tensor, *_: Tensor, **__) -> list[Tensor]:
+def _normal_axes(axes: Iterable[int], rank: int) -> list[int]:
+    normal = [normal_axis(axis, rank) for axis in axes]
+    if len(set(normal)) < len(normal):
+        raise Mismatch(f"axes {normal} name one twice")
+    return normal
+
+
+def dropout(data: Tensor, ratio: Tensor | None = None, training_mode: Tensor | None = None, **_) -> list[Tensor]:
+    if training_mode is not None and (training_mode.dtype != "bool" or training_mode.shape not in ((), None)):
+        raise Mismatch(f"training_mode is {training_mode.dtype} of shape {training_mode.shape}, expected a scalar bool")
     return [Tensor(data.dtype, data.shape), Tensor("bool", data.shape)]
 
 
@@ -121,8 +184,8 @@ def cast(x: Tensor, *, to, saturate) -> list[Tensor]:
 
 def concat(*tensors: Tensor, axis) -> list[Tensor]:
     first = tensors[0]
-    if len({t.dtype for t in tensors}) > 1:
-        raise Mismatch(f"dtypes differ: {', '.join(t.dtype for t in tensors)}")
+    for tensor in tensors:
+        _same_dtype(first, tensor)
     shapes = [t.shape for t in tensors]
     if None in shapes:
         return [Tensor(first.dtype, None)]
@@ -148,26 +211,38 @@ def _common(sizes: tuple[Dim, ...], shapes: list[Shape]) -> Dim:
 
 def slice_(data: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None,
            steps: Tensor | None = None) -> list[Tensor]:
+    vectors = [vector for vector in (starts, ends, axes, steps) if vector is not None]
+    if len({_length(vector) for vector in vectors} - {None}) > 1:
+        raise Mismatch("starts, ends, axes and steps are not equally long")
     if data.shape is None:
         return [Tensor(data.dtype, None)]
-    if axes is not None and axes.value is None:
-        return [Tensor(data.dtype, (None,) * len(data.shape))]
     shape = list(data.shape)
-    count = _length(axes) if axes is not None else _length(starts)
-    chosen = axes.value if axes is not None else range(len(shape) if count is None else count)
-    for i, axis in enumerate(chosen):
-        axis = normal_axis(axis, len(shape))
-        triple = [_element(starts, i), _element(ends, i), 1 if steps is None else _element(steps, i)]
+    count = _length(starts)
+    if count is None or (axes is not None and axes.value is None):
+        return [Tensor(data.dtype, (None,) * len(shape))]
+    unknown = [None] * count
+    chosen = range(count) if axes is None else _integers(axes)
+    bounds = zip(_integers(starts) or unknown, _integers(ends) or unknown,
+                 [1] * count if steps is None else _integers(steps) or unknown)
+    for axis, triple in zip(_normal_axes(chosen, len(shape)), bounds):
         shape[axis] = _sliced_size(shape[axis], *triple)
     return [Tensor(data.dtype, tuple(shape))]
 
 
-def _length(tensor: Tensor) -> int | None:
-    return tensor.shape[0] if tensor.shape and isinstance(tensor.shape[0], int) else None
+def _length(vector: Tensor) -> int | None:
+    """How many integers `vector`, an input that must be a vector of them, holds, where that is known."""
+    _require(vector, INTEGERS)
+    if vector.shape is None:
+        return None
+    if len(vector.shape) != 1:
+        raise Mismatch(f"shape {vector.shape}, expected a vector of integers")
+    return vector.shape[0] if isinstance(vector.shape[0], int) else None
 
 
-def _element(tensor: Tensor, i: int) -> int | None:
-    return None if tensor.value is None else int(tensor.value[i])
+def _integers(vector: Tensor) -> list[int] | None:
+    """The integers themselves, if `vector` is a constant."""
+    _length(vector)
+    return None if vector.value is None else vector.value.tolist()
 
 
 def _sliced_size(size: Dim, start: int | None, end: int | None, step: int | None) -> Dim:
@@ -188,33 +263,32 @@ def slice_of(start: int, end: int, step: int) -> slice:
 
 
 def squeeze(data: Tensor, axes: Tensor | None = None) -> list[Tensor]:
-    if data.shape is None or (axes is not None and axes.value is None):
+    given = None if axes is None else _integers(axes)
+    if data.shape is None or (axes is not None and given is None):
         return [Tensor(data.dtype, None)]
     if axes is None:
         known = all(isinstance(size, int) for size in data.shape)
         return [Tensor(data.dtype, tuple(size for size in data.shape if size != 1) if known else None)]
-    gone = {normal_axis(axis, len(data.shape)) for axis in axes.value}
+    gone = _normal_axes(given, len(data.shape))
     if any(not same_size(data.shape[axis], 1) for axis in gone):
-        raise Mismatch(f"shape {data.shape} is not 1 along {sorted(gone)}")
+        raise Mismatch(f"shape {data.shape} is not 1 along {gone}")
     return [Tensor(data.dtype, tuple(size for axis, size in enumerate(data.shape) if axis not in gone))]
 
 
 def unsqueeze(data: Tensor, axes: Tensor) -> list[Tensor]:
-    if data.shape is None or axes.value is None:
+    given = _integers(axes)
+    if data.shape is None or given is None:
         return [Tensor(data.dtype, None)]
-    rank = len(data.shape) + axes.value.size
-    new = {normal_axis(axis, rank) for axis in axes.value}
-    if len(new) != axes.value.size:
-        raise Mismatch(f"axes {axes.value.tolist()} name one twice")
-    old = iter(data.shape)
+    rank = len(data.shape) + len(given)
+    new, old = _normal_axes(given, rank), iter(data.shape)
     return [Tensor(data.dtype, tuple(1 if axis in new else next(old) for axis in range(rank)))]
 
 
 def reshape(data: Tensor, shape: Tensor, *, allowzero) -> list[Tensor]:
-    if shape.value is None:
-        return [Tensor(data.dtype, (None,) * shape.shape[0] if _length(shape) is not None else None)]
-    target: list[Dim] = [int(size) for size in shape.value]
-    if target.count(-1) > 1 or any(size < -1 for size in target):
+    rank, target = _length(shape), _integers(shape)
+    if target is None:
+        return [Tensor(data.dtype, None if rank is None else (None,) * rank)]
+    if target.count(-1) > 1 or any(size < -1 for size in target) or (allowzero and {0, -1} <= set(target)):
         raise Mismatch(f"target shape {target}")
     for axis, size in enumerate(target):
         if size == 0 and not allowzero:
@@ -267,9 +341,12 @@ def transpose(data: Tensor, *, perm) -> list[Tensor]:
 
 
 def expand(data: Tensor, shape: Tensor) -> list[Tensor]:
-    if shape.value is None:
+    target = _integers(shape)
+    if target is None:
         return [Tensor(data.dtype, None)]
-    return [Tensor(data.dtype, _broadcast_shapes(data.shape, tuple(int(size) for size in shape.value)))]
+    if any(size < 0 for size in target):
+        raise Mismatch(f"target shape {target}")
+    return [Tensor(data.dtype, _broadcast_shapes(data.shape, tuple(target)))]
 
 
 def shape_of(data: Tensor, *, start, end) -> list[Tensor]:

@@ -74,6 +74,9 @@ def _name_faults(graph: Graph) -> Iterator[str]:
 
 def _node_faults(graph: Graph) -> Iterator[str]:
     for i, node in enumerate(graph.nodes):
+        if not (isinstance(node.inputs, tuple) and isinstance(node.outputs, tuple)):
+            yield f"nodes[{i}] {node}: inputs {node.inputs} and outputs {node.outputs}, expected tuples"
+            continue
         operator = find(node)
         if operator is not None:
             yield from (f"nodes[{i}] {node} {fault}" for fault in _operator_faults(node, operator))

@@ -55,18 +55,11 @@ def save(model, folder: Path, container: str) -> Path:
     return path
 
 
-def assert_parity(model, folder: Path, x: np.ndarray, error: float = 2e-6) -> None:
-    """From both containers lstmrt gives what `model` gives, to within `error` times the largest value, or 1."""
+def assert_parity(model, folder: Path, x: np.ndarray, containers=CONTAINERS, error: float = 2e-6) -> None:
+    """From each container lstmrt gives what `model` gives, to within `error` times the largest value, or 1."""
     expected = np.asarray(model(x))
     allowed = error * max(1.0, float(np.abs(expected).max()))
-    for container in CONTAINERS:
+    for container in containers:
         found = lstmrt.load(save(model, folder, container))(x)
         assert found.shape == expected.shape, container
         np.testing.assert_allclose(found, expected, rtol=0, atol=allowed, err_msg=container)
-        reset_states(model)
-
-
-def reset_states(model) -> None:
-    for layer in model.layers:
-        if getattr(layer, "stateful", False):
-            layer.reset_states() if hasattr(layer, "reset_states") else layer.reset_state()

@@ -13,7 +13,7 @@ from lstmrt.gates import ONNX
 from lstmrt.generation_config import GenerationDefaults
 from lstmrt.graph import EXTENSION, Graph, Node, Value
 from lstmrt.model import Model
-from lstmrt.tokenizers import Tokenizer, load_tokenizer
+from lstmrt.tokenizers import TokenizerSpec, load_tokenizer
 
 VOCABULARY = 23
 CLEAR = 1e-4  # a gap of two logits that no rounding of these models closes
@@ -30,7 +30,8 @@ def language_model(op: str = "LSTM", hidden: tuple[int, ...] = (11,), *, directi
     """
     random = np.random.default_rng(seed)
     gates = len(ONNX[op])
-    constants = {"table": weights(random, VOCABULARY, 9), "axes": np.array([2]), "last": np.array(-1), "pad": np.array(0)}
+    constants = {"table": weights(random, VOCABULARY, 9), "axes": np.array([2]), "last": np.array(-1),
+                 "pad": np.array(0)}
     nodes = [Node("Gather", ("table", "ids"), ("embedded",), {}, "embedding")]
     if mask:
         nodes += [Node("Equal", ("ids", "pad"), ("is_pad",)), Node("Not", ("is_pad",), ("mask",))]
@@ -52,16 +53,16 @@ def language_model(op: str = "LSTM", hidden: tuple[int, ...] = (11,), *, directi
     nodes += [Node("MatMul", (x, "kernel"), ("product",)), Node("Add", ("product", "bias"), ("logits",)),
               Node("Softmax", ("logits",), ("probabilities",), {"axis": -1})]
     shape = ("batch", time, VOCABULARY) if every_step else ("batch", VOCABULARY)
+    read = {name for node in nodes for name in node.inputs}
     return Graph((Value("ids", "int64", ("batch", time)),), (Value("probabilities", "float32", shape),), tuple(nodes),
-                 {name: constants[name] for name in sorted({name for node in nodes for name in node.inputs} & set(constants))},
-                 "small").validate()
+                 {name: array for name, array in constants.items() if name in read}, "small").validate()
 
 
 def weights(random: np.random.Generator, *shape: int) -> np.ndarray:
     return random.standard_normal(shape).astype(np.float32)
 
 
-def compiled(graph: Graph, generation: GenerationDefaults | None = None, tokenizer: Tokenizer | list | dict | None = None,
+def compiled(graph: Graph, generation: GenerationDefaults | None = None, tokenizer: TokenizerSpec | None = None,
              isa: str | None = None) -> Model:
     """The model as loading it from a file would give it."""
     spec = None if tokenizer is None else load_tokenizer(tokenizer)

@@ -24,12 +24,12 @@ def tables(tmp_path_factory) -> list[dict]:
     return json.loads(found.read_text(encoding="utf-8"))["tables"]
 
 
-@pytest.mark.parametrize("figure", ["RMS error", "largest"])
+@pytest.mark.parametrize("figure", ["RMS error", "largest, mean"])
 def test_error_is_no_larger_than_the_frameworks(tables, figure):
     short = []
     for table in tables:
         errors = {runtime: row[figure] for runtime, row in table["rows"].items()}
         ours = errors.pop("lstmrt")
-        if ours > max(errors.values()):
+        if ours > min(errors.values()):
             short.append(f"{table['title']}: {figure} {ours:.2e}, others {errors}")
     assert len(tables) == 10 and not short, short

@@ -69,7 +69,7 @@ def test_what_is_left_out_stays_out(tmp_path):
     assert (found.tokenizer, found.generation, found.selftest, found.provenance) == (None, None, None, {})
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool", ">f4"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "int32", "bool", ">f4"])
 @pytest.mark.parametrize("shape", [(), (0,), (3, 5), (2, 0, 4)], ids=str)
 def test_constants_of_every_type_and_shape(tmp_path, dtype, shape):
     array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
@@ -102,15 +102,18 @@ def test_any_safetensors_reader_can_read_it(tmp_path):
 
 @pytest.mark.parametrize("attributes", [{"alpha": float("nan")}, {"value": b"bytes"}, {"value": np.zeros(2)}], ids=str)
 def test_attributes_without_a_form_in_the_file_are_refused(tmp_path, attributes):
-    graph = Graph((Value("x", "float32", None),), (Value("y", "float32", None),), (Node("Foreign", ("x",), ("y",), attributes),), {})
+    node = Node("Foreign", ("x",), ("y",), attributes)
+    graph = Graph((Value("x", "float32", None),), (Value("y", "float32", None),), (node,), {})
     with pytest.raises(lstmrt.UnsupportedError, match="attribute"):
         format.write(tmp_path / "model.lstmrt", ModelFile(graph))
     assert not list(tmp_path.iterdir())
 
 
-def test_constants_without_a_form_in_the_file_are_refused(tmp_path):
-    graph = Graph((), (Value("b", "float32", None),), (Node("Cast", ("a",), ("b",), {"to": 1}),), {"a": np.array([1j])})
-    with pytest.raises(lstmrt.UnsupportedError, match="constant.a: a .lstmrt file has no type for complex128"):
+@pytest.mark.parametrize("dtype", ["complex128", "uint8", "object"])
+def test_constants_without_a_form_in_the_file_are_refused(tmp_path, dtype):
+    cast = Node("Cast", ("a",), ("b",), {"to": 1})
+    graph = Graph((), (Value("b", "float32", None),), (cast,), {"a": np.array([1], dtype)})
+    with pytest.raises(lstmrt.UnsupportedError, match=f"constant.a: a .lstmrt file has no type for {dtype}"):
         format.write(tmp_path / "model.lstmrt", ModelFile(graph))
     assert not list(tmp_path.iterdir())
 
@@ -122,10 +125,12 @@ def test_the_golden_file_is_read_as_ever():
     model = lstmrt.load(GOLDEN)
     assert model.provenance == {"source": "make_v1.py", "framework": "none", "version": "", "lstmrt": "0.1.0",
                                 "selftest": "float64 reference"}
-    assert model.tokenizer == Tokenizer({"the": 1, "café": 2, "is": 3, "open": 4, "every": 5, "day": 6}, False, lower=True)
+    words = {"the": 1, "café": 2, "is": 3, "open": 4, "every": 5, "day": 6}
+    assert model.tokenizer == Tokenizer(words, char_level=False, lower=True)
     assert model.generation == GenerationDefaults("masked_window", 4)
     stored = model.source.selftest
-    np.testing.assert_allclose(model.run(stored.inputs)["probabilities"], stored.outputs["probabilities"], rtol=0, atol=1e-6)
+    found = model.run(stored.inputs)["probabilities"]
+    np.testing.assert_allclose(found, stored.outputs["probabilities"], rtol=0, atol=1e-6)
     assert model.generate("The café", max_new_tokens=6) == " day the café day the café"
     masked = [0.034, 0.349, 0.073, 0.029, 0.093, 0.038, 0.384]
     np.testing.assert_allclose(model([[1, 2, 3, 0]])[0], masked, rtol=0, atol=1e-3)
@@ -294,7 +299,8 @@ def places(item: Any) -> Iterator[tuple]:
 
 
 GRAPH = json.loads(header()["__metadata__"]["graph"])
-ODD = (None, True, -1, 0, 1, 2**31, 2**70, 0.5, "", "ids", "h", "lstmrt", "LSTM", "Concat", "Loop", [], [1], ["ids"], {}, {"a": 1})
+ODD = (None, True, -1, 0, 1, 2**31, 2**70, 0.5, "", "ids", "h", "lstmrt", "LSTM", "Concat", "Loop", [], [1], ["ids"],
+       {}, {"a": 1})
 
 
 @fuzzed

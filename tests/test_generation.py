@@ -152,7 +152,8 @@ def test_one_seed_gives_one_text():
 def test_one_seed_gives_one_text_on_every_instruction_set():
     options = {"max_new_tokens": 50, "seed": 11, "top_k": 5, "temperature": 0.8}
     defaults = GenerationDefaults("stateful")
-    texts = {compiled(GRAPHS["two LSTMs"], defaults, isa=isa).generate([3, 5], **options).tobytes() for isa in SUPPORTED}
+    models = [compiled(GRAPHS["two LSTMs"], defaults, isa=isa) for isa in SUPPORTED]
+    texts = {model.generate([3, 5], **options).tobytes() for model in models}
     assert len(texts) == 1
 
 
@@ -165,7 +166,7 @@ def test_one_candidate_is_greedy(options):
                                      {"top_k": 9, "top_p": 0.6, "temperature": 1.5}], ids=str)
 def test_draws_follow_the_distribution(options):
     draws = 3000
-    made = [int(LSTM.generate([3, 5], max_new_tokens=1, do_sample=True, seed=seed, **options)[0]) for seed in range(draws)]
+    made = [LSTM.generate([3, 5], max_new_tokens=1, do_sample=True, seed=seed, **options)[0] for seed in range(draws)]
     logits = logits_of(GRAPHS["LSTM"], np.array(padded(WINDOW)([3, 5])))
     expected = distribution(logits, **options)
     found = np.bincount(made, minlength=VOCABULARY) / draws
@@ -289,6 +290,11 @@ def test_no_tokens_asked_for():
     ("text", {}, "needs a tokenizer"),
     ([3], {"stop_strings": "x"}, "the prompt is ids"),
     ([3], {"stop_strings": [""]}, "stop_strings"),
+    ([3], {"stop_strings": 5}, "stop_strings"),
+    ([3], {"max_new_tokens": 2**70}, "max_new_tokens"),
+    ([3], {"top_k": 2**70}, "top_k"),
+    ([3], {"eos_token_id": 2**70}, "eos_token_id"),
+    ([3], {"eos_token_id": [[1], [2, 3]]}, "eos_token_id"),
     ([3], {"mode": "beam"}, "one of window, masked_window, stateful, growing"),
     ([3], {"mode": "masked_window"}, "use mode='window'"),
     ([3], {"window": 0}, "window"),

@@ -63,9 +63,10 @@ def test_one_output_is_an_array_and_several_are_a_tuple_or_a_dict():
     assert isinstance(compiled(features_graph())(x), np.ndarray)
 
 
-@pytest.mark.parametrize("x", [floats(BATCH, TIME, WIDTH).astype(np.float64), floats(BATCH, TIME, WIDTH).astype(np.float16),
-                               ids(BATCH, TIME, WIDTH), floats(BATCH, TIME, 2 * WIDTH)[..., ::2],
-                               floats(BATCH, TIME, WIDTH).tolist()], ids=["float64", "float16", "int64", "strided", "list"])
+@pytest.mark.parametrize("x", [
+    floats(BATCH, TIME, WIDTH).astype(np.float64), floats(BATCH, TIME, WIDTH).astype(np.float16),
+    ids(BATCH, TIME, WIDTH), floats(BATCH, TIME, 2 * WIDTH)[..., ::2], floats(BATCH, TIME, WIDTH).tolist(),
+], ids=["float64", "float16", "int64", "strided", "list"])
 def test_numbers_of_other_kinds_serve_as_features(x):
     model = compiled(features_graph())
     assert (model(x) == model(np.ascontiguousarray(x, np.float32))).all()
@@ -210,7 +211,8 @@ def test_models_that_cannot_step_say_so():
 def with_two_inputs() -> Graph:
     graph = features_graph()
     inputs = (Value("a", "float32", ("batch", "time", 2)), Value("b", "float32", ("batch", "time", WIDTH - 2)))
-    return replace(graph, inputs=inputs, nodes=(Node("Concat", ("a", "b"), ("x",), {"axis": 2}), *graph.nodes)).validate()
+    concat = Node("Concat", ("a", "b"), ("x",), {"axis": 2})
+    return replace(graph, inputs=inputs, nodes=(concat, *graph.nodes)).validate()
 
 
 def test_inputs_of_different_lengths_are_refused():
@@ -286,7 +288,8 @@ def test_a_saved_model_is_the_same_model(tmp_path):
     assert (again.tokenizer, again.generation, again.provenance) == (tokenizer, model.generation, model.provenance)
     assert again.generate([3], max_new_tokens=9).tolist() == model.generate([3], max_new_tokens=9).tolist()
     stored = again.source.selftest
-    np.testing.assert_allclose(again.run(stored.inputs)["probabilities"], stored.outputs["probabilities"], rtol=0, atol=1e-6)
+    found = again.run(stored.inputs)["probabilities"]
+    np.testing.assert_allclose(found, stored.outputs["probabilities"], rtol=0, atol=1e-6)
 
 
 def test_after_release_source_a_model_runs_but_is_not_saved(tmp_path):

@@ -12,7 +12,7 @@ from lstmrt.compile import compile_graph
 from lstmrt.operators import is_recurrent
 
 ISAS = [name for name, supported in _core.isas() if supported]
-random_graphs = settings(max_examples=250, deadline=None, derandomize=True,
+random_graphs = settings(max_examples=100, deadline=None, derandomize=True,
                          suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ..errors import GraphError
 from ..graph import Graph, Node
-from ..operators import attributes, find
+from ..operators import attributes, find, is_recurrent
 from ..shapes import Mismatch, Tensor
 
 
 def infer_shapes(graph: Graph) -> dict[str, Tensor]:
-    """Value name -> what is known of it. What foreign operators make is absent, and what needs it as well.
+    """Value name -> what is known of it. What foreign operators make is absent, and what needs it as well, except
+    where a recurrent node says what it reads.
 
     `graph` is structurally sound (see validate.py). Raises GraphError with every input that does not fit its operator.
     """
@@ -25,6 +26,7 @@ def infer(graph: Graph) -> tuple[dict[str, Tensor], list[str]]:
     tensors.update((value.name, Tensor(value.dtype, value.shape)) for value in graph.inputs)
     faults = []
     for i, node in enumerate(graph.nodes):
+        tensors.update(_sequence_from_outside(node, tensors))
         try:
             made = infer_node(node, tensors)
         except Mismatch as mismatch:
@@ -32,6 +34,14 @@ def infer(graph: Graph) -> tuple[dict[str, Tensor], list[str]]:
         else:
             tensors.update((name, tensor) for name, tensor in zip(node.outputs, made) if name)
     return tensors, faults
+
+
+def _sequence_from_outside(node: Node, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a recurrent node reads from a foreign operator: it takes nothing but float32 of three axes, as wide as W."""
+    if not is_recurrent(node) or node.inputs[0] in tensors or node.inputs[1] not in tensors:
+        return {}
+    x, w = node.inputs[0], tensors[node.inputs[1]].shape
+    return {x: Tensor("float32", (f"{x}.0", f"{x}.1", w[2]))} if w and len(w) == 3 else {}
 
 
 def infer_node(node: Node, tensors: dict[str, Tensor]) -> list[Tensor]:

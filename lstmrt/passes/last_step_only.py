@@ -46,7 +46,7 @@ def _with_last_state(node: Node, last_states: dict[str, str]) -> Node:
 
 def _recurrent_behind(node: Node, producers: dict[str, Node], tensors: dict[str, Tensor]) -> tuple[Node, bool] | None:
     """The recurrent node whose last step `node` gathers and whether its Y was squeezed on the way, or None."""
-    if node.op != "Gather" or node.domain:
+    if node.op != "Gather" or node.domain or node.outputs[0] not in tensors:
         return None
     source = producers.get(node.inputs[0])
     squeezed = source is not None and source.op == "Squeeze" and not source.domain
@@ -75,7 +75,8 @@ def _ends_in_last_state(node: Node) -> bool:
 
 
 def _squeezes(node: Node, axis: int, tensors: dict[str, Tensor]) -> bool:
-    axes = tensors[node.inputs[1]].value if len(node.inputs) == 2 else None
+    name = named_inputs(node)["axes"]
+    axes = tensors[name].value if name else None
     return axes is not None and [int(a) % 4 for a in axes] == [axis]
 
 

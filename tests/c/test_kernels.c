@@ -198,7 +198,7 @@ static void check_lstm(const cell *s, const lstmrt_lstm_args *a)
         const double g = reference_activate(a->g, reference_clip(a->clip, z[3].value));
         const double c_next = (a->input_forget ? 1 - i : f) * c + i * g;
         const double o = reference_activate(a->f, reference_clip(a->clip, z[1].value + p[1] * c_next));
-        const double h_next = o * reference_activate(a->activation_h, reference_clip(a->clip, c_next));
+        const double h_next = o * reference_activate(a->activation_h, c_next);
         check_unit(s, "lstm c", &s->c_next, row, unit, c_next, magnitudes);
         check_unit(s, "lstm h", &s->h_next, row, unit, h_next, magnitudes);
     }

@@ -62,7 +62,7 @@ static void lstm_step(const problem *p, size_t row, double *h, double *c)
         const double i = activate(p, 0, z[0] + peephole[0] * c[u]);
         const double f = p->step.input_forget ? 1 - i : activate(p, 0, z[2] + peephole[2] * c[u]);
         c[u] = f * c[u] + i * activate(p, 1, z[3]);
-        next[u] = activate(p, 0, z[1] + peephole[1] * c[u]) * activate(p, 2, c[u]);
+        next[u] = activate(p, 0, z[1] + peephole[1] * c[u]) * reference_activate(p->step.activations[2], c[u]);
     }
     memcpy(h, next, p->hidden * sizeof *h);
 }

@@ -21,7 +21,8 @@ VOCABULARY, WIDTH, HIDDEN = len(WORDS) + 1, 3, 5
 
 def weights(*shape: int, salt: int) -> np.ndarray:
     """Numbers from -1 to 1 that look random and are the same everywhere."""
-    hashed = (np.arange(np.prod(shape), dtype=np.uint64) + np.uint64(1000 * salt)) * np.uint64(2654435761) % np.uint64(2**32)
+    numbers = np.arange(1000 * salt, 1000 * salt + np.prod(shape), dtype=np.uint64)
+    hashed = numbers * np.uint64(2654435761) % np.uint64(2**32)
     return (hashed / 2.0**31 - 1).reshape(shape).astype(np.float32)
 
 
@@ -48,8 +49,9 @@ def graph() -> Graph:
         "B": weights(1, 8 * HIDDEN, salt=4), "kernel": 3 * weights(HIDDEN, VOCABULARY, salt=5),
         "bias": weights(VOCABULARY, salt=6),
     }
-    return Graph((Value("ids", "int64", ("batch", "time")),), (Value("probabilities", "float32", ("batch", VOCABULARY)),),
-                 nodes, constants, "golden").validate()
+    ids = Value("ids", "int64", ("batch", "time"))
+    probabilities = Value("probabilities", "float32", ("batch", VOCABULARY))
+    return Graph((ids,), (probabilities,), nodes, constants, "golden").validate()
 
 
 if __name__ == "__main__":
@@ -58,6 +60,7 @@ if __name__ == "__main__":
         model,
         Tokenizer({word: i + 1 for i, word in enumerate(WORDS)}, char_level=False, lower=True),
         GenerationDefaults("masked_window", 4),
-        {"source": "make_v1.py", "framework": "none", "version": "", "lstmrt": "0.1.0", "selftest": "float64 reference"},
+        {"source": "make_v1.py", "framework": "none", "version": "", "lstmrt": "0.1.0",
+         "selftest": "float64 reference"},
         record(model),
     ))

@@ -1,0 +1,225 @@
+"""Where the parts of a graph run, and that onnxruntime gives the same for every mix of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import lstmrt
+from lstmrt import _core, passes
+from lstmrt.compile import ISA_VARIABLE, Executable, compile_graph
+from lstmrt.converters.to_onnx import write_onnx
+from lstmrt.graph import EXTENSION, Graph, Node, Value
+from oracles import run_onnxruntime
+from small_models import language_model, weights
+
+BATCH, TIME, WIDTH, HIDDEN = 3, 7, 6, 10
+SUPPORTED = [name for name, supported in _core.isas() if supported]
+RANDOM = np.random.default_rng(2)
+X = weights(RANDOM, BATCH, TIME, WIDTH)
+CONSTANTS = {
+    "W": weights(RANDOM, 1, 4 * HIDDEN, WIDTH) / 2, "R": weights(RANDOM, 1, 4 * HIDDEN, HIDDEN) / 3,
+    "B": weights(RANDOM, 1, 8 * HIDDEN), "W2": weights(RANDOM, 1, 3 * WIDTH, HIDDEN) / 2,
+    "R2": weights(RANDOM, 1, 3 * WIDTH, WIDTH) / 2, "kernel": weights(RANDOM, HIDDEN, WIDTH) / 3,
+    "scale": weights(RANDOM, HIDDEN), "shift": weights(RANDOM, HIDDEN), "row": weights(RANDOM, WIDTH),
+    "axes": np.array([2]), "time_axis": np.array([1]), "last": np.array(-1), "middle": np.array(3),
+    "pairs": np.array([0, 0, 2, HIDDEN // 2]), "flat": np.array([0, -1]),
+}
+LSTM = (Node("LSTM", ("x", "W", "R", "B"), ("Y",), {"hidden_size": HIDDEN, "layout": 1}, "lstm"),
+        Node("Squeeze", ("Y", "axes"), ("h",)))
+
+
+def gru(source: str) -> tuple[Node, ...]:
+    return (Node("GRU", (source, "W2", "R2"), ("Y2",), {"hidden_size": WIDTH, "layout": 1}, "gru"),
+            Node("Squeeze", ("Y2", "axes"), ("h2",)))
+
+
+def graph(*nodes: Node, **ranks: int) -> Graph:
+    """x (batch, time, WIDTH) -> the outputs that `ranks` names; y of rank 3 without it."""
+    read = {name for node in nodes for name in node.inputs}
+    outputs = tuple(Value(name, "float32", (None,) * rank) for name, rank in (ranks or {"y": 3}).items())
+    return Graph((Value("x", "float32", ("batch", "time", WIDTH)),), outputs, nodes,
+                 {name: array for name, array in CONSTANTS.items() if name in read}, "mixed").validate()
+
+
+def kinds(executable: Executable) -> list[str]:
+    return [segment.kind for segment in executable.segments]
+
+
+def dense(source: str, made: str) -> tuple[Node, ...]:
+    return (Node("MatMul", (source, "kernel"), (f"{made} product",)), Node("Add", (f"{made} product", "row"), (made,)))
+
+
+MIXES = {
+    "native": (graph(*LSTM, *dense("h", "y")), ["native"]),
+    "NumPy": (graph(Node("Reshape", ("x", "flat"), ("y",)), y=2), ["NumPy"]),
+    "onnxruntime": (graph(Node("Sin", ("x",), ("s",)), Node("Cos", ("s",), ("y",))), ["onnxruntime"]),
+    "NumPy behind native": (
+        graph(*LSTM, Node("Reshape", ("h", "pairs"), ("split",)),
+              Node("Transpose", ("split",), ("y",), {"perm": (0, 2, 1, 3)}), y=4),
+        ["native", "NumPy", "NumPy"]),
+    "a step in the middle": (graph(*LSTM, Node("Gather", ("h", "middle"), ("y",), {"axis": 1}), y=2),
+                             ["native", "NumPy"]),
+    "onnxruntime before native": (
+        graph(Node("Sin", ("x",), ("s",)), replace(LSTM[0], inputs=("s", *LSTM[0].inputs[1:])), LSTM[1],
+              Node("Gather", ("h", "last"), ("y",), {"axis": 1}), y=2),
+        ["onnxruntime", "native"]),
+    "onnxruntime behind native": (graph(*LSTM, Node("ReduceMax", ("h", "time_axis"), ("y",), {"keepdims": 0}), y=2),
+                                  ["native", "onnxruntime"]),
+    "onnxruntime between natives": (
+        graph(*LSTM, Node("LayerNormalization", ("h", "scale", "shift"), ("n",), {"axis": -1}), *gru("n"),
+              Node("Add", ("h2", "row"), ("y",))),
+        ["native", "onnxruntime", "native"]),
+    "all three": (
+        graph(*LSTM, Node("Reshape", ("h", "pairs"), ("split",)), Node("Sin", ("split",), ("s",)),
+              Node("ReduceSum", ("s", "axes"), ("y",), {"keepdims": 0})),
+        ["native", "NumPy", "onnxruntime"]),
+    "one value for two segments": (
+        graph(*LSTM, Node("Sin", ("h",), ("s",)), Node("Mul", ("h", "s"), ("m",)), *dense("m", "y"), y=3, h=3),
+        None),
+    "two branches": (
+        graph(*LSTM, Node("Cos", ("x",), ("c",)), *dense("h", "d"), Node("Sub", ("d", "c"), ("y",)), y=3, c=3),
+        None),
+}
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_every_mix_is_what_onnxruntime_gives(tmp_path, name):
+    mixed, expected = MIXES[name]
+    wanted = run_onnxruntime(mixed, {"x": X})
+    write_onnx(mixed, tmp_path / "mixed.onnx")
+    loaded = lstmrt.load(tmp_path / "mixed.onnx").run({"x": X})
+    executable = compile_graph(passes.load(passes.canonical(mixed)))
+    compiled = executable.run({"x": X})
+    assert list(loaded) == list(compiled) == list(wanted)
+    for output, array in wanted.items():
+        assert loaded[output].shape == compiled[output].shape == array.shape
+        np.testing.assert_allclose(compiled[output], array, rtol=0, atol=3e-6)
+        np.testing.assert_allclose(loaded[output], array, rtol=0, atol=3e-6)
+    assert expected is None or kinds(executable) == expected
+    assert (executable.native is not None) == (kinds(executable) == ["native"])
+
+
+@pytest.mark.parametrize("isa", SUPPORTED)
+def test_a_mix_on_every_instruction_set(isa):
+    mixed, _ = MIXES["onnxruntime between natives"]
+    executable = compile_graph(passes.load(passes.canonical(mixed)), isa)
+    np.testing.assert_allclose(executable.run({"x": X})["y"], run_onnxruntime(mixed, {"x": X})["y"], rtol=0, atol=3e-6)
+    assert {segment.model.isa for segment in executable.segments if segment.kind == "native"} == {isa}
+
+
+def test_other_sizes_of_batch_and_time():
+    mixed, _ = MIXES["all three"]
+    executable = compile_graph(mixed)
+    for batch, time in ((1, 1), (5, 2), (2, 9)):
+        x = weights(RANDOM, batch, time, WIDTH)
+        found, wanted = executable.run({"x": x})["y"], run_onnxruntime(mixed, {"x": x})["y"]
+        assert found.shape == wanted.shape == (batch, time, HIDDEN // 2)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"mask": True}, {"every_step": True}, {"direction": "reverse"}], ids=str)
+def test_language_models_are_one_native_program(options):
+    executable = compile_graph(passes.load(passes.canonical(language_model("LSTM", (5, 4), **options))))
+    assert kinds(executable) == ["native"]
+    assert executable.steppable == ("direction" not in options)
+
+
+def test_both_directions_side_by_side_are_one_native_program():
+    back = replace(LSTM[0], outputs=("Y_back",), attributes={**LSTM[0].attributes, "direction": "reverse"})
+    both = graph(*LSTM, back, Node("Squeeze", ("Y_back", "axes"), ("h_back",)),
+                 Node("Concat", ("h", "h_back"), ("y",), {"axis": 2}))
+    executable = compile_graph(passes.load(passes.canonical(both)))
+    assert kinds(executable) == ["native"] and not executable.steppable
+    np.testing.assert_allclose(executable.run({"x": X})["y"], run_onnxruntime(both, {"x": X})["y"], rtol=0, atol=3e-6)
+
+
+def test_a_mixed_model_runs_and_neither_steps_nor_generates(tmp_path):
+    write_onnx(MIXES["onnxruntime between natives"][0], tmp_path / "mixed.onnx")
+    model = lstmrt.load(tmp_path / "mixed.onnx")
+    assert model(X).shape == (BATCH, TIME, WIDTH)
+    with pytest.raises(lstmrt.InputError, match="does not run natively"):
+        model.new_state()
+    with pytest.raises(lstmrt.UnsupportedError, match="one native program"):
+        model.generate([1])
+
+
+# ---- instruction sets ----
+
+
+def test_the_variable_chooses_the_instruction_set(monkeypatch):
+    for isa in SUPPORTED:
+        monkeypatch.setenv(ISA_VARIABLE, isa)
+        assert compile_graph(language_model()).native.model.isa == isa
+    for empty in ("", None):
+        monkeypatch.setenv(ISA_VARIABLE, empty) if empty is not None else monkeypatch.delenv(ISA_VARIABLE)
+        assert compile_graph(language_model()).native.model.isa == SUPPORTED[-1]
+
+
+@pytest.mark.parametrize("isa", ["sse9", "AVX2", "avx2 "])
+def test_an_unknown_instruction_set_is_refused(monkeypatch, isa):
+    with pytest.raises(lstmrt.IsaError, match=f"instruction set '{isa}'"):
+        compile_graph(language_model(), isa)
+    monkeypatch.setenv(ISA_VARIABLE, isa)
+    with pytest.raises(lstmrt.IsaError, match=f"instruction set '{isa}'"):
+        compile_graph(language_model())
+
+
+def test_the_argument_goes_before_the_variable(monkeypatch):
+    monkeypatch.setenv(ISA_VARIABLE, "sse9")
+    assert compile_graph(language_model(), "scalar").native.model.isa == "scalar"
+
+
+# ---- what nobody runs ----
+
+WITHOUT = """
+import sys
+sys.modules[{package!r}] = None
+from lstmrt import MissingDependencyError
+from lstmrt.compile import compile_graph
+from lstmrt.graph import Graph, Node, Value
+
+nodes = (Node("Sin", ("x",), ("a",)), Node("TopK", ("a", "k"), ("b", "")), Node("Sin", ("b",), ("y",)))
+graph = Graph((Value("x", "float32", None), Value("k", "int64", (1,))), (Value("y", "float32", None),), nodes, {{}})
+try:
+    compile_graph(graph)
+except MissingDependencyError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_without_onnxruntime_the_operators_are_listed(tmp_path, package):
+    done = subprocess.run([sys.executable, "-c", WITHOUT.format(package=package)], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "onnxruntime has to run 2 Sin, 1 TopK: pip install lstmrt[onnx]\n"
+
+
+def test_operators_that_onnxruntime_refuses_are_named():
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    executable = compile_graph(graph(Node("Bogus", ("x",), ("y",), {}, "strange")))
+    with pytest.raises(lstmrt.UnsupportedError, match="onnxruntime refuses Bogus 'strange'"):
+        executable.run({"x": X})
+
+
+def test_unknown_extensions_are_named():
+    odd = Graph((Value("x", "float32", None),), (Value("y", "float32", None),),
+                (Node("Attention", ("x",), ("y",), {}, "head", EXTENSION),), {})
+    with pytest.raises(lstmrt.UnsupportedError, match="lstmrt:Attention 'head'"):
+        compile_graph(odd)
+
+
+@pytest.mark.parametrize("shape, message", [((BATCH, WIDTH), "'s': expected 3 axes, got shape"),
+                                            ((BATCH, TIME, 1, WIDTH), "'s': expected 3 axes, got shape"),
+                                            ((BATCH, TIME, WIDTH + 1), "")], ids=str)
+def test_what_comes_from_onnxruntime_is_checked(shape, message):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    unchecked = replace(MIXES["onnxruntime before native"][0], inputs=(Value("x", "float32", None),))
+    executable = compile_graph(passes.load(passes.canonical(unchecked)))
+    with pytest.raises(lstmrt.InputError, match=message):
+        executable.run({"x": weights(RANDOM, *shape)})

@@ -1,0 +1,124 @@
+"""ONNX files in: what maps, what older opsets wrote otherwise, and what is refused, by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lstmrt import reference
+from lstmrt.converters.from_onnx import read_onnx
+from lstmrt.errors import ModelFileError, UnsupportedError
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402  (after the skip)
+
+
+def model(nodes, initializers=(), opset: int = 20, x=("batch", 3), y_rank: int = 2):
+    graph = helper.make_graph(
+        list(nodes), "graph", [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (None,) * y_rank)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in dict(initializers).items()])
+    return helper.make_model(graph, ir_version=7, opset_imports=[helper.make_opsetid("", opset)])
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(proto):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(proto.SerializeToString())
+        return read_onnx(path)
+    return read
+
+
+def run(graph, x) -> np.ndarray:
+    return reference.run(graph, {"x": np.asarray(x, np.float32)})["y"]
+
+
+def test_constants_nodes_and_attributes(read):
+    graph = read(model([
+        helper.make_node("Constant", [], ["bias"], value=numpy_helper.from_array(np.float32([1, 2, 3]))),
+        helper.make_node("Add", ["x", "bias"], ["sum"], name="add"),
+        helper.make_node("LeakyRelu", ["sum"], ["y"], alpha=0.25)]))
+    assert [str(node) for node in graph.nodes] == ["Add 'add'", "LeakyRelu"]
+    assert graph.inputs[0].shape == ("batch", 3)
+    np.testing.assert_array_equal(run(graph, [[-5, -5, -1]]), [[-1, -0.75, 2]])
+
+
+def test_a_recurrent_node_without_hidden_size_has_that_of_its_recurrent_weights(read):
+    weights = {"W": np.ones((1, 4, 3), np.float32), "R": np.ones((1, 4, 4), np.float32)}
+    node = helper.make_node("RNN", ["x", "W", "R"], ["y"])
+    assert read(model([node], weights, x=("time", "batch", 3), y_rank=4)).nodes[0].attributes["hidden_size"] == 4
+
+
+@pytest.mark.parametrize("opset, node, initializers, wanted", [
+    (11, helper.make_node("Unsqueeze", ["x"], ["y"], axes=[0]), {}, [[[-2, 1, 5]]]),
+    (11, helper.make_node("Softmax", ["x"], ["y"]), {}, np.exp([[-2, 1, 5]]) / np.exp([-2, 1, 5]).sum()),
+    (10, helper.make_node("Clip", ["x"], ["y"], min=-1.0, max=2.0), {}, [[-1, 1, 2]]),
+    (9, helper.make_node("Slice", ["x"], ["y"], axes=[1], starts=[1], ends=[3]), {}, [[1, 5]]),
+    (7, helper.make_node("Dropout", ["x"], ["y"], ratio=0.5), {}, [[-2, 1, 5]]),
+    (13, helper.make_node("Unsqueeze", ["x", "axes"], ["y"]), {"axes": [0]}, [[[-2, 1, 5]]]),
+])
+def test_older_opsets(read, opset, node, initializers, wanted):
+    np.testing.assert_allclose(run(read(model([node], initializers, opset, y_rank=np.ndim(wanted))), [[-2, 1, 5]]), wanted, rtol=1e-14)
+
+
+def test_a_softmax_that_ran_over_several_axes_is_refused(read):
+    node = helper.make_node("Softmax", ["x"], ["y"], name="soft", axis=1)
+    with pytest.raises(UnsupportedError, match=r"model.onnx: Softmax 'soft': runs over several axes .* opset 11"):
+        read(model([node], opset=11, x=("batch", 3, 4), y_rank=3))
+
+
+def test_control_flow_and_tensor_attributes_are_refused_all_at_once(read):
+    branch = helper.make_graph([helper.make_node("Relu", ["x"], ["out"])], "branch", [],
+                               [helper.make_tensor_value_info("out", TensorProto.FLOAT, (None, None))])
+    nodes = [helper.make_node("If", ["flag"], ["y"], name="one", then_branch=branch, else_branch=branch),
+             helper.make_node("If", ["flag"], ["z"], name="two", then_branch=branch, else_branch=branch)]
+    with pytest.raises(UnsupportedError, match="(?s)model.onnx: If 'one' .*If 'two' "):
+        read(model(nodes, {"flag": np.array(True)}))
+
+
+def test_opsets_before_the_oldest_are_refused(read):
+    with pytest.raises(UnsupportedError, match="ONNX opset 6, expected at least 7"):
+        read(model([helper.make_node("Relu", ["x"], ["y"])], opset=6))
+
+
+def test_unknown_attributes_are_refused(read):
+    node = helper.make_node("Relu", ["x"], ["y"], slope=1.0)
+    with pytest.raises(ModelFileError, match="model.onnx: .*slope"):
+        read(model([node]))
+
+
+def test_weights_that_do_not_fit_are_named(read):
+    node = helper.make_node("RNN", ["x", "W", "R"], ["y"], name="rnn", hidden_size=4)
+    weights = {"W": np.ones((1, 4, 3), np.float32), "R": np.ones((1, 4, 5), np.float32)}
+    with pytest.raises(ModelFileError, match=r"model.onnx: nodes\[0\] RNN 'rnn' R: shape \(1, 4, 5\)"):
+        read(model([node], weights, x=("time", "batch", 3), y_rank=4))
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:len(b) // 2], lambda b: b"\x08\x07" + b[9:], lambda b: b""],
+                         ids=["truncated", "overwritten", "empty"])
+def test_damaged_files(tmp_path, damage):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(damage(model([helper.make_node("Relu", ["x"], ["y"])]).SerializeToString()))
+    with pytest.raises(ModelFileError, match="model.onnx: "):
+        read_onnx(path)
+
+
+def test_external_data_is_read_from_the_folder_and_never_outside(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for place in (folder, tmp_path):
+        (place / "weights.bin").write_bytes(np.float32([1, 2, 3]).tobytes())
+    proto = model([helper.make_node("Add", ["x", "b"], ["y"])], {"b": np.zeros(3, np.float32)})
+    tensor = proto.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add(key="location", value="weights.bin")
+    path = folder / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    np.testing.assert_array_equal(run(read_onnx(path), [[1, 1, 1]]), [[2, 3, 4]])
+
+    entry.value = "../weights.bin"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelFileError, match="the data of 'b' is in '../weights.bin', outside its folder"):
+        read_onnx(path)
