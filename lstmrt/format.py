@@ -81,6 +81,7 @@ def write(path: str | os.PathLike, model: ModelFile) -> None:
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place at the end, or is removed if an exception ends the block."""
     path = Path(path)
+    os.stat(path.parent)  # an error names this folder, not the temporary one
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".lstmrt-") as folder:
         temporary = Path(folder, path.name)
         yield temporary

@@ -9,6 +9,7 @@ from typing import Mapping
 
 import numpy as np
 
+from .errors import InputError
 from .graph import Node
 from .reference import as_float64, run_node
 
@@ -25,7 +26,10 @@ class HostStep:
     def run(self, values: dict[str, np.ndarray]) -> None:
         (node,) = self.nodes
         given = [values[name] if name else None for name in node.inputs]
-        made = run_node(node, [None if array is None else as_float64(array) for array in given])
+        try:
+            made = run_node(node, [None if array is None else as_float64(array) for array in given])
+        except (ValueError, IndexError) as error:  # sizes that only this call knows
+            raise InputError(f"{node}: {error}") from error
         for name, array, dtype in zip(node.outputs, made, self._dtypes):
             if name:
                 values[name] = np.asarray(array, dtype or _dtype(array, given))

@@ -326,7 +326,9 @@ def _equal(node: Node, facts: Facts) -> Tie | None:
     if node.op != "Equal" or facts.dtype(node.inputs[0]) not in ("int64", "int32"):
         return None
     readers = facts.consumers.get(node.outputs[0], ())
-    if not facts.read_once(node.outputs[0]) or readers[0].op != "Not" or len(facts.ints(node.inputs[1]) or ()) != 1:
+    if not facts.read_once(node.outputs[0]) or (readers[0].domain, readers[0].op) != ("", "Not"):
+        return None
+    if len(facts.ints(node.inputs[1]) or ()) != 1:
         return None
     return _alike((node.inputs[0], node.outputs[0]))
 

@@ -330,14 +330,16 @@ def test_a_configuration_that_keras_would_not_write(tmp_path, model, words):
     refused(archive(tmp_path / "model.keras", members(model)), ModelFileError, words)
 
 
-@pytest.mark.parametrize("make", [lambda path: archive(path, members()), whole_model], ids=["keras", "h5"])
+@pytest.mark.parametrize("make, changes", [(lambda path: archive(path, members()), True), (whole_model, False)],
+                         ids=["keras", "h5"])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_damage_gives_an_error_of_ours_or_a_model(tmp_path, make, data):
-    """Cut off or changed anywhere, a file is read or refused, and nothing else."""
+def test_damage_gives_an_error_of_ours_or_a_model(tmp_path, make, changes, data):
+    """Cut off or changed anywhere, a file is read or refused, and nothing else. A bare HDF5 file is only cut off here:
+    it has no checksums, and libhdf5 may hang on changed bytes (README, Limits)."""
     path = make(tmp_path / "model")
     content = bytearray(path.read_bytes())
-    if data.draw(st.booleans()):
+    if not changes or data.draw(st.booleans()):
         del content[data.draw(st.integers(0, len(content) - 1)):]
     else:
         for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=8)):

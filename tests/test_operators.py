@@ -51,7 +51,7 @@ def constant_graphs(draw, op: str) -> Graph:
 
 
 @pytest.mark.parametrize("op", PLAIN)
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_what_validates_runs_and_has_the_inferred_shape(op, data):
     graph = data.draw(constant_graphs(op))

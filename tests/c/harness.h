@@ -1,7 +1,7 @@
 /* What the C tests share: checks that count, random numbers, and arrays that end at a page nobody may touch.
  *
  * A test program calls its tests and returns finish(), which prints how many checks ran and fails if any failed or
- * none ran.
+ * none ran. It comes before every system header, as it says which parts of them are wanted.
  */
 #ifndef HARNESS_H
 #define HARNESS_H

@@ -170,6 +170,26 @@ static void test_sampling(lstmrt_model *model, lstmrt_decode_mode mode)
     CHECK(!same(&one, &other), "mode %d: two seeds, one text", (int)mode);
 }
 
+/* A softmax at the end changes nothing: tokens are drawn by the logits it was given. */
+static void test_softmax(const lstmrt_kernels *kernels, lstmrt_model *model, const builder *b, lstmrt_decode_mode mode)
+{
+    builder with_softmax = *b; /* the same weights */
+    const int32_t logits = with_softmax.outputs[0];
+    with_softmax.outputs[0] =
+        add_simple(&with_softmax, LSTMRT_OP_SOFTMAX, logits, rows_of(b, logits), width_of(b, logits));
+    lstmrt_model *other = model_of(&with_softmax, kernels->name);
+    lstmrt_decode_options options = GREEDY;
+    options.mode = mode;
+    options.do_sample = true;
+    options.temperature = options.top_p = 1;
+    const text prompt = prompt_of(9);
+    bool ended;
+    const text plain = decode(model, &options, &prompt, NEW_IDS, NEW_IDS, NO_HURRY, &ended);
+    const text softened = decode(other, &options, &prompt, NEW_IDS, NEW_IDS, NO_HURRY, &ended);
+    CHECK(same(&plain, &softened), "%s mode %d: a softmax changes the text", kernels->name, (int)mode);
+    lstmrt_model_free(other);
+}
+
 /* A large penalty forbids whatever was seen in prompt or continuation: nothing comes twice. */
 static void test_penalty(lstmrt_model *model, lstmrt_decode_mode mode)
 {
@@ -250,6 +270,7 @@ static void test_model(const lstmrt_kernels *kernels, lstmrt_op op)
         test_eos(kernels, model, mode);
         test_sampling(model, mode);
         test_penalty(model, mode);
+        test_softmax(kernels, model, &b, mode);
         test_bad_prompts(model, mode);
     }
     test_mode(kernels, model, LSTMRT_DECODE_WINDOW, true);

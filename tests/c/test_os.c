@@ -1,7 +1,7 @@
 /* What differs between systems: memory, the clock, the floating-point state, and the list of instruction sets. */
-#include <fenv.h>
-
 #include "programs.h"
+
+#include <fenv.h>
 
 static void test_allocation(void)
 {

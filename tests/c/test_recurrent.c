@@ -115,7 +115,8 @@ static void solve_sequence(const problem *p, size_t b)
         if (valid && p->step.op == LSTMRT_OP_GRU) gru_step(p, row, h);
         if (valid && p->step.op == LSTMRT_OP_RNN) rnn_step(p, row, h);
         if (valid) memcpy(shown, h, bytes);
-        const bool zero = !valid && (p->lengths || p->step.zero_masked_output);
+        const bool past_end = p->lengths && (int64_t)t >= p->lengths[b];
+        const bool zero = past_end || (!valid && p->step.zero_masked_output);
         memcpy(p->y + row * p->hidden, zero ? zeros : shown, bytes);
     }
     const bool empty = p->lengths && p->lengths[b] == 0;
