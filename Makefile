@@ -1,6 +1,7 @@
 # Named targets for work on the C core and for the whole. `make CC=clang c-test` and the like choose a compiler.
 
 PYTHON ?= python
+PYTEST ?= pytest # not `python -m pytest`, which would find the source folder before the installed package
 BUILD = build/c
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
 # As setup.py has them: no instruction set, no contraction of a x + b.
@@ -24,12 +25,12 @@ build:
 	$(PYTHON) -m pip install --editable .
 
 test:
-	$(PYTHON) -m pytest
+	$(PYTEST)
 
 # The whole test suite once for each instruction set that this machine has.
 test-isa:
-	for isa in $$($(PYTHON) -c "from lstmrt._core import isas; print(*(n for n, ok in isas() if ok))"); do \
-	    LSTMRT_ISA=$$isa $(PYTHON) -m pytest || exit 1; done
+	for isa in $$(cd tests && $(PYTHON) -c "from lstmrt._core import isas; print(*(n for n, ok in isas() if ok))"); do \
+	    LSTMRT_ISA=$$isa $(PYTEST) || exit 1; done
 
 # Without optimisation and with symbols, for a debugger.
 debug:
