@@ -14,7 +14,8 @@ void *lstmrt_arena_take(lstmrt_arena *arena, size_t count, size_t size)
     return arena->memory ? arena->memory + offset : NULL;
 }
 
-lstmrt_status lstmrt_arena_open(lstmrt_arena *arena)
+/* Starts over with at least arena->used bytes. */
+static lstmrt_status open_measured(lstmrt_arena *arena)
 {
     const size_t needed = arena->used;
     if (needed > PTRDIFF_MAX) return LSTMRT_OUT_OF_MEMORY;
@@ -26,6 +27,18 @@ lstmrt_status lstmrt_arena_open(lstmrt_arena *arena)
     }
     arena->used = 0;
     return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_arena_fill(lstmrt_arena *arena, void (*place)(void *owner), void *owner)
+{
+    char *const memory = arena->memory;
+    arena->memory = NULL;
+    arena->used = 0;
+    place(owner);
+    arena->memory = memory;
+    const lstmrt_status status = open_measured(arena);
+    if (!status) place(owner);
+    return status;
 }
 
 void lstmrt_arena_free(lstmrt_arena *arena)

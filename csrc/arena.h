@@ -12,8 +12,9 @@ typedef struct {
 /* Room for count things of `size` bytes, on a 64-byte boundary; NULL while measuring. */
 void *lstmrt_arena_take(lstmrt_arena *arena, size_t count, size_t size);
 
-/* Starts over with at least arena->used bytes. Keeps the memory there is, unzeroed, where it suffices. */
-lstmrt_status lstmrt_arena_open(lstmrt_arena *arena);
+/* Calls `place(owner)`, which takes what it needs from the arena, twice: measuring, and then in memory that suffices:
+ * what there is, unzeroed, where it does. After a failure nothing is placed. */
+lstmrt_status lstmrt_arena_fill(lstmrt_arena *arena, void (*place)(void *owner), void *owner);
 void lstmrt_arena_free(lstmrt_arena *arena);
 
 /* a * b and a + b, SIZE_MAX where that does not fit. */

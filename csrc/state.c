@@ -4,8 +4,9 @@
 
 #include <string.h>
 
-static void place(lstmrt_state *state)
+static void place(void *owner)
 {
+    lstmrt_state *state = owner;
     const lstmrt_model *model = state->model;
     const size_t batch = state->batch;
     state->cells = lstmrt_arena_take(&state->arena, model->n_cells, sizeof *state->cells);
@@ -27,16 +28,10 @@ static void place(lstmrt_state *state)
 
 lstmrt_status lstmrt_state_open(lstmrt_state *state, const lstmrt_model *model, size_t batch)
 {
-    char *const memory = state->arena.memory;
     state->model = model;
     state->batch = batch;
-    state->arena.memory = NULL;
-    state->arena.used = 0;
-    place(state);
-    state->arena.memory = memory;
-    const lstmrt_status status = lstmrt_arena_open(&state->arena);
+    const lstmrt_status status = lstmrt_arena_fill(&state->arena, place, state);
     if (status) return status;
-    place(state);
     lstmrt_state_reset(state);
     return LSTMRT_OK;
 }

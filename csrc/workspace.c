@@ -32,8 +32,9 @@ static void place_value(lstmrt_workspace *ws, int32_t index)
     ws->slots[index].data = lstmrt_arena_take(&ws->arena, lstmrt_size_product(rows, stride), lstmrt_item_size(value->dtype));
 }
 
-static void place(lstmrt_workspace *ws)
+static void place(void *owner)
 {
+    lstmrt_workspace *ws = owner;
     size_t gates = 0, between = 0;
     for (size_t i = 0; i < ws->model->n_layers; i++) {
         const lstmrt_layer *layer = &ws->model->layers[i];
@@ -53,16 +54,11 @@ static void place(lstmrt_workspace *ws)
 lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *ws, size_t batch, size_t time)
 {
     if (batch == 0 || time == 0) return LSTMRT_BAD_ARGUMENT;
-    if (ws->arena.memory && ws->batch == batch && ws->time == time) return LSTMRT_OK;
-    char *const memory = ws->arena.memory;
+    if (ws->batch == batch && ws->time == time) return LSTMRT_OK;
     ws->batch = batch;
     ws->time = time;
-    ws->arena.memory = NULL;
-    ws->arena.used = 0;
-    place(ws);
-    ws->arena.memory = memory;
-    const lstmrt_status status = lstmrt_arena_open(&ws->arena);
-    if (!status) place(ws);
+    const lstmrt_status status = lstmrt_arena_fill(&ws->arena, place, ws);
+    if (status) ws->batch = ws->time = 0; /* the shape of nothing: the next call places anew */
     return status;
 }
 

@@ -18,6 +18,7 @@ from .operators import is_recurrent, named_inputs
 
 if TYPE_CHECKING:
     from .model import Model
+    from .tokenizers import Tokenizer
 
 Prompt = Union[str, Sequence[int], np.ndarray]
 
@@ -159,11 +160,19 @@ def _stream_text(model: Model, prompt: str, options: GenerationOptions) -> Itera
         raise InputError("a text prompt needs a tokenizer: lstmrt.load(..., tokenizer=...), or give ids")
     ids = prompt_ids(model, tokenizer.encode(prompt))
     ending = (*options.eos_ids, *tokenizer.textless_ids(model.vocabulary_size))
-    pieces = (tokenizer.piece(id, first=not prompt)
-              for made in continuation(model, ids, options, ending) for id in made.tolist())
+    made = continuation(model, ids, options, ending)
+    pieces = _pieces(tokenizer, made, first=not prompt or prompt[-1].isspace())
     if options.echo and prompt:
         yield prompt
     yield from until_stopped(pieces, options.stops)
+
+
+def _pieces(tokenizer: Tokenizer, made: Iterable[np.ndarray], first: bool) -> Iterator[str]:
+    """The text of each id; `first` says that no separator is wanted before the first of them."""
+    for ids in made:
+        for id in ids.tolist():
+            yield tokenizer.piece(id, first=first)
+            first = False
 
 
 def until_stopped(pieces: Iterable[str], stops: tuple[str, ...]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -354,3 +355,9 @@ def test_texts_are_those_recorded_from_keras(text, name, mode):
     model = lstmrt.load(GREEDY / f"{name}.keras")
     found = model.generate(gold["seed"], max_new_tokens=gold["steps"], mode=mode, window=window, echo=True)
     assert found.tolist() == gold[text]
+
+
+def test_a_prompt_that_ends_in_a_space_gets_no_second_one():
+    model = lstmrt.load(files("lstmrt") / "data" / "sample.lstmrt")
+    assert model.generate("To be or not ", max_new_tokens=3) == "to be that"
+    assert model.generate("To be or not", max_new_tokens=3) == " to be that"
