@@ -247,25 +247,26 @@ static bool is_ending(const lstmrt_decoder *d, int64_t id)
 }
 
 /* With staggered windows the text stands behind as much padding as the first windows need. */
-static lstmrt_status read_padding(lstmrt_decoder *d)
+static bool wants_padding(const lstmrt_decoder *d)
 {
-    lstmrt_status status = LSTMRT_OK;
-    while (!status && d->options.mode == LSTMRT_DECODE_STAGGERED && d->length + 1 < d->rows)
-        status = read_step(d, d->options.pad_id);
-    return status;
+    return d->options.mode == LSTMRT_DECODE_STAGGERED && d->length + 1 < d->rows;
 }
 
 lstmrt_status lstmrt_decoder_prompt(lstmrt_decoder *d, const int64_t *ids, size_t n, int64_t budget, size_t *taken)
 {
     const int64_t deadline = lstmrt_clock() + budget;
     const lstmrt_fp_state was = lstmrt_fp_flush_denormals();
-    lstmrt_status status = d->has_pending ? read_id(d, d->pending) : read_padding(d);
+    lstmrt_status status = d->has_pending ? read_id(d, d->pending) : LSTMRT_OK;
     d->has_pending = false;
     size_t i = 0;
     while (!status && i < n) {
-        lstmrt_sampler_see(&d->sampler, ids[i]);
-        status = read_id(d, ids[i]);
-        if (!status) i++;
+        if (wants_padding(d)) {
+            status = read_step(d, d->options.pad_id);
+        } else {
+            lstmrt_sampler_see(&d->sampler, ids[i]);
+            status = read_id(d, ids[i]);
+            if (!status) i++;
+        }
         if (lstmrt_clock() > deadline) break;
     }
     lstmrt_fp_restore(was);

@@ -203,8 +203,8 @@ lstmrt_status lstmrt_decoder_new(lstmrt_model *model, const lstmrt_decode_option
 void lstmrt_decoder_free(lstmrt_decoder *decoder);
 
 /* Both work until done or until about `budget` nanoseconds have passed, so that a caller can look up in between.
- * prompt: reads ids; *taken says how many. next: writes up to `n` new ids; *made says how many; *ended is set when
- * an id of eos_ids came (it is not written) or max_length is reached. */
+ * prompt: reads ids; *taken says how many, which may be 0 while padding is read. next: writes up to `n` new ids; *made
+ * says how many; *ended is set when an id of eos_ids came (it is not written) or max_length is reached. */
 lstmrt_status lstmrt_decoder_prompt(lstmrt_decoder *decoder, const int64_t *ids, size_t n, int64_t budget,
                                     size_t *taken);
 lstmrt_status lstmrt_decoder_next(lstmrt_decoder *decoder, int64_t *ids, size_t n, int64_t budget, size_t *made,

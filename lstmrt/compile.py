@@ -177,11 +177,20 @@ def as_dtype(value: Value, given: Any) -> np.ndarray:
         return array
     if kind == "f" and array.dtype.kind in "fiub":
         return array.astype(value.dtype)
-    if kind == "i" and array.dtype.kind in "iub":
-        return array.astype(value.dtype)
-    if kind == "i" and array.dtype.kind == "f" and (array == np.trunc(array)).all() and np.isfinite(array).all():
-        return array.astype(value.dtype)
+    if kind == "i" and (array.dtype.kind in "iub" or (array.dtype.kind == "f" and _integral(array))):
+        return _as_integers(value, array)
     raise InputError(f"input '{value.name}': expected {value.dtype}, got {array.dtype}")
+
+
+def _integral(array: np.ndarray) -> bool:
+    return bool(np.isfinite(array).all() and (array == np.trunc(array)).all())
+
+
+def _as_integers(value: Value, array: np.ndarray) -> np.ndarray:
+    limits = np.iinfo(value.dtype)
+    if array.size and not (limits.min <= int(array.min()) and int(array.max()) <= limits.max):
+        raise InputError(f"input '{value.name}': {array.min()} to {array.max()} does not fit {value.dtype}")
+    return array.astype(value.dtype)
 
 
 # ---- segments ----

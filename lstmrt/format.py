@@ -19,7 +19,7 @@ from typing import Any, Iterator, Mapping
 import numpy as np
 import safetensors
 
-from .errors import LstmrtError, ModelFileError, UnsupportedError
+from .errors import InputError, LstmrtError, ModelFileError, UnsupportedError
 from .generation_config import GenerationDefaults
 from .graph import Graph, Node, Value
 from .tokenizers import Tokenizer
@@ -66,7 +66,7 @@ def is_lstmrt(path: str | os.PathLike) -> bool:
 def write(path: str | os.PathLike, model: ModelFile) -> None:
     """Writes `model` under a temporary name and renames it to `path`. The same model gives the same bytes.
 
-    Raises OSError, and UnsupportedError for a constant or attribute that the format has no type for.
+    Raises as `replacing` does, and UnsupportedError for a constant or attribute that the format has no type for.
     """
     header, tensors = _layout(model)
     with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -79,13 +79,21 @@ def write(path: str | os.PathLike, model: ModelFile) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place at the end, or is removed if an exception ends the block."""
+    """A temporary path beside `path` that takes its place at the end, or is removed if an exception ends the block.
+
+    Raises InputError where something stands there that is no regular file (a device must not be replaced by one), and
+    ModelFileError, which names `path`, for every OSError.
+    """
     path = Path(path)
-    os.stat(path.parent)  # an error names this folder, not the temporary one
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".lstmrt-") as folder:
-        temporary = Path(folder, path.name)
-        yield temporary
-        os.replace(temporary, path)
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: is there already and is no regular file")
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".lstmrt-") as folder:
+            temporary = Path(folder, "model")  # any name: the real one may be as long as a name can be
+            yield temporary
+            os.replace(temporary, path)
+    except OSError as error:
+        raise ModelFileError(f"{path}: {error.strerror or error}") from error
 
 
 def _layout(model: ModelFile) -> tuple[bytes, list[np.ndarray]]:

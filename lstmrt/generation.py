@@ -221,10 +221,9 @@ def prompt_ids(model: Model, prompt: Sequence[int] | np.ndarray) -> np.ndarray:
 def continuation(model: Model, ids: np.ndarray, options: GenerationOptions,
                  ending: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Slices of new ids, each at most about 20 ms of work, so that a caller can look up in between."""
-    left = options.max_new_tokens
+    defaults, left = settings(model, options), options.max_new_tokens
     if left == 0:
         return
-    defaults = settings(model, options)
     decoder = model.native.model.decoder(
         **_decode_mode(model, defaults, len(ids) + left),
         pad_id=defaults.pad_id,

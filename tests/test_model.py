@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -348,3 +349,19 @@ def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path):
 def test_repr_shows_what_goes_in_and_out():
     assert repr(compiled(LAST_STEP)) == ("<lstmrt.Model 'small': ids int64 ('batch', 'time') -> "
                                          f"probabilities float32 ('batch', {VOCABULARY})>")
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+    model = lstmrt.load(files("lstmrt") / "data" / "sample.lstmrt")
+    with pytest.raises(lstmrt.InputError, match="no regular file"):
+        model.save(tmp_path)
+    with pytest.raises(lstmrt.ModelFileError, match="absent"):
+        model.save(tmp_path / "absent" / "x.lstmrt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_that_int64_cannot_hold_are_refused():
+    model = lstmrt.load(files("lstmrt") / "data" / "sample.lstmrt")
+    for ids in (np.full((1, 9), 2**64 - 1, np.uint64), np.full((1, 9), 1e30)):
+        with pytest.raises(lstmrt.InputError, match="does not fit int64"):
+            model(ids)
