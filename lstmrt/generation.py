@@ -6,6 +6,7 @@ The token loop itself is csrc/decode.c; here it is set up, and its ids become te
 from __future__ import annotations
 
 import secrets
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Iterable, Iterator, Sequence, Union
 
@@ -73,6 +74,9 @@ class GenerationOptions:
                "a finite number above 0")
         _check("seed", self.seed, self.seed is None or (_is_int(self.seed) and 0 <= self.seed < 2**64),
                "a number from 0 to 2^64 - 1")
+        _check("do_sample", self.do_sample, self.do_sample is None or isinstance(self.do_sample, (bool, np.bool_)),
+               "True, False or None")
+        _check("echo", self.echo, isinstance(self.echo, (bool, np.bool_)), "True or False")
         _check("stop_strings", self.stop_strings, all(isinstance(stop, str) and stop for stop in self.stops),
                "a text that is not empty, or several")
         if self.do_sample is False and self._asks_to_sample:
@@ -96,8 +100,8 @@ class GenerationOptions:
     def eos_ids(self) -> tuple[int, ...]:
         if self.eos_token_id is None:
             return ()
-        several = isinstance(self.eos_token_id, (list, tuple, np.ndarray))
-        ids = tuple(self.eos_token_id) if several else (self.eos_token_id,)
+        given = self.eos_token_id.tolist() if isinstance(self.eos_token_id, np.ndarray) else self.eos_token_id
+        ids = tuple(given) if isinstance(given, (list, tuple)) else (given,)
         _check("eos_token_id", self.eos_token_id, all(_is_int(id) and abs(id) < 2**63 for id in ids),
                "an id or several")
         return tuple(int(id) for id in ids)
@@ -113,7 +117,7 @@ def _is_int(value: object) -> bool:
 
 
 def _positive(value: object) -> bool:
-    return isinstance(value, (int, float, np.number)) and 0 < value < float("inf")
+    return isinstance(value, (int, float, np.integer, np.floating)) and 0 < value <= sys.float_info.max
 
 
 # ---- generate and stream ----

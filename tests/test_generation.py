@@ -361,3 +361,18 @@ def test_a_prompt_that_ends_in_a_space_gets_no_second_one():
     model = lstmrt.load(files("lstmrt") / "data" / "sample.lstmrt")
     assert model.generate("To be or not ", max_new_tokens=3) == "to be that"
     assert model.generate("To be or not", max_new_tokens=3) == " to be that"
+
+
+@pytest.mark.parametrize("options", [{"temperature": 10**400}, {"do_sample": "no"}, {"echo": 1}, {"temperature": 1j}])
+def test_options_of_no_sensible_kind(options):
+    model = lstmrt.load(files("lstmrt") / "data" / "sample.lstmrt")
+    with pytest.raises(lstmrt.InputError, match=next(iter(options))):
+        model.generate("To be", **options)
+
+
+def test_an_array_may_name_the_ids_that_end_the_text():
+    model = lstmrt.load(files("lstmrt") / "data" / "sample.lstmrt")
+    ids = model.tokenizer.encode("To be or not")
+    first = model.generate(ids, max_new_tokens=3)
+    for ending in (np.array(first[1]), np.array([first[1]]), int(first[1])):
+        assert model.generate(ids, eos_token_id=ending).tolist() == first[:1].tolist()
