@@ -254,7 +254,7 @@ def settings(model: Model, options: GenerationOptions) -> GenerationDefaults:
     """The model's generation settings with the call's mode and window in their place."""
     defaults = model.generation or GenerationDefaults("growing")
     mode = options.mode or defaults.mode
-    window = (options.window or defaults.window or _fixed_length(model)) if mode in WINDOW_MODES else options.window
+    window = (options.window or defaults.window or fixed_length(model.graph)) if mode in WINDOW_MODES else options.window
     chosen = replace(defaults, mode=mode, window=window)
     if mode in WINDOW_MODES and masks_input(model.graph) != (mode == "masked_window"):
         other = "masked_window" if mode == "window" else "window"
@@ -265,9 +265,10 @@ def settings(model: Model, options: GenerationOptions) -> GenerationDefaults:
     return chosen
 
 
-def _fixed_length(model: Model) -> int | None:
-    length = model.graph.inputs[0].shape[1]
-    return length if isinstance(length, int) else None
+def fixed_length(graph: Graph) -> int | None:
+    """The time steps that the first input must have, or None where any number will do."""
+    shape = graph.inputs[0].shape or ()
+    return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None
 
 
 def masks_input(graph: Graph) -> bool:

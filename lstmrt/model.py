@@ -82,10 +82,8 @@ def _imported(path: str | os.PathLike) -> ModelFile:
 
 def _with_mode(file: ModelFile, mode: str) -> GenerationDefaults:
     was = file.generation or GenerationDefaults("growing")
-    ids = file.graph.inputs[0]
-    length = ids.shape[1] if ids.shape and len(ids.shape) > 1 and isinstance(ids.shape[1], int) else None
     windowed = mode in generation.WINDOW_MODES
-    return replace(was, mode=mode, window=(was.window or length) if windowed else None)
+    return replace(was, mode=mode, window=(was.window or generation.fixed_length(file.graph)) if windowed else None)
 
 
 def record(graph: Graph, batch: int = 2, time: int = 7, seed: int = 0) -> SelfTest | None:
