@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 import numpy as np
 
@@ -19,9 +20,8 @@ OLDEST_OPSET = 7  # before it, arithmetic broadcast by other rules
 def read_onnx(path: str | os.PathLike) -> Graph:
     """The graph of an ONNX file of opset 7 or later, its weights in memory.
 
-    Raises ModelFileError for a damaged or inconsistent file, UnsupportedError that names every node (control flow,
-    tensor attributes, operators that differ from those of opset 20) that has no place in a graph,
-    MissingDependencyError without the onnx package.
+    Raises ModelFileError for a damaged or inconsistent file, UnsupportedError that names every node that has no place in
+    a graph (operators that differ from those of opset 20, say), MissingDependencyError without the onnx package.
     """
     try:
         import onnx
@@ -51,7 +51,8 @@ def _load(path: Path) -> Any:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
         raise ModelFileError(f"{path}: not an ONNX file: {error}") from error
-    for tensor in model.graph.initializer:
+    for tensor in (*_tensors(model.graph.node, model.graph.initializer),
+                   *(tensor for function in model.functions for tensor in _tensors(function.node))):
         _check_location(path, tensor)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
@@ -62,6 +63,15 @@ def _load(path: Path) -> Any:
     return model
 
 
+def _tensors(nodes: Iterable, initializers: Iterable = ()) -> Iterator[Any]:
+    """Every tensor that could have external data, those in attributes and subgraphs included."""
+    yield from initializers
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _tensors(graph.node, graph.initializer)
+
+
 def _check_location(path: Path, tensor: Any) -> None:
     folder = path.parent.resolve()
     for entry in tensor.external_data:
@@ -70,15 +80,22 @@ def _check_location(path: Path, tensor: Any) -> None:
 
 
 class _Reader:
-    """Collects nodes, constants and faults of one GraphProto."""
+    """Collects nodes, constants and faults of one GraphProto; the reader of a subgraph shares those of the one around."""
 
-    def __init__(self, proto: Any, opset: int):
-        self.proto, self.opset = proto, opset
-        self.constants: dict[str, np.ndarray] = {}
+    def __init__(self, proto: Any, opset: int, around: _Reader | None = None):
+        self.proto, self.opset, self.inner = proto, opset, around is not None
+        self.constants: dict[str, np.ndarray] = around.constants if around else {}
+        self.faults: list[str] = around.faults if around else []
         self.nodes: list[Node] = []
-        self.faults: list[str] = []
-        self.taken = {name for node in proto.node for name in (*node.input, *node.output)}
-        self.taken |= {value.name for value in (*proto.input, *proto.output, *proto.initializer)}
+        self.renamed: dict[str, str] = dict(around.renamed) if around else {}  # names of subgraphs that are in use around
+        self.taken: set[str] = around.taken if around else {name for node in proto.node for name in node.input}
+        defined = [value.name for value in (*proto.initializer, *proto.input)]
+        defined += [name for node in proto.node for name in node.output if name]
+        for name in dict.fromkeys(defined):
+            if around and name in self.taken:
+                self.renamed[name] = self.fresh_name(name)
+            self.taken.add(name)
+        self.defined = {self.renamed.get(name, name) for name in defined}
 
     def graph(self) -> Graph:
         for tensor in self.proto.initializer:
@@ -87,11 +104,31 @@ class _Reader:
             self.faults.append("sparse initializers")
         for proto in self.proto.node:
             self.add_node(proto)
-        inputs = [_value(info) for info in self.proto.input if info.name not in self.constants]
-        outputs = [_value(info) for info in self.proto.output]
+        inputs = [self.value(info) for info in self.proto.input]
+        inputs = [value for value in inputs if value.name not in self.constants]
+        outputs = [self.value(info) for info in self.proto.output]
+        if self.inner:
+            return Graph(tuple(inputs), tuple(map(self.made_inside, outputs)), tuple(self.nodes), {}, self.proto.name)
         if self.faults:
             raise UnsupportedError("\n".join(self.faults))
         return Graph(tuple(inputs), tuple(outputs), tuple(self.nodes), self.constants, self.proto.name)
+
+    def value(self, info: Any) -> Value:
+        value = _value(info, typed=not self.inner)
+        return replace(value, name=self.renamed.get(value.name, value.name))
+
+    def made_inside(self, output: Value) -> Value:
+        """An output of a subgraph, copied where it is a constant or from around it: onnxruntime wants it so."""
+        if output.name in self.defined and output.name not in self.constants:
+            return output
+        copy = self.fresh_name(output.name)
+        self.nodes.append(Node("Identity", (output.name,), (copy,)))
+        return replace(output, name=copy)
+
+    def fresh_name(self, stem: str) -> str:
+        name = next(name for i in range(len(self.taken) + 1) if (name := f"{stem}_{i}") not in self.taken)
+        self.taken.add(name)
+        return name
 
     def add_constant(self, name: str, tensor: Any) -> None:
         from onnx import numpy_helper
@@ -101,19 +138,18 @@ class _Reader:
             return
         array = np.array(numpy_helper.to_array(tensor))
         array.flags.writeable = False
-        self.constants[name] = array
+        self.constants[self.renamed.get(name, name)] = array
 
     def add_array(self, array: np.ndarray) -> str:
         """A new constant; returns its name."""
-        name = next(name for i in range(len(self.taken) + 1) if (name := f"constant_{i}") not in self.taken)
-        self.taken.add(name)
+        name = self.fresh_name("constant")
         array.flags.writeable = False
         self.constants[name] = array
         return name
 
     def add_node(self, proto: Any) -> None:
-        node = Node(proto.op_type, tuple(proto.input), tuple(proto.output), {}, proto.name,
-                    _domain(proto.domain))
+        inputs, outputs = (tuple(self.renamed.get(name, name) for name in names) for names in (proto.input, proto.output))
+        node = Node(proto.op_type, inputs, outputs, {}, proto.name, _domain(proto.domain))
         if not node.domain and node.op == "Constant":
             self.add_constant_node(node, proto)
         elif not node.domain and node.op == "ConstantOfShape":
@@ -121,19 +157,30 @@ class _Reader:
         else:
             attributes = {}
             for attribute in proto.attribute:
-                value = _attribute(attribute)
+                value = self.attribute(attribute)
                 if value is None:
-                    self.faults.append(f"{node} {attribute.name}: {_no_place(attribute)}")
+                    self.faults.append(f"{node} {attribute.name}: a {_attribute_type(attribute)} has no place in a graph")
                 attributes[attribute.name] = value
             self.add_upgraded(node, attributes)
+
+    def attribute(self, attribute: Any) -> Attribute | None:
+        """The attribute's value, or None if a graph has no place for such a thing."""
+        from onnx import numpy_helper
+
+        kind = _attribute_type(attribute)
+        if kind == "graph":
+            return _Reader(attribute.g, self.opset, self).graph()
+        if kind == "tensor" and attribute.t.data_type in DTYPES:
+            return np.array(numpy_helper.to_array(attribute.t))
+        return _plain_attribute(attribute)
 
     def add_constant_node(self, node: Node, proto: Any) -> None:
         attribute = proto.attribute[0]
         if attribute.name == "value":
-            self.add_constant(node.outputs[0], attribute.t)
+            self.add_constant(proto.output[0], attribute.t)
         elif attribute.name in ("value_int", "value_ints", "value_float", "value_floats"):
             dtype = np.int64 if "int" in attribute.name else np.float32
-            self.constants[node.outputs[0]] = np.array(_attribute(attribute), dtype)
+            self.constants[node.outputs[0]] = np.array(_plain_attribute(attribute), dtype)
         else:
             self.faults.append(f"{node}: {attribute.name}")
 
@@ -243,9 +290,12 @@ def _domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-def _value(info: Any) -> Value:
+def _value(info: Any, typed: bool) -> Value:
+    """Name, dtype and shape; without `typed` they may be unknown, as "" and None."""
     tensor = info.type.tensor_type
     if tensor.elem_type not in DTYPES:
+        if not typed:
+            return Value(info.name, "", None)
         raise UnsupportedError(f"'{info.name}': dtype {_dtype_name(tensor.elem_type)}")
     shape = tuple(_sizes(tensor.shape)) if tensor.HasField("shape") else None
     return Value(info.name, DTYPES[tensor.elem_type], shape)
@@ -268,15 +318,8 @@ def _attribute_type(attribute: Any) -> str:
     return onnx.AttributeProto.AttributeType.Name(attribute.type).lower()
 
 
-def _no_place(attribute: Any) -> str:
-    kind = _attribute_type(attribute)
-    if kind in ("graph", "graphs"):
-        return "control flow has no place in a graph; if this is a Keras model, convert its .keras or .h5 file instead"
-    return f"a {kind} attribute has no place in a graph"
-
-
-def _attribute(attribute: Any) -> Attribute | None:
-    """The attribute's value, or None if it is a tensor, a graph or a type."""
+def _plain_attribute(attribute: Any) -> Attribute | None:
+    """The attribute's value, or None if it is something else than a number, a text or a list of them."""
     kind = _attribute_type(attribute)
     if kind == "string":
         return attribute.s.decode(errors="replace")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from ..activations import activation_attributes, recurrent_activations
 from ..errors import GraphError, MissingDependencyError, UnsupportedError
-from ..graph import EXTENSION, Graph, Node, fresh_names
+from ..graph import EXTENSION, Graph, Node, fresh_names, map_subgraphs
 from ..onnx_proto import model_proto
 from ..operators import find, is_recurrent, named_inputs
 
@@ -49,15 +49,25 @@ def _without_extensions(graph: Graph) -> Graph:
 
     onnxruntime's defaults for ThresholdedRelu inside a recurrent node are not ONNX's, hence the parameters.
     """
-    faults, nodes = [], []
-    for i, node in enumerate(graph.nodes):
-        reason = _inexpressible(node)
-        if reason:
-            faults.append(f"nodes[{i}] {node}: {reason}")
-        nodes.append(_plain(node) if is_recurrent(node) and not reason else node)
+    faults = list(_inexpressible_nodes(graph))
     if faults:
         raise UnsupportedError("ONNX cannot express this graph:\n" + "\n".join(faults))
-    return replace(graph, nodes=tuple(nodes))
+    return _map_nodes(graph, lambda node: [_plain(node) if is_recurrent(node) else node])
+
+
+def _map_nodes(graph: Graph, rewrite: Callable[[Node], list[Node]]) -> Graph:
+    """`graph` and its subgraphs with each node replaced by what `rewrite` makes of it."""
+    nodes = (map_subgraphs(node, lambda subgraph: _map_nodes(subgraph, rewrite)) for node in graph.nodes)
+    return replace(graph, nodes=tuple(new for node in nodes for new in rewrite(node)))
+
+
+def _inexpressible_nodes(graph: Graph, where: str = "") -> Iterator[str]:
+    for i, node in enumerate(graph.nodes):
+        place = f"{where}nodes[{i}] {node}"
+        if reason := _inexpressible(node):
+            yield f"{place}: {reason}"
+        for subgraph in node.subgraphs:
+            yield from _inexpressible_nodes(subgraph, f"{place} ")
 
 
 def _inexpressible(node: Node) -> str | None:
@@ -87,13 +97,12 @@ def _plain(node: Node) -> Node:
 
 def _time_major(graph: Graph) -> Graph:
     """`graph` with each recurrent node of layout 1 replaced by one of layout 0 between Transposes."""
-    names, nodes = fresh_names(graph), []
-    for node in graph.nodes:
-        if is_recurrent(node) and node.attributes.get("layout") == 1:
-            nodes += _with_layout_0(node, names)
-        else:
-            nodes.append(node)
-    return replace(graph, nodes=tuple(nodes))
+    names = fresh_names(graph)
+
+    def time_major(node: Node) -> list[Node]:
+        return _with_layout_0(node, names) if is_recurrent(node) and node.attributes.get("layout") == 1 else [node]
+
+    return _map_nodes(graph, time_major)
 
 
 def _with_layout_0(node: Node, names: Iterator[str]) -> list[Node]:

@@ -229,7 +229,7 @@ def _segments(graph: Graph, facts: Facts, isa: str | None) -> list[NativeStep | 
             else:
                 steps += [HostStep(node, dtypes) for node in segment.nodes]
         elif segment.foreign:
-            read_later = {name for node in graph.nodes if node not in segment.nodes for name in node.inputs}
+            read_later = {name for node in graph.nodes if node not in segment.nodes for name in node.reads}
             wanted = [name for node in segment.nodes for name in node.outputs
                       if name and (name in read_later or name in facts.outputs)]
             steps.append(ForeignStep(segment.nodes, wanted, graph.constants))
@@ -242,7 +242,7 @@ def _partition(graph: Graph, facts: Facts, unfit: list[Node]) -> list[_Segment]:
     segments: list[_Segment] = []
     made_in: dict[str, int] = {}  # value -> the segment that makes it
     for node in graph.nodes:
-        earliest = max((made_in[name] for name in node.inputs if name in made_in), default=0)
+        earliest = max((made_in[name] for name in node.reads if name in made_in), default=0)
         index = _place(node, segments, earliest, facts, unfit)
         segments[index].nodes.append(node)
         made_in.update((name, index) for name in node.outputs if name)

@@ -35,7 +35,7 @@ class ForeignStep:
 
     def __init__(self, nodes: list[Node], outputs: list[str], constants: Mapping[str, np.ndarray]) -> None:
         made = {name for node in nodes for name in node.outputs}
-        read = dict.fromkeys(name for node in nodes for name in node.inputs if name and name not in made)
+        read = dict.fromkeys(name for node in nodes for name in node.reads if name not in made)
         self.nodes = nodes
         self.reads = [name for name in read if name not in constants]
         self._outputs = outputs

@@ -14,14 +14,14 @@ import tempfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 import numpy as np
 import safetensors
 
 from .errors import InputError, LstmrtError, ModelFileError, UnsupportedError
 from .generation_config import GenerationDefaults
-from .graph import Graph, Node, Value
+from .graph import Attribute, Graph, Node, Value
 from .tokenizers import Tokenizer
 
 VERSION = 1
@@ -30,7 +30,9 @@ ALIGNMENT = 64  # of the first tensor, and of the others as far as their own siz
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "BOOL": "|b1"}
 _DTYPE_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
-_CONSTANT, _TEST_INPUT, _TEST_OUTPUT = "constant.", "selftest.in.", "selftest.out."
+_CONSTANT, _ATTRIBUTE = "constant.", "attribute."
+_TEST_INPUT, _TEST_OUTPUT = "selftest.in.", "selftest.out."
+_DEEPEST = 32  # subgraphs within subgraphs
 _CHECKSUM = re.compile(rb'"checksum":"([0-9a-f]{8})"')
 _NO_CHECKSUM = b"00000000"
 
@@ -98,14 +100,16 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 def _layout(model: ModelFile) -> tuple[bytes, list[np.ndarray]]:
     """The bytes before the tensors, checksum included, and the tensors in the order they lie in."""
+    graph, attributes = graph_to_json(model.graph)
     named = {_CONSTANT + name: array for name, array in model.graph.constants.items()}
+    named |= {f"{_ATTRIBUTE}{i}": array for i, array in enumerate(attributes)}
     if model.selftest:
         named |= {_TEST_INPUT + name: array for name, array in model.selftest.inputs.items()}
         named |= {_TEST_OUTPUT + name: array for name, array in model.selftest.outputs.items()}
     tensors = {name: _storable(name, array) for name, array in named.items()}
     order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # keeps every tensor aligned to its items
 
-    entries: dict[str, Any] = {"__metadata__": _metadata(model)}
+    entries: dict[str, Any] = {"__metadata__": _metadata(model, graph)}
     offset = 0
     for name in order:
         array = tensors[name]
@@ -130,13 +134,13 @@ def _storable(name: str, array: np.ndarray) -> np.ndarray:
     return little
 
 
-def _metadata(model: ModelFile) -> dict[str, str]:
+def _metadata(model: ModelFile, graph: str) -> dict[str, str]:
     metadata = {
         "format": "lstmrt",
         "version": str(VERSION),
         "checksum": _NO_CHECKSUM.decode(),
         "provenance": _to_json(dict(model.provenance)),
-        "graph": graph_to_json(model.graph),
+        "graph": graph,
     }
     if model.generation:
         metadata["generation"] = _to_json(model.generation.to_json())
@@ -152,25 +156,34 @@ def _checksum(parts: list) -> bytes:
     return b"%08x" % crc
 
 
-def graph_to_json(graph: Graph) -> str:
-    """Everything of `graph` but its constants' values."""
+def graph_to_json(graph: Graph) -> tuple[str, list[np.ndarray]]:
+    """Everything of `graph` but arrays: its constants, and the attributes that are tensors, which come second."""
+    tensors: list[np.ndarray] = []
+
     def values(items):
         return [{"name": value.name, "dtype": value.dtype, "shape": value.shape} for value in items]
 
-    nodes = [
-        {"op": node.op, "domain": node.domain, "name": node.name, "inputs": node.inputs, "outputs": node.outputs,
-         "attributes": dict(sorted(node.attributes.items()))}
-        for node in graph.nodes
-    ]
+    def document(graph: Graph) -> dict[str, Any]:
+        nodes = [{"op": node.op, "domain": node.domain, "name": node.name, "inputs": node.inputs,
+                  "outputs": node.outputs, "attributes": dict(sorted(node.attributes.items()))} for node in graph.nodes]
+        return {"name": graph.name, "inputs": values(graph.inputs), "outputs": values(graph.outputs), "nodes": nodes}
+
+    def attribute(value: Any) -> dict[str, Any]:
+        if isinstance(value, Graph):
+            return {"graph": document(value)}
+        if isinstance(value, np.ndarray):
+            tensors.append(value)
+            return {"tensor": len(tensors) - 1}
+        raise TypeError(f"{type(value).__name__} {value!r}")
+
     try:
-        return _to_json({"name": graph.name, "inputs": values(graph.inputs), "outputs": values(graph.outputs),
-                         "nodes": nodes})
+        return _to_json(document(graph), attribute), tensors
     except (TypeError, ValueError) as error:
         raise UnsupportedError(f"the graph has an attribute that a .lstmrt file cannot hold: {error}") from None
 
 
-def _to_json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+def _to_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=default)
 
 
 # ---- reading ----
@@ -243,13 +256,13 @@ def _tensor(mapping: memoryview, entry: dict) -> np.ndarray:
 
 
 def _model(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> ModelFile:
-    groups: dict[str, dict[str, np.ndarray]] = {_CONSTANT: {}, _TEST_INPUT: {}, _TEST_OUTPUT: {}}
+    groups: dict[str, dict[str, np.ndarray]] = {_CONSTANT: {}, _ATTRIBUTE: {}, _TEST_INPUT: {}, _TEST_OUTPUT: {}}
     for name, array in tensors.items():
         prefix = next((prefix for prefix in groups if name.startswith(prefix)), None)
         if prefix is None:
             raise _Damage(f"a tensor named {name!r}, expected {', '.join(prefix + '*' for prefix in groups)}")
         groups[prefix][name.removeprefix(prefix)] = array
-    graph = _graph(_from_json("graph", metadata), groups[_CONSTANT])
+    graph = _graph("graph", _from_json("graph", metadata), groups[_ATTRIBUTE], groups[_CONSTANT])
     inputs, outputs = groups[_TEST_INPUT], groups[_TEST_OUTPUT]
     if inputs or outputs:
         _same_names("self-test inputs", inputs, graph.inputs)
@@ -295,12 +308,15 @@ _NODE = {"op": str, "domain": str, "name": str, "inputs": list, "outputs": list,
 _GRAPH = {"name": str, "inputs": list, "outputs": list, "nodes": list}
 
 
-def _graph(document: Any, constants: Mapping[str, np.ndarray]) -> Graph:
-    _check("graph", document, _GRAPH)
+def _graph(where: str, document: Any, tensors: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray]) -> Graph:
+    """The graph that `document`, at `where` in the header, describes; `tensors` are those of attributes, by number."""
+    if where.count(".attributes.") > _DEEPEST:
+        raise _Damage(f"graphs within graphs, more than {_DEEPEST} deep")
+    _check(where, document, _GRAPH)
     return Graph(
-        inputs=tuple(_value(f"graph.inputs[{i}]", item) for i, item in enumerate(document["inputs"])),
-        outputs=tuple(_value(f"graph.outputs[{i}]", item) for i, item in enumerate(document["outputs"])),
-        nodes=tuple(_node(f"graph.nodes[{i}]", item) for i, item in enumerate(document["nodes"])),
+        inputs=tuple(_value(f"{where}.inputs[{i}]", item) for i, item in enumerate(document["inputs"])),
+        outputs=tuple(_value(f"{where}.outputs[{i}]", item) for i, item in enumerate(document["outputs"])),
+        nodes=tuple(_node(f"{where}.nodes[{i}]", item, tensors) for i, item in enumerate(document["nodes"])),
         constants=constants,
         name=document["name"],
     )
@@ -314,17 +330,27 @@ def _value(where: str, item: Any) -> Value:
     return Value(item["name"], item["dtype"], None if shape is None else tuple(shape))
 
 
-def _node(where: str, item: Any) -> Node:
+def _node(where: str, item: Any, tensors: Mapping[str, np.ndarray]) -> Node:
     _check(where, item, _NODE)
     for key in ("inputs", "outputs"):
         if not all(isinstance(name, str) for name in item[key]):
             raise _Damage(f"{where}.{key}: expected names, got {item[key]}")
-    attributes = {key: tuple(value) if isinstance(value, list) else value for key, value in item["attributes"].items()}
-    for key, value in attributes.items():
-        for scalar in value if isinstance(value, tuple) else (value,):
-            if type(scalar) not in (int, float, str):
-                raise _Damage(f"{where}.attributes.{key}: expected a number, a text or a list of them, got {value!r}")
+    attributes = {key: _attribute(f"{where}.attributes.{key}", value, tensors)
+                  for key, value in item["attributes"].items()}
     return Node(item["op"], tuple(item["inputs"]), tuple(item["outputs"]), attributes, item["name"], item["domain"])
+
+
+def _attribute(where: str, value: Any, tensors: Mapping[str, np.ndarray]) -> Attribute:
+    if isinstance(value, dict) and set(value) == {"graph"}:
+        return _graph(where, value["graph"], tensors, {})
+    if isinstance(value, dict) and set(value) == {"tensor"}:
+        if str(value["tensor"]) not in tensors:
+            raise _Damage(f"{where}: no tensor {_ATTRIBUTE}{_short(value['tensor'])}")
+        return tensors[str(value["tensor"])]
+    value = tuple(value) if isinstance(value, list) else value
+    if not all(type(scalar) in (int, float, str) for scalar in (value if isinstance(value, tuple) else (value,))):
+        raise _Damage(f"{where}: expected a number, a text, a list of them, a graph or a tensor, got {_short(value)}")
+    return value
 
 
 def _check(where: str, item: Any, fields: Mapping[str, Any]) -> None:

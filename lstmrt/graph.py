@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Iterator, Mapping, Union
+from typing import Callable, Iterator, Mapping, Union
 
 import numpy as np
 
@@ -17,7 +17,7 @@ OPSET = 20
 EXTENSION = "lstmrt"  # the domain of the operators that ONNX does not have
 
 Dim = Union[int, str, None]  # a size, the name of a symbolic size, or unknown
-Attribute = Union[int, float, str, tuple]
+Attribute = Union[int, float, str, tuple, np.ndarray, "Graph"]
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,25 @@ class Node:
         op = f"{self.domain}:{self.op}" if self.domain else self.op
         return f"{op} '{self.name}'" if self.name else op
 
+    @property
+    def subgraphs(self) -> tuple[Graph, ...]:
+        """The branches of an If, the body of a Loop or Scan."""
+        return tuple(value for value in self.attributes.values() if isinstance(value, Graph))
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The inputs that are there, then what the subgraphs capture."""
+        given = tuple(filter(None, self.inputs))
+        return given + tuple(name for graph in self.subgraphs for name in graph.captured())
+
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in execution order; `constants` maps value names to read-only arrays."""
+    """Nodes in execution order; `constants` maps value names to read-only arrays.
+
+    A graph in an attribute, a subgraph, may read values that are defined around its node: it captures them by name. It
+    has no constants, those of the outermost graph serve it, and no name of its own making is in use around it.
+    """
 
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
@@ -62,10 +77,10 @@ class Graph:
         return validate(self)
 
     def consumers(self) -> dict[str, list[Node]]:
-        """Value name -> the nodes that read it, once for each reading input, in order."""
+        """Value name -> the nodes that read it, once for each reading input or capturing subgraph, in order."""
         consumers: dict[str, list[Node]] = {}
         for node in self.nodes:
-            for name in filter(None, node.inputs):
+            for name in node.reads:
                 consumers.setdefault(name, []).append(node)
         return consumers
 
@@ -74,9 +89,20 @@ class Graph:
         return {name: node for node in self.nodes for name in node.outputs if name}
 
     def names(self) -> set[str]:
-        """Every value name in use."""
+        """Every value name in use, subgraphs included."""
+        names = {value.name for value in self.inputs} | set(self.constants)
+        names |= {name for node in self.nodes for name in node.inputs + node.outputs if name}
+        return names.union(*(graph.names() for node in self.nodes for graph in node.subgraphs))
+
+    def captured(self) -> tuple[str, ...]:
+        """What a subgraph reads and does not define, each once."""
         defined = {value.name for value in self.inputs} | set(self.constants)
-        return defined | {name for node in self.nodes for name in node.inputs + node.outputs if name}
+        captured: dict[str, None] = {}
+        for node in self.nodes:
+            captured.update((name, None) for name in node.reads if name not in defined)
+            defined.update(node.outputs)
+        captured.update((value.name, None) for value in self.outputs if value.name not in defined)
+        return tuple(captured)
 
 
 def fresh_names(graph: Graph) -> Iterator[str]:
@@ -90,6 +116,22 @@ def fresh_names(graph: Graph) -> Iterator[str]:
             yield name
 
 
+def map_subgraphs(node: Node, rewrite: Callable[[Graph], Graph]) -> Node:
+    """`node` with each of its subgraphs rewritten."""
+    if not node.subgraphs:
+        return node
+    return replace(node, attributes={name: rewrite(value) if isinstance(value, Graph) else value
+                                     for name, value in node.attributes.items()})
+
+
 def rename_inputs(node: Node, renamed: Mapping[str, str]) -> Node:
-    """`node` reading `renamed[name]` wherever it read `name`."""
+    """`node` reading `renamed[name]` wherever it, or a subgraph of it, read `name`."""
+    if not renamed:
+        return node
+    node = map_subgraphs(node, lambda graph: _rename_captured(graph, renamed))
     return replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
+
+
+def _rename_captured(graph: Graph, renamed: Mapping[str, str]) -> Graph:
+    outputs = tuple(replace(value, name=renamed.get(value.name, value.name)) for value in graph.outputs)
+    return replace(graph, nodes=tuple(rename_inputs(node, renamed) for node in graph.nodes), outputs=outputs)

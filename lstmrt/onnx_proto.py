@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterable, Mapping
 import numpy as np
 
 from .errors import UnsupportedError
-from .graph import OPSET, Node, Value
+from .graph import OPSET, Attribute, Graph, Node, Value
 
 IR_VERSION = 9  # the one that came with opset 20
 LARGEST_MODEL = 2**31 - 2**20  # bytes of constants: protobuf's limit, less some room for the nodes
@@ -21,33 +21,51 @@ def model_proto(name: str, inputs: Iterable[Value], outputs: Iterable[Value], no
     Raises UnsupportedError for more than 2 GiB of constants, ImportError without the onnx package.
     """
     import onnx
-    from onnx import helper, numpy_helper
 
     if sum(array.nbytes for array in constants.values()) > LARGEST_MODEL:
         raise UnsupportedError("an ONNX model cannot hold more than 2 GiB of weights")
-
-    def value_info(value: Value) -> Any:
-        if not value.dtype:
-            return onnx.ValueInfoProto(name=value.name)
-        dtype = helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
-        return helper.make_tensor_value_info(value.name, dtype, value.shape)
-
-    nodes, names = list(nodes), _unique_names()
-    domains = sorted({node.domain for node in nodes} - {""})
-    return helper.make_model(
-        helper.make_graph(
-            [helper.make_node(node.op, node.inputs, node.outputs, names(node.name), domain=node.domain or None,
-                              **node.attributes) for node in nodes],
-            name or "graph",
-            [value_info(value) for value in inputs],
-            [value_info(value) for value in outputs],
-            [numpy_helper.from_array(array, constant) for constant, array in constants.items()],
-        ),
+    graph = Graph(tuple(inputs), tuple(outputs), tuple(nodes), constants, name)
+    domains = sorted(_domains(graph) - {""})
+    return onnx.helper.make_model(
+        _graph_proto(graph, _unique_names()),
         producer_name="lstmrt",
         ir_version=IR_VERSION,
         opset_imports=[onnx.OperatorSetIdProto(version=OPSET)]
         + [onnx.OperatorSetIdProto(domain=domain, version=1) for domain in domains],
     )
+
+
+def _graph_proto(graph: Graph, names: Callable[[str], str | None]) -> Any:
+    from onnx import helper, numpy_helper
+
+    def attribute(value: Attribute) -> Any:
+        if isinstance(value, Graph):
+            return _graph_proto(value, names)
+        return numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+
+    return helper.make_graph(
+        [helper.make_node(node.op, node.inputs, node.outputs, names(node.name), domain=node.domain or None,
+                          **{name: attribute(value) for name, value in node.attributes.items()})
+         for node in graph.nodes],
+        graph.name or "graph",
+        [_value_info(value) for value in graph.inputs],
+        [_value_info(value) for value in graph.outputs],
+        [numpy_helper.from_array(array, constant) for constant, array in graph.constants.items()],
+    )
+
+
+def _value_info(value: Value) -> Any:
+    import onnx
+
+    if not value.dtype:
+        return onnx.ValueInfoProto(name=value.name)
+    dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
+    return onnx.helper.make_tensor_value_info(value.name, dtype, value.shape)
+
+
+def _domains(graph: Graph) -> set[str]:
+    inner = (_domains(subgraph) for node in graph.nodes for subgraph in node.subgraphs)
+    return {node.domain for node in graph.nodes}.union(*inner)
 
 
 def _unique_names() -> Callable[[str], str | None]:

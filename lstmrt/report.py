@@ -36,7 +36,7 @@ def layer_rows(model: Model) -> list[LayerRow]:
     counted: set[str] = set()
     rows = []
     for nodes in groups:
-        weights = {name for node in nodes for name in node.inputs if name in graph.constants} - counted
+        weights = {name for node in nodes for name in node.reads if name in graph.constants} - counted
         counted |= weights
         parameters = sum(graph.constants[name].size for name in weights if graph.constants[name].dtype.kind == "f")
         last = nodes[-1].outputs[0]

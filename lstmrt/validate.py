@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from types import MappingProxyType
+from typing import Iterator, Mapping
 
 import numpy as np
 
@@ -46,42 +47,52 @@ def _value_faults(graph: Graph) -> Iterator[str]:
             yield f"constants '{name}': dtype {array.dtype.name}, expected one of {', '.join(DTYPES.values())}"
 
 
-def _name_faults(graph: Graph) -> Iterator[str]:
-    """Names that are undefined, defined twice, or used before their node."""
+def _name_faults(graph: Graph, around: Mapping[str, str] = MappingProxyType({}), where: str = "") -> Iterator[str]:
+    """Names that are undefined, defined twice, or used before their node. `around`, of a subgraph at `where`, are the
+    names that it may capture, each with what defines it."""
     made_anywhere = {name for node in graph.nodes for name in node.outputs}
-    defined: dict[str, str] = {}
+    defined = dict(around)
     sources = [("constants", name) for name in graph.constants]
     sources += [(f"inputs[{i}]", value.name) for i, value in enumerate(graph.inputs)]
     for place, name in sources:
         if name in defined:
-            yield f"{place} '{name}': defined before, by {defined[name]}"
-        defined.setdefault(name, place)
+            yield f"{where}{place} '{name}': defined before, by {defined[name]}"
+        defined.setdefault(name, where + place)
     for i, node in enumerate(graph.nodes):
-        place = f"nodes[{i}] {node}"
+        place = f"{where}nodes[{i}] {node}"
         for name in filter(None, node.inputs):
             if name not in defined:
                 yield f"{place}: input '{name}' is " + ("made later" if name in made_anywhere else "made by nobody")
+        for key, subgraph in node.attributes.items():
+            if isinstance(subgraph, Graph):
+                yield from _name_faults(subgraph, defined, f"{place} {key} ")
+                if subgraph.constants:
+                    yield f"{place} {key}: has constants, which belong in the outermost graph"
         for name in filter(None, node.outputs):
             if name in defined:
                 yield f"{place}: output '{name}' is defined before, by {defined[name]}"
             defined.setdefault(name, place)
     for i, value in enumerate(graph.outputs):
         if value.name not in defined:
-            yield f"outputs[{i}] '{value.name}': made by nobody"
+            yield f"{where}outputs[{i}] '{value.name}': made by nobody"
     if not graph.outputs:
-        yield "outputs: there are none"
+        yield f"{where}outputs: there are none"
 
 
-def _node_faults(graph: Graph) -> Iterator[str]:
+def _node_faults(graph: Graph, where: str = "") -> Iterator[str]:
     for i, node in enumerate(graph.nodes):
+        place = f"{where}nodes[{i}] {node}"
         if not (isinstance(node.inputs, tuple) and isinstance(node.outputs, tuple)):
-            yield f"nodes[{i}] {node}: inputs {node.inputs} and outputs {node.outputs}, expected tuples"
+            yield f"{place}: inputs {node.inputs} and outputs {node.outputs}, expected tuples"
             continue
         operator = find(node)
         if operator is not None:
-            yield from (f"nodes[{i}] {node} {fault}" for fault in _operator_faults(node, operator))
+            yield from (f"{place} {fault}" for fault in _operator_faults(node, operator))
         elif node.domain == EXTENSION:
-            yield f"nodes[{i}] {node}: the domain {EXTENSION} has no such operator"
+            yield f"{place}: the domain {EXTENSION} has no such operator"
+        for key, subgraph in node.attributes.items():
+            if isinstance(subgraph, Graph):
+                yield from _node_faults(subgraph, f"{place} {key} ")
 
 
 def _operator_faults(node: Node, operator: Operator) -> Iterator[str]:

@@ -100,7 +100,7 @@ def test_any_safetensors_reader_can_read_it(tmp_path):
     assert_same_arrays({name: array for name, array in tensors.items() if name in constants}, constants)
 
 
-@pytest.mark.parametrize("attributes", [{"alpha": float("nan")}, {"value": b"bytes"}, {"value": np.zeros(2)}], ids=str)
+@pytest.mark.parametrize("attributes", [{"alpha": float("nan")}, {"value": b"bytes"}, {"value": np.zeros(2, np.complex64)}], ids=str)
 def test_attributes_without_a_form_in_the_file_are_refused(tmp_path, attributes):
     node = Node("Foreign", ("x",), ("y",), attributes)
     graph = Graph((Value("x", "float32", None),), (Value("y", "float32", None),), (node,), {})

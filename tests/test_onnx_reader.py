@@ -68,13 +68,12 @@ def test_a_softmax_that_ran_over_several_axes_is_refused(read):
         read(model([node], opset=11, x=("batch", 3, 4), y_rank=3))
 
 
-def test_control_flow_and_tensor_attributes_are_refused_all_at_once(read):
-    branch = helper.make_graph([helper.make_node("Relu", ["x"], ["out"])], "branch", [],
-                               [helper.make_tensor_value_info("out", TensorProto.FLOAT, (None, None))])
-    nodes = [helper.make_node("If", ["flag"], ["y"], name="one", then_branch=branch, else_branch=branch),
-             helper.make_node("If", ["flag"], ["z"], name="two", then_branch=branch, else_branch=branch)]
-    with pytest.raises(UnsupportedError, match="(?s)model.onnx: If 'one' .*If 'two' "):
-        read(model(nodes, {"flag": np.array(True)}))
+def test_attributes_without_a_place_are_refused_all_at_once(read):
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    nodes = [helper.make_node("Optional", [], ["a"], name="one", type=kind),
+             helper.make_node("Optional", [], ["b"], name="two", type=kind), helper.make_node("Relu", ["x"], ["y"])]
+    with pytest.raises(UnsupportedError, match="(?s)model.onnx: Optional 'one' type: a type_proto has.*Optional 'two' "):
+        read(model(nodes))
 
 
 def test_opsets_before_the_oldest_are_refused(read):

@@ -15,7 +15,7 @@ def drop_unused(graph: Graph) -> Graph:
     for node in reversed(graph.nodes):
         if needed & set(node.outputs):
             kept.append(_without_unread_outputs(node, needed))
-            needed.update(node.inputs)
+            needed.update(node.reads)
     constants = {name: array for name, array in graph.constants.items() if name in needed}
     return replace(graph, nodes=tuple(reversed(kept)), constants=constants)
 
