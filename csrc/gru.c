@@ -51,6 +51,7 @@ static void step_after(const lstmrt_layer *layer, const lstmrt_workspace *worksp
         .stride = cell->stride,
         .rows = workspace->batch,
         .hidden = layer->width,
+        .inputs = layer->width,
         .clip = layer->step.clip,
         .f = layer->step.activations[0],
         .g = layer->step.activations[1],
@@ -70,6 +71,7 @@ static void step_before(const lstmrt_layer *layer, const lstmrt_workspace *works
         .stride = cell->stride,
         .rows = workspace->batch,
         .hidden = layer->width,
+        .inputs = layer->width,
         .clip = layer->step.clip,
         .f = layer->step.activations[0],
     });
@@ -84,6 +86,7 @@ static void step_before(const lstmrt_layer *layer, const lstmrt_workspace *works
         .stride = cell->stride,
         .rows = workspace->batch,
         .hidden = layer->width,
+        .inputs = layer->width,
         .clip = layer->step.clip,
         .g = layer->step.activations[1],
     });

@@ -29,6 +29,9 @@ typedef struct {
     lstmrt_activation activation;
 } lstmrt_dense_args;
 
+/* In the steps of cells `inputs` says over how many of h's elements the product with R runs: all of them, or none, where
+ * the product is in `gates` already, as another kernel has computed it. */
+
 /* One step of `rows` LSTM cells; panels of 4 vectors (i, o, f, c) for each vector of hidden units.
  *   i = f(Zi + Pi C)   f = f(Zf + Pf C)   C' = f C + i g(Zc)   o = f(Zo + Po C')   h' = o h(C')
  * where f and g clip their input (h does not, as in onnxruntime), and Z = gates + h R^T. */
@@ -39,7 +42,7 @@ typedef struct {
     const float *h, *c;     /* rows x hidden, stride `stride` like the next two */
     float *h_next, *c_next;
     size_t gates_stride, stride;
-    size_t rows, hidden;
+    size_t rows, hidden, inputs;
     float clip;
     bool input_forget; /* f = 1 - i */
     lstmrt_activation f, g, activation_h;
@@ -50,11 +53,11 @@ typedef struct {
 typedef struct {
     const float *gates;   /* rows x panels x [z r h] */
     const float *weights; /* R */
-    const float *bias;    /* panels: Rb of gate h */
+    const float *bias;    /* Rb of gate h; bias_stride 0: one row for all */
     const float *h;
     float *h_next;
-    size_t gates_stride, stride;
-    size_t rows, hidden;
+    size_t gates_stride, bias_stride, stride;
+    size_t rows, hidden, inputs;
     float clip;
     lstmrt_activation f, g;
 } lstmrt_gru_args;
@@ -66,7 +69,7 @@ typedef struct {
     const float *h;
     float *z, *reset_h;
     size_t gates_stride, stride;
-    size_t rows, hidden;
+    size_t rows, hidden, inputs;
     float clip;
     lstmrt_activation f;
 } lstmrt_gru_gates_args;
@@ -78,7 +81,7 @@ typedef struct {
     const float *h, *z, *reset_h;
     float *h_next;
     size_t gates_stride, stride;
-    size_t rows, hidden;
+    size_t rows, hidden, inputs;
     float clip;
     lstmrt_activation g;
 } lstmrt_gru_candidate_args;

@@ -34,11 +34,11 @@ static __attribute__((noinline)) void lstm_end(const lstmrt_lstm_args *a, const 
 
 VEC_INLINE void lstm_tile(const lstmrt_lstm_args *a, int panels, int rows, size_t panel, size_t row)
 {
-    const size_t pitch = LSTM_GATES * VEC_WIDTH, panel_size = a->hidden * pitch;
+    const size_t pitch = LSTM_GATES * VEC_WIDTH, panel_size = a->inputs * pitch;
     vf z[STREAM_SUMS];
     stream_begin(panels, LSTM_GATES, rows, a->gates + row * a->gates_stride + panel * pitch, pitch, a->gates_stride, z);
     stream(panels, LSTM_GATES, rows, a->weights + panel * panel_size, panel_size, a->h + row * a->stride, a->stride,
-           a->hidden, z);
+           a->inputs, z);
     lstm_end(a, z, (size_t)panels, (size_t)rows, panel, row);
 }
 
@@ -62,7 +62,7 @@ static __attribute__((noinline)) void gru_end(const lstmrt_gru_args *a, const vf
             const vf input_h = v_load(a->gates + (row + r) * a->gates_stride + GRU_GATES * unit + GRU_H * VEC_WIDTH);
             const vf update = v_activate(a->f, v_clip(a->clip, sum[GRU_Z * rows]));
             const vf reset = v_activate(a->f, v_clip(a->clip, sum[GRU_R * rows]));
-            const vf recurrent_h = v_add(sum[GRU_H * rows], v_load(a->bias + unit));
+            const vf recurrent_h = v_add(sum[GRU_H * rows], v_load(a->bias + (row + r) * a->bias_stride + unit));
             const vf n = v_activate(a->g, v_clip(a->clip, v_fma(reset, recurrent_h, input_h)));
             v_store(a->h_next + at, gru_blend(update, n, v_load(a->h + at)));
         }
@@ -70,13 +70,13 @@ static __attribute__((noinline)) void gru_end(const lstmrt_gru_args *a, const vf
 
 VEC_INLINE void gru_tile(const lstmrt_gru_args *a, int panels, int rows, size_t panel, size_t row)
 {
-    const size_t pitch = GRU_GATES * VEC_WIDTH, panel_size = a->hidden * pitch;
+    const size_t pitch = GRU_GATES * VEC_WIDTH, panel_size = a->inputs * pitch;
     vf z[STREAM_SUMS];
     stream_begin(panels, GRU_GATES, rows, a->gates + row * a->gates_stride + panel * pitch, pitch, a->gates_stride, z);
     UNROLL for (int p = 0; p < panels; p++)
         UNROLL for (int r = 0; r < rows; r++) z[(p * GRU_GATES + GRU_H) * rows + r] = v_set1(0.0f);
     stream(panels, GRU_GATES, rows, a->weights + panel * panel_size, panel_size, a->h + row * a->stride, a->stride,
-           a->hidden, z);
+           a->inputs, z);
     gru_end(a, z, (size_t)panels, (size_t)rows, panel, row);
 }
 
@@ -100,10 +100,10 @@ static __attribute__((noinline)) void gru_gates_end(const lstmrt_gru_gates_args 
 
 VEC_INLINE void gru_gates_tile(const lstmrt_gru_gates_args *a, int panels, int rows, size_t panel, size_t row)
 {
-    const size_t pitch = GRU_GATES * VEC_WIDTH, panel_size = a->hidden * 2 * VEC_WIDTH;
+    const size_t pitch = GRU_GATES * VEC_WIDTH, panel_size = a->inputs * 2 * VEC_WIDTH;
     vf z[STREAM_SUMS];
     stream_begin(panels, 2, rows, a->gates + row * a->gates_stride + panel * pitch, pitch, a->gates_stride, z);
-    stream(panels, 2, rows, a->weights + panel * panel_size, panel_size, a->h + row * a->stride, a->stride, a->hidden,
+    stream(panels, 2, rows, a->weights + panel * panel_size, panel_size, a->h + row * a->stride, a->stride, a->inputs,
            z);
     gru_gates_end(a, z, (size_t)panels, (size_t)rows, panel, row);
 }
@@ -126,12 +126,12 @@ static __attribute__((noinline)) void gru_candidate_end(const lstmrt_gru_candida
 
 VEC_INLINE void gru_candidate_tile(const lstmrt_gru_candidate_args *a, int panels, int rows, size_t panel, size_t row)
 {
-    const size_t pitch = GRU_GATES * VEC_WIDTH, panel_size = a->hidden * VEC_WIDTH;
+    const size_t pitch = GRU_GATES * VEC_WIDTH, panel_size = a->inputs * VEC_WIDTH;
     vf z[STREAM_SUMS];
     stream_begin(panels, 1, rows, a->gates + row * a->gates_stride + panel * pitch + GRU_H * VEC_WIDTH, pitch,
                  a->gates_stride, z);
     stream(panels, 1, rows, a->weights + panel * panel_size, panel_size, a->reset_h + row * a->stride, a->stride,
-           a->hidden, z);
+           a->inputs, z);
     gru_candidate_end(a, z, (size_t)panels, (size_t)rows, panel, row);
 }
 

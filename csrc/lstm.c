@@ -33,6 +33,7 @@ static void step(const lstmrt_layer *layer, const lstmrt_workspace *workspace, c
         .stride = cell->stride,
         .rows = workspace->batch,
         .hidden = layer->width,
+        .inputs = layer->width,
         .clip = layer->step.clip,
         .input_forget = layer->step.input_forget,
         .f = layer->step.activations[0],

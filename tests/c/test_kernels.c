@@ -129,13 +129,14 @@ static void test_dense(const lstmrt_kernels *kernels)
 /* What one recurrent step reads and writes; a kernel uses the fields it has. */
 typedef struct {
     const lstmrt_kernels *kernels;
-    size_t rows, hidden, padded, stride, gates_stride;
+    size_t rows, hidden, inputs, padded, stride, gates_stride;
     guarded gates, weights, second_weights, extra, h, c, z, reset_h, h_next, c_next;
 } cell;
 
-static cell cell_new(const lstmrt_kernels *kernels, size_t hidden, size_t rows, size_t gates, size_t extra)
+static cell cell_new(const lstmrt_kernels *kernels, size_t hidden, size_t rows, size_t inputs, size_t gates,
+                     size_t extra)
 {
-    cell s = {.kernels = kernels, .rows = rows, .hidden = hidden};
+    cell s = {.kernels = kernels, .rows = rows, .hidden = hidden, .inputs = inputs};
     s.padded = round_up(hidden, kernels->width);
     s.stride = round_up(hidden, LSTMRT_PAD);
     s.gates_stride = gates * s.padded + kernels->width;
@@ -176,7 +177,7 @@ static sum gate_sum(const cell *s, const float *x, const float *weights, size_t 
                     size_t gate, size_t row, size_t unit)
 {
     const float init = gate_input(s->kernels, s->gates.x + row * s->gates_stride, count, gate, unit);
-    return product(s->kernels, init, x + row * s->stride, weights, s->hidden, packed, vector, unit);
+    return product(s->kernels, init, x + row * s->stride, weights, s->inputs, packed, vector, unit);
 }
 
 static void check_lstm(const cell *s, const lstmrt_lstm_args *a)
@@ -204,14 +205,14 @@ static void check_lstm(const cell *s, const lstmrt_lstm_args *a)
     }
 }
 
-static void test_lstm_size(const lstmrt_kernels *kernels, size_t hidden, size_t rows)
+static void test_lstm_size(const lstmrt_kernels *kernels, size_t hidden, size_t rows, size_t inputs)
 {
     for (int variant = 0; variant < 4; variant++) {
-        cell s = cell_new(kernels, hidden, rows, 4, 3);
+        cell s = cell_new(kernels, hidden, rows, inputs, 4, 3);
         const lstmrt_lstm_args args = {
             .gates = s.gates.x, .weights = s.weights.x, .peepholes = variant & 1 ? s.extra.x : NULL,
             .h = s.h.x, .c = s.c.x, .h_next = s.h_next.x, .c_next = s.c_next.x,
-            .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows, .hidden = hidden,
+            .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows, .hidden = hidden, .inputs = inputs,
             .clip = variant == 3 ? 0.8f : INFINITY, .input_forget = variant & 2,
             .f = activation(variant == 1 ? LSTMRT_HARD_SIGMOID : LSTMRT_SIGMOID),
             .g = activation(variant == 2 ? LSTMRT_SOFTSIGN : LSTMRT_TANH),
@@ -228,7 +229,8 @@ static void check_gru(const cell *s, const lstmrt_gru_args *a)
     FOR_UNITS(s, row, unit) {
         const sum z = gate_sum(s, a->h, a->weights, 3, 0, 3, 0, row, unit);
         const sum r = gate_sum(s, a->h, a->weights, 3, 1, 3, 1, row, unit);
-        const sum n = product(s->kernels, a->bias[unit], a->h + row * s->stride, a->weights, s->hidden, 3, 2, unit);
+        const sum n = product(s->kernels, a->bias[row * a->bias_stride + unit], a->h + row * s->stride, a->weights,
+                              s->inputs, 3, 2, unit);
         const double input = gate_input(s->kernels, a->gates + row * s->gates_stride, 3, 2, unit);
         const double update = reference_activate(a->f, reference_clip(a->clip, z.value));
         const double reset = reference_activate(a->f, reference_clip(a->clip, r.value));
@@ -239,13 +241,14 @@ static void check_gru(const cell *s, const lstmrt_gru_args *a)
     }
 }
 
-static void test_gru_size(const lstmrt_kernels *kernels, size_t hidden, size_t rows)
+static void test_gru_size(const lstmrt_kernels *kernels, size_t hidden, size_t rows, size_t inputs)
 {
     for (int variant = 0; variant < 2; variant++) {
-        cell s = cell_new(kernels, hidden, rows, 3, 1);
+        cell s = cell_new(kernels, hidden, rows, inputs, 3, rows);
         const lstmrt_gru_args args = {
             .gates = s.gates.x, .weights = s.weights.x, .bias = s.extra.x, .h = s.h.x, .h_next = s.h_next.x,
-            .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows, .hidden = hidden,
+            .bias_stride = variant ? s.padded : 0, .gates_stride = s.gates_stride, .stride = s.stride,
+            .rows = rows, .hidden = hidden, .inputs = inputs,
             .clip = variant ? 0.8f : INFINITY, .f = activation(LSTMRT_SIGMOID),
             .g = activation(variant ? LSTMRT_SOFTSIGN : LSTMRT_TANH),
         };
@@ -255,12 +258,12 @@ static void test_gru_size(const lstmrt_kernels *kernels, size_t hidden, size_t r
     }
 }
 
-static void test_gru_gates_size(const lstmrt_kernels *kernels, size_t hidden, size_t rows)
+static void test_gru_gates_size(const lstmrt_kernels *kernels, size_t hidden, size_t rows, size_t inputs)
 {
-    cell s = cell_new(kernels, hidden, rows, 3, 1);
+    cell s = cell_new(kernels, hidden, rows, inputs, 3, 1);
     const lstmrt_gru_gates_args args = {
         .gates = s.gates.x, .weights = s.weights.x, .h = s.h.x, .z = s.z.x, .reset_h = s.reset_h.x,
-        .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows, .hidden = hidden,
+        .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows, .hidden = hidden, .inputs = inputs,
         .clip = 1.5f, .f = activation(LSTMRT_SIGMOID),
     };
     kernels->gru_gates(&args);
@@ -275,12 +278,13 @@ static void test_gru_gates_size(const lstmrt_kernels *kernels, size_t hidden, si
     cell_free(&s);
 }
 
-static void test_gru_candidate_size(const lstmrt_kernels *kernels, size_t hidden, size_t rows)
+static void test_gru_candidate_size(const lstmrt_kernels *kernels, size_t hidden, size_t rows, size_t inputs)
 {
-    cell s = cell_new(kernels, hidden, rows, 3, 1);
+    cell s = cell_new(kernels, hidden, rows, inputs, 3, 1);
     const lstmrt_gru_candidate_args args = {
         .gates = s.gates.x, .weights = s.second_weights.x, .h = s.h.x, .z = s.z.x, .reset_h = s.reset_h.x,
         .h_next = s.h_next.x, .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows, .hidden = hidden,
+        .inputs = inputs,
         .clip = 1.5f, .g = activation(LSTMRT_TANH),
     };
     kernels->gru_candidate(&args);
@@ -297,7 +301,9 @@ static void test_gru_candidate_size(const lstmrt_kernels *kernels, size_t hidden
     static void test_##kernel(const lstmrt_kernels *kernels)                                       \
     {                                                                                              \
         FOR_HIDDEN_SIZES(hidden, kernels)                                                          \
-            for (size_t r = 0; r < COUNT(ROWS); r++) test_##kernel##_size(kernels, hidden, ROWS[r]); \
+            for (size_t r = 0; r < COUNT(ROWS); r++)                                               \
+                for (size_t all = 0; all < 2; all++)                                               \
+                    test_##kernel##_size(kernels, hidden, ROWS[r], all * hidden);                  \
     }
 
 CELL_TEST(lstm)
