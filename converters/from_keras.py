@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Mapping, Sequence
 
 from ..errors import ModelFileError, UnsupportedError
 from ..generation_config import GenerationDefaults
 from ..graph import Graph, Value
 from .keras_builder import GraphBuilder, Scope, Tensor
 from .keras_config import Architecture, Call, Layer, Reference, parse_architecture
-from .keras_file import KerasFile
+from .keras_file import Assignment, KerasFile
 from .keras_json import field, shown
 from .keras_layers import HANDLERS, WRAPPED, apply_layer
 from .keras_options import options
-from .keras_weights import NoWeights
+from .keras_weights import LayerWeights, NoWeights
 from .located import located
 from .source import Source
 
@@ -21,7 +22,7 @@ ADVICE = {"Lambda": "Python code in a model file is never run: use the layer tha
 
 
 def read_keras(container: AbstractContextManager[KerasFile]) -> Source:
-    """The model in an open `container` (open_archive or open_whole_model).
+    """The model in an open `container` (open_archive or open_hdf5_model).
 
     Raises UnsupportedError that names every layer and option lstmrt lacks, and ModelFileError for a file that is
     not as Keras would have written it.
@@ -30,8 +31,8 @@ def read_keras(container: AbstractContextManager[KerasFile]) -> Source:
         architecture = parse_architecture(file.model)
         keras_major = _major(file.version)
         _refuse_unsupported(architecture, keras_major)
-        graph = _graph(architecture, file, keras_major)
-    return Source(graph, "keras", file.version, _generation(architecture, graph))
+        assignment, graph = _first_that_fits(file.assignments(architecture), architecture, keras_major)
+    return Source(graph, "keras", file.version, _generation(architecture, graph), assignment.rule)
 
 
 def _major(version: str) -> int:
@@ -85,9 +86,20 @@ def _layer_faults(layer: Layer, keras_major: int) -> list[str]:
 # ---- the walk ----
 
 
-def _graph(architecture: Architecture, file: KerasFile, keras_major: int) -> Graph:
+def _first_that_fits(assignments: Sequence[Assignment], architecture: Architecture,
+                     keras_major: int) -> tuple[Assignment, Graph]:
+    """The graph with the first of `assignments` whose weights have the shapes that the layers need."""
+    faults = []
+    for assignment in assignments:
+        try:
+            return assignment, _graph(architecture, assignment.weights, keras_major)
+        except ModelFileError as fault:
+            faults.append(fault)
+    raise faults[0]
+
+
+def _graph(architecture: Architecture, weights: Mapping[str, LayerWeights], keras_major: int) -> Graph:
     builder = GraphBuilder()
-    weights = file.weights(architecture)
     tensors: dict[Reference, Tensor] = {}
     for call in architecture.calls:
         layer = call.layer

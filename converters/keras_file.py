@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 from .keras_config import Architecture
 from .keras_weights import LayerWeights
 
 
 @dataclass(frozen=True)
+class Assignment:
+    """Which weights are which layer's, by the layer's name; `rule` says how that was told, where a file leaves it open."""
+
+    weights: Mapping[str, LayerWeights]
+    rule: str = ""
+
+
+@dataclass(frozen=True)
 class KerasFile:
-    """An open model file; `weights` finds each layer's by the layer's name, and only while the file is open."""
+    """An open model file. `assignments` gives what may be, the likeliest first; weights are there while it is open."""
 
     model: Mapping[str, Any]
     version: str
-    weights: Callable[[Architecture], Mapping[str, LayerWeights]]
+    assignments: Callable[[Architecture], Sequence[Assignment]]

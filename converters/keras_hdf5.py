@@ -1,73 +1,57 @@
-"""The whole-model `.h5` container of Keras 1 to 3: configuration in an attribute, weights in groups by layer name."""
+"""HDF5 files of Keras: whole models, and weights alone beside a configuration that stands elsewhere."""
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
-from itertools import count
-from typing import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Iterator, Mapping
 
-from ..errors import ModelFileError, UnsupportedError
-from .keras_config import Architecture
-from .keras_file import KerasFile
-from .keras_json import parse
-from .keras_weights import LayerWeights, member, open_hdf5, subgroup, text, texts
+from ..errors import UnsupportedError
+from .keras_file import Assignment, KerasFile
+from .keras_json import field, parse
+from .keras_matching import match
+from .keras_named import is_named, named_layers
+from .keras_numbered import NumberedWeights, is_numbered
+from .keras_weights import open_hdf5, subgroup, text
+
+if TYPE_CHECKING:
+    import h5py
+
+NEEDS_CONFIG = ("a file of weights alone: give the model's configuration, what model.to_json() gives, as config= "
+                "(--config), or save the whole model with model.save")
 
 
 @contextmanager
-def open_whole_model(path: str) -> Iterator[KerasFile]:
-    """The model in the HDF5 file at `path`, for as long as the block runs."""
+def open_hdf5_model(path: str, config: Mapping[str, Any] | None = None) -> Iterator[KerasFile]:
+    """The model in the HDF5 file at `path`, for as long as the block runs.
+
+    `config` is a serialised model that stands in for the one in the file, and has to for a file of weights alone.
+    """
     with open_hdf5(path) as file:
-        if "model_config" not in file.attrs:
-            raise UnsupportedError("an HDF5 file with weights alone, or none of Keras's: lstmrt needs the whole model, "
-                                   "as model.save writes it")
-        group = subgroup(file, "model_weights")
-        written = next((node for node in (file, group) if "keras_version" in node.attrs), None)
-        version = text(written, "keras_version") if written else "1"
+        group = subgroup(file, "model_weights") if "model_weights" in file else file
+        whole = "model_config" in file.attrs
+        if not (whole or is_named(group) or is_numbered(file)):
+            raise UnsupportedError("an HDF5 file, but none of Keras's: it has neither a configuration nor layers")
+        if config is None and not whole:
+            raise UnsupportedError(NEEDS_CONFIG)
+        if config is not None:
+            yield KerasFile(config, version_of(config, _written_version(file, group)), _matching(group))
+            return
         model = parse(text(file, "model_config"), "model_config")
-        yield KerasFile(model, version, lambda architecture: _weights(group, architecture))
+        yield KerasFile(model, _written_version(file, group) or "1", lambda _: [Assignment(named_layers(group))])
 
 
-def _weights(group, architecture: Architecture) -> Mapping[str, LayerWeights]:
-    stored = set(_names(group, "layer_names"))
-    return {layer.name: LegacyWeights.of(subgroup(group, layer.name))
-            for layer in architecture.layers if layer.name in stored}
+def version_of(config: Mapping[str, Any], of_weights: str | None) -> str:
+    """The Keras of a configuration: what it says itself, or its weights say, or else what its words look like."""
+    version = field(config, "keras_version", str, default=of_weights)
+    return version or ("3" if "build_config" in config or "registered_name" in config else "2")
 
 
-def _names(group, attribute: str) -> list[str]:
-    """A list of names; one that HDF5's attributes cannot hold is split over `attribute`0, `attribute`1, ..."""
-    if attribute in group.attrs:
-        return texts(group, attribute)
-    parts = []
-    for i in count():
-        if f"{attribute}{i}" not in group.attrs:
-            break
-        parts += texts(group, f"{attribute}{i}")
-    if not parts:
-        raise ModelFileError(f"'{group.name}' lacks its attribute {attribute}")
-    return parts
+def _written_version(file: h5py.File, group: h5py.Group) -> str | None:
+    return next((text(node, "keras_version") for node in (file, group) if "keras_version" in node.attrs), None)
 
 
-class LegacyWeights:
-    """Weights listed by name; a name is a path from the layer's group, and says which inner layer a weight is of."""
-
-    def __init__(self, group, names: list[str]) -> None:
-        self._group, self._names = group, names
-
-    @classmethod
-    def of(cls, group) -> LegacyWeights:
-        return cls(group, _names(group, "weight_names"))
-
-    def datasets(self) -> list:
-        return [member(self._group, name) for name in self._names]
-
-    def child(self, attribute: str) -> LegacyWeights:
-        """Of Bidirectional's two halves the one asked for; any other child has all the weights."""
-        if attribute not in ("forward_layer", "backward_layer"):
-            return self
-        paths = {name: name.split("/") for name in self._names}
-        depth = len(os.path.commonprefix(list(paths.values())))
-        halves = {True: [], False: []}
-        for name, path in paths.items():
-            halves[path[depth].startswith("forward_")].append(name)
-        return LegacyWeights(self._group, halves[attribute == "forward_layer"])
+def _matching(group: h5py.Group):
+    if is_named(group):
+        return lambda architecture: match(named_layers(group), architecture)
+    weights = NumberedWeights(group, check_names=False)
+    return lambda architecture: [Assignment(weights.layers(architecture.layers), "in order, class by class")]

@@ -14,6 +14,7 @@ def parse(text: Union[str, bytes], what: str) -> dict:
     """The JSON object in `text`; `what` names it in messages."""
     try:
         value = json.loads(text)
+        value = json.loads(value) if isinstance(value, str) else value  # some write what to_json gives as JSON once more
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{what}: not JSON: {error}") from error
     if not isinstance(value, dict):

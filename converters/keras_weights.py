@@ -7,7 +7,7 @@ its size with the bytes that the file really has for it; links and datasets that
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Iterator, Protocol, Sequence, Union
+from typing import TYPE_CHECKING, BinaryIO, Iterator, Mapping, Protocol, Sequence, Union
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from ..errors import LstmrtError, MissingDependencyError, ModelFileError
 
 if TYPE_CHECKING:
     import h5py
+
+    from .keras_config import Layer
 
 LARGEST_RATIO = 100  # of unpacked to packed bytes: trained weights do not shrink to a hundredth, bombs do
 
@@ -32,6 +34,12 @@ class LayerWeights(Protocol):
     def child(self, attribute: str) -> LayerWeights:
         """The weights of the layer or cell that Keras keeps in this attribute."""
 
+    def layers(self, layers: Sequence[Layer]) -> Mapping[str, LayerWeights]:
+        """Of a nested model: the weights of its `layers`, by name; without those that have none in the file."""
+
+    def cells(self, cells: Sequence[Layer]) -> Sequence[LayerWeights]:
+        """Of stacked cells: the weights of each of `cells`."""
+
 
 class NoWeights:
     """The weights of a layer that the file has none for."""
@@ -41,6 +49,12 @@ class NoWeights:
 
     def child(self, attribute: str) -> NoWeights:
         return self
+
+    def layers(self, layers: Sequence[Layer]) -> Mapping[str, LayerWeights]:
+        return {}
+
+    def cells(self, cells: Sequence[Layer]) -> Sequence[LayerWeights]:
+        return [self] * len(cells)
 
 
 @contextmanager

@@ -16,3 +16,4 @@ class Source:
     framework: str  # "keras" or "onnx"
     version: str  # of the framework that wrote the file; for ONNX the producer and its version
     generation: GenerationDefaults | None = None  # None where the model does not turn ids into ids
+    matching: str = ""  # for a file of weights alone: which of its layers became which of the configuration's

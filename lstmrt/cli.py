@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="write a model as .lstmrt, or as .onnx")
     convert.add_argument("source", metavar="SRC", help="a .keras, .h5, .onnx or .lstmrt file")
     convert.add_argument("destination", metavar="DST", help="the file to write: .onnx for ONNX, else .lstmrt")
+    convert.add_argument("--config", metavar="JSON", help="a Keras model's configuration, where SRC has weights alone")
     convert.add_argument("--tokenizer", metavar="FILE", help="Keras Tokenizer JSON, or a vocabulary")
     convert.add_argument("--mode", choices=MODES, help="how generation reads its context, where not as inferred")
     convert.add_argument("--force", action="store_true", help="replace DST if it exists")
@@ -77,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
 def _convert(options: argparse.Namespace) -> int:
     from .model import convert
 
-    convert(options.source, options.destination, tokenizer=options.tokenizer, mode=options.mode, force=options.force)
+    convert(options.source, options.destination, config=options.config, tokenizer=options.tokenizer, mode=options.mode,
+            force=options.force)
     print(f"{options.destination}: {os.path.getsize(options.destination):,} bytes", file=sys.stderr)
     return 0
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -20,13 +20,17 @@ from .generation_config import GenerationDefaults
 from .graph import Graph, Value
 from .tokenizers import Tokenizer, TokenizerSpec, load_tokenizer
 
+if TYPE_CHECKING:
+    from .converters import ConfigSpec
+
 ONNX_EXTENSION = ".onnx"
 
 
-def load(path: str | os.PathLike, *, tokenizer: TokenizerSpec | None = None, mode: str | None = None,
-         isa: str | None = None) -> Model:
-    """The model in a `.keras`, whole-model `.h5`, `.onnx` or `.lstmrt` file; its content decides which, not its name.
+def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer: TokenizerSpec | None = None,
+         mode: str | None = None, isa: str | None = None) -> Model:
+    """The model in a `.keras`, `.h5`, `.onnx` or `.lstmrt` file; its content decides which, not its name.
 
+    config     for a Keras file of weights alone: what `model.to_json()` gives, as text, a path to it, or a dict
     tokenizer  a path, dict or list (tokenizers.load_tokenizer); without one, what the file holds
     mode       how generation reads its context, in place of what was inferred: see GenerationDefaults
     isa        "scalar", "avx2" or "avx512"; None: LSTMRT_ISA, or else the fastest that the CPU has
@@ -34,14 +38,14 @@ def load(path: str | os.PathLike, *, tokenizer: TokenizerSpec | None = None, mod
     Raises ModelFileError for a file that is damaged or no model, UnsupportedError for a model that asks for what
     lstmrt lacks, MissingDependencyError where h5py, onnx or onnxruntime would be needed, IsaError.
     """
-    file = read(path, tokenizer)
+    file = read(path, tokenizer, config)
     if mode is not None:
         file = replace(file, generation=_with_mode(file, mode))
     return Model(file, isa)
 
 
-def convert(source: str | os.PathLike, destination: str | os.PathLike, *, tokenizer: TokenizerSpec | None = None,
-            mode: str | None = None, force: bool = False) -> None:
+def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config: ConfigSpec | None = None,
+            tokenizer: TokenizerSpec | None = None, mode: str | None = None, force: bool = False) -> None:
     """Writes the model in `source` as `.lstmrt`, or as ONNX where `destination` ends in `.onnx`.
 
     A file that is there already is replaced only with `force`. Nothing is left behind where it fails.
@@ -50,7 +54,7 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, tokeni
     destination = Path(destination)
     if destination.exists() and not force:
         raise InputError(f"{destination} exists already: use force=True (--force) to replace it")
-    file = read(source, tokenizer)
+    file = read(source, tokenizer, config)
     if mode is not None:
         file = replace(file, generation=_with_mode(file, mode))
     if destination.suffix == ONNX_EXTENSION:
@@ -62,21 +66,23 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, tokeni
         format.write(destination, file if file.selftest else replace(file, selftest=record(file.graph)))
 
 
-def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None) -> ModelFile:
+def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None, config: ConfigSpec | None = None) -> ModelFile:
     """What `path` holds, in the canonical form that is saved."""
     try:
-        file = format.read(path) if format.is_lstmrt(path) else _imported(path)
+        file = format.read(path) if config is None and format.is_lstmrt(path) else _imported(path, config)
         return file if tokenizer is None else replace(file, tokenizer=load_tokenizer(tokenizer))
     except OSError as error:
         raise ModelFileError(f"{error.filename or os.fspath(path)}: {error.strerror or error}") from error
 
 
-def _imported(path: str | os.PathLike) -> ModelFile:
+def _imported(path: str | os.PathLike, config: ConfigSpec | None) -> ModelFile:
     from .converters import load_source
 
-    source = load_source(path)
+    source = load_source(path, config)
     provenance = {"source": os.path.basename(path), "framework": source.framework, "version": source.version,
                   "lstmrt": version("lstmrt"), "selftest": "float64 reference"}
+    if source.matching:
+        provenance["weights matched"] = source.matching
     return ModelFile(passes.canonical(source.graph), generation=source.generation, provenance=provenance)
 
 

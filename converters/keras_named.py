@@ -1,0 +1,81 @@
+"""Weights in groups that are called after layers, with a list of names in each: the `.h5` files of Keras 1 to 3."""
+
+from __future__ import annotations
+
+import os
+import re
+from itertools import count
+from typing import TYPE_CHECKING, Mapping, Sequence
+
+from ..errors import ModelFileError
+from .keras_config import Layer
+from .keras_weights import LayerWeights, NoWeights, member, subgroup, texts
+
+if TYPE_CHECKING:
+    import h5py
+
+HALVES = ("forward_layer", "backward_layer")
+KERNEL = re.compile(r"kernel(_\d+)?(:0)?")
+
+
+def is_named(group: h5py.Group) -> bool:
+    """Whether the group is one of weights in this layout."""
+    return "layer_names" in group.attrs or "layer_names0" in group.attrs
+
+
+def named_layers(group: h5py.Group) -> dict[str, NamedWeights]:
+    """The weights of each layer that the file names, in the file's order."""
+    return {name: NamedWeights(part := subgroup(group, name), _names(part, "weight_names"))
+            for name in _names(group, "layer_names")}
+
+
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    """A list of names; one that HDF5's attributes cannot hold is split over `attribute`0, `attribute`1, ..."""
+    if attribute in group.attrs:
+        return texts(group, attribute)
+    parts = []
+    for i in count():
+        if f"{attribute}{i}" not in group.attrs:
+            break
+        parts += texts(group, f"{attribute}{i}")
+    if not parts:
+        raise ModelFileError(f"'{group.name}' lacks its attribute {attribute}")
+    return parts
+
+
+class NamedWeights:
+    """Weights listed by name; a name is a path from the layer's group, and says which inner layer a weight is of."""
+
+    def __init__(self, group: h5py.Group, names: Sequence[str]) -> None:
+        self._group, self.names = group, list(names)
+
+    def datasets(self) -> list:
+        return [member(self._group, name) for name in self.names]
+
+    def child(self, attribute: str) -> NamedWeights:
+        """Of Bidirectional's two halves the one asked for; any other child has all the weights.
+
+        Keras puts `forward_` before the first half's name, but nothing before that of a backward layer of its own.
+        """
+        if attribute not in HALVES:
+            return self
+        paths = [name.split("/") for name in self.names]
+        depth = len(os.path.commonprefix(paths))
+        forward = ["/".join(path[depth:]).startswith("forward_") for path in paths]
+        return self._part(name for name, half in zip(self.names, forward) if half == (attribute == "forward_layer"))
+
+    def layers(self, layers: Sequence[Layer]) -> Mapping[str, LayerWeights]:
+        """Of a nested model's layers. Frozen weights come last, whatever layer they are of: only names tell."""
+        known = {layer.name for layer in layers}
+        owners = [next((part for part in name.split("/") if part in known), None) for name in self.names]
+        return {layer: self._part(name for name, owner in zip(self.names, owners) if owner == layer)
+                for layer in dict.fromkeys(filter(None, owners))}
+
+    def cells(self, cells: Sequence[Layer]) -> Sequence[LayerWeights]:
+        """Each cell's weights begin with its kernel."""
+        starts = [i for i, name in enumerate(self.names) if KERNEL.fullmatch(name.split("/")[-1])]
+        parts = [self._part(self.names[start:end]) for start, end in zip(starts, [*starts[1:], len(self.names)])]
+        return parts + [NoWeights()] * (len(cells) - len(parts))
+
+    def _part(self, names) -> NamedWeights:
+        return NamedWeights(self._group, list(names))
