@@ -19,8 +19,7 @@ Outputs = Callable[[np.ndarray], np.ndarray]  # x (batch, time, inputs) -> y (ba
 
 def accuracy(rounds: int = 4) -> Iterator[Table]:
     """Differences of the outputs at every step over `rounds` random layers: their root mean square, the mean of each
-    sequence's largest, and the largest of all. The last is a single number of thousands, so it varies by a tenth from
-    seeds to seeds; the mean of the largest does not.
+    sequence's largest, and the largest of all.
     """
     runtimes = {"lstmrt": run_lstmrt, "onnxruntime": run_onnxruntime, "TensorFlow": run_tensorflow}
     for cell in ("LSTM", "GRU"):

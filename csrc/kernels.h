@@ -12,7 +12,7 @@
 #include "lstmrt.h"
 
 enum {
-    LSTMRT_BLOCK = 128,      /* terms summed in one chain; keeps the rounding error of long sums down */
+    LSTMRT_BLOCK = 32,       /* terms summed in one chain: near sqrt(inputs), where the rounding error is least */
     LSTMRT_PAD = 16,         /* rows are padded to this many floats: the widest vector, and a cache line */
     LSTMRT_DENSE_VECTORS = 4 /* vectors in a panel of a dense matrix; its last panel may have fewer */
 };

@@ -19,7 +19,7 @@ from lstmrt.graph import EXTENSION, Graph, Node, Value
 
 GATE_FUNCTIONS = {"LSTM": 3, "GRU": 2, "RNN": 1}
 ONNX_FUNCTIONS = sorted(set(FUNCTIONS) - EXTENSION_FUNCTIONS)
-WIDE = (127, 128, 129, 135, 257)  # around the blocks of 128 in which sums over k run
+WIDE = (31, 32, 33, 97, 128, 135, 257)  # around the blocks of 32 in which sums over k run
 DENSE_ACTIVATIONS = ("Sigmoid", "Tanh", "Relu", "Softmax", "HardSigmoid", "Elu", "LeakyRelu", "Softplus", "Gelu", "Mish")
 
 

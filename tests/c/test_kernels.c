@@ -117,7 +117,7 @@ static void test_dense_size(const lstmrt_kernels *kernels, size_t inputs, size_t
 
 static void test_dense(const lstmrt_kernels *kernels)
 {
-    static const size_t INPUTS[] = {1, 2, 7, 127, 128, 129, 300};
+    static const size_t INPUTS[] = {1, 2, 7, LSTMRT_BLOCK - 1, LSTMRT_BLOCK, LSTMRT_BLOCK + 1, 3 * LSTMRT_BLOCK + 5};
     for (size_t i = 0; i < COUNT(INPUTS); i++)
         for (size_t vectors = 1; vectors <= 9; vectors++)
             for (size_t r = 0; r < COUNT(ROWS); r++)
