@@ -1,6 +1,6 @@
 """Comparisons with other runtimes, timed in turn in one process.
 
-    python bench GROUP [--rounds N] [--json FILE]
+    python bench [GROUP ...] [--threads N] [--quick] [--json FILE] [--plot FILE]
 
 The result is the ratios: times differ from machine to machine. Runtimes that are not installed are named and left out.
 """
@@ -13,39 +13,80 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import accuracy
-import groups
-import report
-
-GROUPS = {
-    "tutorial": groups.tutorial,
-    "token": groups.token,
-    "threads": groups.threads,
-    "call": groups.call,
-    "accuracy": accuracy.accuracy,
-}
+GROUPS = ("step", "sequence", "batch", "token", "streams", "tutorial", "decay", "threads", "call", "footprint", "accuracy")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python bench", description=__doc__.splitlines()[0])
-    parser.add_argument("group", choices=GROUPS, help="what to compare")
-    parser.add_argument("--rounds", type=int, help="turns each program gets (15); for accuracy, random layers (4)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    arguments = parser.parse_args()
+    options = parser().parse_args()
+    unknown = set(options.groups) - set(GROUPS)
+    if unknown:
+        parser().error(f"no group: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    os.environ["LSTMRT_NUM_THREADS"] = str(options.threads)  # before anything that reads it is imported
 
-    machine = report.machine()
-    print(report.heading(machine))
-    tables = []
-    rounds = {"rounds": arguments.rounds} if arguments.rounds else {}
-    for table in GROUPS[arguments.group](**rounds):
-        print(report.render(table), flush=True)
-        tables.append(table)
-    if arguments.json:
-        found = {"machine": machine, "group": arguments.group, "tables": [report.plain(table) for table in tables]}
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    import report
+    from lstmrt.machine import measure
+
+    limits = measure(options.threads)
+    machine = report.machine(limits)
+    print(report.heading(machine), flush=True)
+    found = list(run(options, limits))
+    comparisons = [one for one in found if isinstance(one, report.Comparison)]
+    for table in report.summary(comparisons):
+        report.show(table)
+    if options.json:
+        data = {"machine": machine, "found": [one.plain() for one in found]}
+        options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    if options.plot:
+        import plot
+
+        plot.draw(comparisons, machine, options.plot)
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python bench", description=__doc__.splitlines()[0])
+    parser.add_argument("groups", nargs="*", default=GROUPS, metavar="GROUP", help=f"of {', '.join(GROUPS)}; without one, all")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="each program gets N threads (1)")
+    parser.add_argument("--rounds", type=int, default=11, metavar="N", help="turns each program gets (11)")
+    parser.add_argument("--quick", action="store_true", help="two shapes of each group")
+    parser.add_argument("--runtimes", metavar="A,B", help="only those whose names begin like one of these")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw latency against hidden size, as PNG")
+    return parser
+
+
+def run(options: argparse.Namespace, limits):
+    """Everything that the groups find, shown as it comes."""
+    import accuracy
+    import comparisons
+    import report
+    import tables
+
+    runtimes, missing = open_runtimes(options)
+    for note in missing:
+        print(note)
+    bench = comparisons.Bench(runtimes, limits, options.threads, options.rounds, options.quick)
+    for group in options.groups:
+        module = next(module for module in (comparisons, tables, accuracy) if hasattr(module, group))
+        for one in getattr(module, group)(bench):
+            report.show(one.table() if isinstance(one, report.Comparison) else one)
+            yield one
+
+
+def open_runtimes(options: argparse.Namespace) -> tuple[list, list[str]]:
+    """Those that are installed and wanted, lstmrt first, and a line for each that is not there."""
+    from runtimes import ALL
+
+    wanted = tuple(options.runtimes.split(",")) if options.runtimes else ("",)
+    made, missing = [], []
+    for runtime in ALL:
+        if runtime.name != "lstmrt" and not runtime.name.startswith(wanted):
+            continue
+        try:
+            made.append(runtime(options.threads))
+        except ImportError as error:
+            missing.append(f"{runtime.name}: not measured ({error})")
+    return made, missing
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Language models for the comparisons: one set of weights, written in each runtime's own form.
+"""Weights for the comparisons, and the graphs that the runtimes get: one set of weights, the same function for all.
 
-The weights are in ONNX's layouts and gate orders; everything else is made from them, so that all programs of one
-comparison compute the same function.
+Weights are in ONNX's layouts and gate orders; other forms are made from them.
 """
 
 from __future__ import annotations
@@ -12,24 +11,11 @@ import numpy as np
 
 from lstmrt.gates import ORDERS, reorder
 from lstmrt.graph import Graph, Node, Value
+from shapes import LayerShape, TokenShape
 
 GATES = {"LSTM": 4, "GRU": 3}
 STATES = {"LSTM": 2, "GRU": 1}  # h and c, or h alone
 PADDING = 0  # index 0 is padding, as in Keras's vocabularies
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Embedding, `layers` recurrent layers of `hidden` units, and an output layer over the vocabulary."""
-
-    cell: str
-    vocabulary: int
-    embedding: int
-    hidden: int
-    layers: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.cell} {self.vocabulary}, {self.embedding}, {self.hidden}, {self.layers}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +29,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Weights:
-    shape: Shape
+    """Of a language model."""
+
+    shape: TokenShape
     table: np.ndarray  # (vocabulary, embedding)
     layers: tuple[Layer, ...]
     output: np.ndarray  # (hidden, vocabulary)
@@ -60,7 +48,18 @@ def random_layer(rng: np.random.Generator, cell: str, inputs: int, hidden: int, 
     )
 
 
-def random_weights(shape: Shape, seed: int = 0) -> Weights:
+def random_layers(shape: LayerShape, seed: int = 0) -> tuple[Layer, ...]:
+    """One for each direction."""
+    rng = np.random.default_rng(seed)
+    return tuple(random_layer(rng, shape.cell, shape.inputs, shape.hidden) for _ in range(shape.directions))
+
+
+def random_input(shape: LayerShape, seed: int = 1) -> np.ndarray:
+    """(batch, time, inputs)"""
+    return normal(np.random.default_rng(seed), (shape.batch, shape.time, shape.inputs), 1)
+
+
+def random_weights(shape: TokenShape, seed: int = 0) -> Weights:
     """Weights whose greedy text varies, has clear winners, and never holds padding."""
     rng = np.random.default_rng(seed)
     widths = [shape.embedding] + [shape.hidden] * (shape.layers - 1)
@@ -79,7 +78,52 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> np
     return (scale * rng.standard_normal(shape)).astype(np.float32)
 
 
-# ---- as graphs ----
+# ---- a layer alone ----
+
+
+def layer_graph(shape: LayerShape, layers: tuple[Layer, ...]) -> Graph:
+    """As a Keras file gives it: x (batch, time, inputs) to y (batch, time, directions x hidden)."""
+    constants = {**layer_constants(layers), "directions": np.array([2]), "whole": np.array([0, 0, -1])}
+    flatten = (
+        Node("Reshape", ("Y", "whole"), ("y",))
+        if shape.bidirectional
+        else Node("Squeeze", ("Y", "directions"), ("y",))
+    )
+    nodes = (Node(shape.cell, ("x", "W", "R", "B"), ("Y",), {"layout": 1, **layer_attributes(shape)}), flatten)
+    x = Value("x", "float32", ("batch", "time", shape.inputs))
+    y = Value("y", "float32", ("batch", "time", shape.directions * shape.hidden))
+    read = {name for node in nodes for name in node.inputs}
+    return Graph((x,), (y,), nodes, {name: array for name, array in constants.items() if name in read})
+
+
+def bare_layer_graph(shape: LayerShape, layers: tuple[Layer, ...], states: bool) -> Graph:
+    """What suits ONNX runtimes best: x (time, batch, inputs) to Y (time, directions, batch, hidden); with `states`
+    h0 (and c0) come in and h1 (and c1) go out, (directions, batch, hidden)."""
+    before = [f"{kind}0" for kind in "hc"[: STATES[shape.cell]]] if states else []
+    after = [f"{kind}1" for kind in "hc"[: STATES[shape.cell]]] if states else []
+    inputs = ("x", "W", "R", "B", *(("", *before) if states else ()))
+    node = Node(shape.cell, inputs, ("Y", *after), layer_attributes(shape))
+    carried = (shape.directions, shape.batch, shape.hidden)
+    x = Value("x", "float32", (shape.time, shape.batch, shape.inputs))
+    y = Value("Y", "float32", (shape.time, shape.directions, shape.batch, shape.hidden))
+    return Graph(
+        (x, *(Value(name, "float32", carried) for name in before)),
+        (y, *(Value(name, "float32", carried) for name in after)),
+        (node,),
+        layer_constants(layers),
+    )
+
+
+def layer_constants(layers: tuple[Layer, ...]) -> dict[str, np.ndarray]:
+    return {name: np.stack([getattr(layer, name) for layer in layers]) for name in "WRB"}
+
+
+def layer_attributes(shape: LayerShape) -> dict:
+    direction = {"direction": "bidirectional"} if shape.bidirectional else {}
+    return {**recurrent_attributes(shape.cell, shape.hidden), **direction}
+
+
+# ---- language models ----
 
 
 def keras_like(weights: Weights, time: int | str = "time") -> Graph:
@@ -104,41 +148,31 @@ def keras_like(weights: Weights, time: int | str = "time") -> Graph:
     return Graph((ids,), (out,), tuple(nodes), constants)
 
 
-def one_layer(cell: str, layer: Layer) -> Graph:
-    """x (batch, time, inputs) to the layer's output at every step, y (batch, time, hidden)."""
-    hidden, inputs = layer.R.shape[-1], layer.W.shape[-1]
-    attributes = {"layout": 1, **recurrent_attributes(cell, hidden)}
-    nodes = (
-        Node(cell, ("x", "W", "R", "B"), ("Y",), attributes),
-        Node("Squeeze", ("Y", "direction"), ("y",)),
-    )
-    constants = {"W": layer.W[None], "R": layer.R[None], "B": layer.B[None], "direction": np.array([2])}
-    x = Value("x", "float32", ("batch", "time", inputs))
-    y = Value("y", "float32", ("batch", "time", hidden))
-    return Graph((x,), (y,), nodes, constants)
-
-
 def windowed(weights: Weights) -> Graph:
-    """What suits onnxruntime best for a whole window: time first, no states, ids (time, batch) to logits."""
+    """What suits ONNX runtimes best for a whole window: time first, no states, ids (time, batch) to logits."""
     constants, nodes = start(weights)
     logits = recurrent_stack(weights.shape, constants, nodes, states=False)
     ids = Value("ids", "int64", ("time", "batch"))
-    return Graph((ids,), (logits,), tuple(nodes), constants)
+    return Graph((ids,), (Value(logits, "float32", ("batch", weights.shape.vocabulary)),), tuple(nodes), constants)
 
 
-def stepwise(weights: Weights) -> Graph:
-    """One token with its states as inputs and outputs: ids (1, 1), h0 (1, 1, hidden) ... to logits, h0_next ..."""
+def stepwise(weights: Weights, streams: int) -> Graph:
+    """One token of every stream, states as inputs and outputs: ids (1, streams), h0 (1, streams, hidden) ... to logits
+    (streams, vocabulary), h0_next ..."""
     shape = weights.shape
     constants, nodes = start(weights)
     logits = recurrent_stack(shape, constants, nodes, states=True)
-    carried = [Value(name, "float32", (1, 1, shape.hidden)) for name in state_names(shape)]
-    ids = Value("ids", "int64", (1, 1))
-    logits = Value(logits.name, "float32", (1, shape.vocabulary))
+    carried = [Value(name, "float32", (1, streams, shape.hidden)) for name in state_names(shape)]
     after = [Value(f"{state.name}_next", state.dtype, state.shape) for state in carried]
-    return Graph((ids, *carried), (logits, *after), tuple(nodes), constants)
+    return Graph(
+        (Value("ids", "int64", (1, streams)), *carried),
+        (Value(logits, "float32", (streams, shape.vocabulary)), *after),
+        tuple(nodes),
+        constants,
+    )
 
 
-def state_names(shape: Shape) -> list[str]:
+def state_names(shape: TokenShape) -> list[str]:
     return [f"{kind}{i}" for i in range(shape.layers) for kind in "hc"[: STATES[shape.cell]]]
 
 
@@ -156,7 +190,7 @@ def recurrent_attributes(cell: str, hidden: int) -> dict[str, int]:
     return {"hidden_size": hidden, **reset}
 
 
-def recurrent_stack(shape: Shape, constants: dict, nodes: list[Node], states: bool) -> Value:
+def recurrent_stack(shape: TokenShape, constants: dict, nodes: list[Node], states: bool) -> str:
     """Adds the layers (time, batch, width) and the output layer; the last layer hands on its final state alone."""
     x = "embedded"
     constants["axis0"] = np.array([0])
@@ -176,10 +210,10 @@ def recurrent_stack(shape: Shape, constants: dict, nodes: list[Node], states: bo
             x = f"y{i}"
     nodes.append(Node("MatMul", ("last", "output"), ("product",)))
     nodes.append(Node("Add", ("product", "output_bias"), ("logits",)))
-    return Value("logits", "float32", ("batch", shape.vocabulary))
+    return "logits"
 
 
-# ---- as a Keras layer's weights ----
+# ---- as the weights of Keras's layers ----
 
 
 def keras_layer_weights(cell: str, layer: Layer) -> list[np.ndarray]:

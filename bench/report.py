@@ -1,55 +1,177 @@
-"""What a comparison found, as a table for people and as plain data."""
+"""What was found, as tables for people and as plain data."""
 
 from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 
-RUNTIMES = ("lstmrt", "numpy", "onnxruntime", "tensorflow", "keras", "torch")
+from lstmrt.machine import Limits, cpu_name
+from measure import Timing
+
+RUNTIMES = ("lstmrt", "numpy", "onnxruntime", "openvino", "tensorflow", "keras", "torch")
+Cell = float | str | None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of figures: `rows[name]` has one figure for each of `columns`; `notes` are lines below."""
+    """Rows of figures: `rows[name]` has one cell for each of `columns`; `notes` are lines below."""
 
     title: str
     columns: tuple[str, ...]
-    rows: dict[str, tuple[float, ...]]
+    rows: dict[str, tuple[Cell, ...]]
     notes: list[str] = field(default_factory=list)
 
+    def plain(self) -> dict:
+        rows = {name: dict(zip(self.columns, row)) for name, row in self.rows.items()}
+        return {"title": self.title, "rows": rows, "notes": self.notes}
 
-def render(table: Table) -> str:
+
+@dataclass(frozen=True)
+class Row:
+    """One runtime at one piece of work. `off` is its largest difference from lstmrt's f32, or, where tokens are made, the
+    share of steps with another token. `moved` (bytes) and `floor` (microseconds) are lstmrt's alone."""
+
+    runtime: str
+    precision: str
+    timing: Timing
+    off: float
+    moved: float | None = None
+    floor: float | None = None
+
+    @property
+    def ours(self) -> bool:
+        return self.floor is not None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All runtimes at one piece of work: microseconds a `unit`."""
+
+    group: str
+    work: str
+    unit: str
+    threads: int
+    shape: dict
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    def best(self, ours: bool, f32: bool) -> Row | None:
+        found = [row for row in self.rows if row.ours == ours and (row.precision == "f32") == f32]
+        return min(found, key=lambda row: row.timing.median, default=None)
+
+    def table(self) -> Table:
+        base = self.rows[0].timing.median
+        rows = {
+            row.runtime: (
+                row.timing.median,
+                row.timing.low,
+                row.timing.high,
+                row.timing.median / base,
+                row.off,
+                row.moved and row.moved / 1e6,
+                row.moved and row.moved / row.timing.median / 1e3,
+                row.floor,
+                percent(row.floor and row.floor / row.timing.median),
+            )
+            for row in self.rows
+        }
+        columns = ("median", "25 %", "75 %", "times lstmrt", "off by", "MB", "GB/s", "floor", "of floor")
+        return Table(f"{self.group}: {self.work}, {threads(self.threads)}: us a {self.unit}", columns, rows, self.notes)
+
+    def plain(self) -> dict:
+        return asdict(self)
+
+
+def summary(comparisons: Iterable[Comparison]) -> Iterable[Table]:
+    """For each group lstmrt beside the best other runtime, in f32 and with reduced weights."""
+    groups: dict[str, list[Comparison]] = {}
+    for comparison in comparisons:
+        groups.setdefault(comparison.group, []).append(comparison)
+    columns = ("lstmrt f32", "best other", "", "ratio", "of floor", "lstmrt reduced", "", "best other", "", "ratio", "of floor")
+    for group, found in groups.items():
+        rows = {one.work: (*beside(one, f32=True), *beside(one, f32=False)) for one in found}
+        yield Table(f"{group}, {threads(found[0].threads)}: us a {found[0].unit}", columns, rows)
+
+
+def beside(one: Comparison, f32: bool) -> tuple[Cell, ...]:
+    ours, other = one.best(True, f32), one.best(False, f32)
+    mine = (None, None) if ours is None else (ours.timing.median, ours.runtime)
+    theirs = (None, None) if other is None else (other.timing.median, other.runtime)
+    ratio = ours and other and other.timing.median / ours.timing.median
+    share = percent(ours and ours.floor / ours.timing.median)
+    return (*(mine[:1] if f32 else mine), *theirs, ratio, share)
+
+
+def threads(n: int) -> str:
+    return f"{n} thread{'s' * (n > 1)}"
+
+
+def percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.0f} %"
+
+
+def show(table: Table) -> None:
+    """With rich where it is installed and somebody looks on, else in plain columns."""
+    cells = [[name, *map(figure, row)] for name, row in table.rows.items()]
+    if sys.stdout.isatty():
+        try:
+            import rich.console
+            import rich.table
+        except ImportError:
+            pass
+        else:
+            shown = rich.table.Table(title=table.title, title_justify="left", caption="\n".join(table.notes) or None)
+            for i, column in enumerate(("", *table.columns)):
+                shown.add_column(column, justify="right" if i else "left")
+            for row in cells:
+                shown.add_row(*row)
+            rich.console.Console().print(shown)
+            return
+    print(plain_columns(table, cells), flush=True)
+
+
+def plain_columns(table: Table, cells: list[list[str]]) -> str:
     head = ["", *table.columns]
-    body = [[name, *map(figure, row)] for name, row in table.rows.items()]
-    widths = [max(map(len, column)) for column in zip(head, *body)]
+    widths = [max(map(len, column)) for column in zip(head, *cells)]
     lines = [
         "  " + "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-        for row in [head, *body]
+        for row in [head, *cells]
     ]
-    return "\n".join(["", table.title, *lines, *("  " + note for note in table.notes)])
+    return "\n".join(["", table.title, *(line.rstrip() for line in lines), *("  " + note for note in table.notes)])
 
 
-def figure(value: float) -> str:
+def figure(value: Cell) -> str:
     """Three significant digits: plain where that is short, else with an exponent."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
-    return f"{value:.2e}"
+    return f"{value:.1e}"
 
 
-def plain(table: Table) -> dict:
-    rows = {name: dict(zip(table.columns, row)) for name, row in table.rows.items()}
-    return {"title": table.title, "rows": rows, "notes": table.notes}
+# ---- the machine ----
 
 
-def machine() -> dict[str, str]:
+def machine(limits: Limits) -> dict:
     versions = {name: version for name in RUNTIMES if (version := installed(name))}
-    return {"cpu": cpu(), "cores": str(os.cpu_count()), "python": platform.python_version(), **versions}
+    return {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version(), **versions, "limits": asdict(limits)}
 
 
-def heading(machine: dict[str, str]) -> str:
-    return ", ".join(value if name == "cpu" else f"{name} {value}" for name, value in machine.items())
+def heading(machine: dict) -> str:
+    named = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in ("cpu", "limits"))
+    limits = machine["limits"]
+    rates = ", ".join(f"{level} {rate / 1e9:.0f} GB/s" for level, rate in limits["rates"].items())
+    caches = ", ".join(f"{level} {size / 2**20:g} MiB" for level, size in limits["caches"].items())
+    return (
+        f"{machine['cpu']}: {named}\n"
+        f"{caches}; reads of {threads(limits['threads'])}: {rates}; f32 peak {limits['flops'] / 1e9:.0f} GFLOP/s"
+    )
 
 
 def installed(name: str) -> str | None:
@@ -57,12 +179,3 @@ def installed(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def cpu() -> str:
-    """The processor's own name where the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -116,6 +116,20 @@ typedef struct {
     size_t *index;
 } lstmrt_argmax_args;
 
+/* For benchmarks. *sum = the sum of x, `passes` times; width is a multiple of 256. */
+typedef struct {
+    const float *x;
+    size_t width, passes;
+    float *sum;
+} lstmrt_probe_read_args;
+
+/* For benchmarks: `turns` times as many multiply-adds as keep the core busy; *operations counts both halves of each. */
+typedef struct {
+    size_t turns;
+    float *sum;
+    size_t *operations;
+} lstmrt_probe_fma_args;
+
 typedef struct {
     const char *name;
     size_t width; /* floats in a vector */

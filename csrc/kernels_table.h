@@ -7,6 +7,7 @@
 #include "kernels_dense.h"
 #include "kernels_recurrent.h"
 #include "kernels_elementwise.h"
+#include "kernels_probe.h"
 
 #define TABLE_NAME_(isa) lstmrt_kernels_##isa
 #define TABLE_NAME(isa) TABLE_NAME_(isa)

@@ -26,6 +26,14 @@ const char *lstmrt_status_text(lstmrt_status status);
 /* Name of the i-th instruction set, slowest first, or NULL past the last; whether this CPU and its OS run it. */
 const char *lstmrt_isa_name(size_t i, bool *supported);
 
+/* ---- what this machine can do: the limits that benchmarks are held against ---- */
+
+/* Bytes a second that the calling thread's core reads of `bytes` of memory again and again, and float operations a
+ * second of its multiply-adds, with instruction set `isa` (NULL: the best): the best of the pieces of `budget`
+ * nanoseconds. */
+lstmrt_status lstmrt_probe_read(const char *isa, size_t bytes, int64_t budget, double *rate);
+lstmrt_status lstmrt_probe_fma(const char *isa, int64_t budget, double *rate);
+
 /* ---- programs ---- */
 
 typedef enum { LSTMRT_F32, LSTMRT_I64, LSTMRT_BOOL } lstmrt_dtype;

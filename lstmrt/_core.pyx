@@ -73,6 +73,26 @@ def isas():
     return found
 
 
+def read_rate(size_t size, int64_t budget):
+    """Bytes a second at which this thread's core reads `size` bytes again and again, the best piece of `budget` ns."""
+    cdef double rate = 0
+    cdef lstmrt_status status
+    with nogil:
+        status = lstmrt_probe_read(NULL, size, budget, &rate)
+    check(status)
+    return rate
+
+
+def fma_rate(int64_t budget):
+    """Float operations a second of this thread's multiply-adds, the best piece of `budget` ns."""
+    cdef double rate = 0
+    cdef lstmrt_status status
+    with nogil:
+        status = lstmrt_probe_fma(NULL, budget, &rate)
+    check(status)
+    return rate
+
+
 # ---- arrays of one call ----
 
 cdef struct Arrays:

@@ -110,8 +110,8 @@ def test_converters_import_each_other_and_lstmrt_by_relative_names(path):
         assert not [name for name in absolute if name.split(".")[0] in ("lstmrt", "converters")]
 
 
-def test_the_core_is_known_by_compile_and_model_alone():
-    assert importers_of("lstmrt._core") == {"lstmrt.compile", "lstmrt.model"}
+def test_the_core_is_known_by_compile_machine_and_model_alone():
+    assert importers_of("lstmrt._core") == {"lstmrt.compile", "lstmrt.machine", "lstmrt.model"}
 
 
 def test_model_takes_the_type_of_states_alone_from_the_core():
@@ -178,7 +178,7 @@ def test_the_core_knows_no_python(path):
 # ---- all ----
 
 SOURCES = [*PYTHON, *C, *ROOT.glob("lstmrt/*.p[yx][xd]"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("tests/c/*.[ch]"),
-           *ROOT.glob("bench/*.py"), *ROOT.glob("examples/**/*.py")]
+           *ROOT.glob("bench/**/*.py"), *ROOT.glob("examples/**/*.py")]
 
 
 @pytest.mark.parametrize("path", sorted(SOURCES), ids=lambda path: str(path.relative_to(ROOT)))

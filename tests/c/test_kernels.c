@@ -417,6 +417,35 @@ static void test_argmax(const lstmrt_kernels *kernels)
         }
 }
 
+static void test_probe_read(const lstmrt_kernels *kernels)
+{
+    for (size_t width = 0; width <= 1024; width += 256) {
+        guarded x = guarded_new(width);
+        for (size_t i = 0; i < width; i++) x.x[i] = (float)random_below(100); /* sums that no order rounds */
+        double want = 0;
+        for (size_t i = 0; i < width; i++) want += 3 * x.x[i];
+        float got = -1;
+        kernels->probe_read(&(lstmrt_probe_read_args){x.x, width, 3, &got});
+        CHECK(got == want, "%s probe_read, width %zu: %g is not %g", kernels->name, width, got, want);
+        guarded_free(x);
+    }
+}
+
+/* Chain i goes 2 + (i - 2) / 2^turns. */
+static void test_probe_fma(const lstmrt_kernels *kernels)
+{
+    for (size_t turns = 0; turns <= 4; turns++) {
+        float got = -1;
+        size_t operations = 0;
+        kernels->probe_fma(&(lstmrt_probe_fma_args){turns, &got, &operations});
+        const size_t lanes = turns > 0 ? operations / (2 * turns) : 0, chains = lanes / kernels->width;
+        double want = 0;
+        for (size_t i = 0; i < chains; i++) want += (double)kernels->width * (2 + ((double)i - 2) / (1 << turns));
+        CHECK(turns == 0 || (chains >= 8 && lanes % kernels->width == 0 && got == want),
+              "%s probe_fma, %zu turns: %g is not %g", kernels->name, turns, got, want);
+    }
+}
+
 int main(void)
 {
     FOR_EACH_ISA(kernels) {
