@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Callable, Mapping
 
-from . import shapes
+from . import shapes, shapes_axes, shapes_layers
 from .graph import EXTENSION, Attribute, Node
 
 REQUIRED = object()
@@ -107,7 +107,33 @@ def _function(**specs: AttributeSpec) -> Operator:
     return Operator(("X",), ("Y",), shapes.floats, specs)
 
 
-_ARITHMETIC = Operator(("A", "B"), ("C",), shapes.arithmetic)
+def _pair(infer: Callable, **specs: AttributeSpec) -> Operator:
+    return Operator(("A", "B"), ("C",), infer, specs)
+
+
+def _reduction(infer: Callable) -> Operator:
+    return Operator(("data", "axes?"), ("reduced",), infer,
+                    {"keepdims": AttributeSpec("int", 1, (0, 1)), "noop_with_empty_axes": _FLAG})
+
+
+_ARITHMETIC = _pair(shapes.arithmetic)
+_COMPARISON = _pair(shapes.compare)
+_LOGIC = _pair(shapes.logic)
+_NUMBERS = Operator(("X",), ("Y",), shapes.numbers)
+_VARIADIC = Operator(("data*",), ("result",), shapes.broadcast_all)
+_AVERAGE = Operator(("data*",), ("result",), shapes.float_broadcast_all)
+_SOFTMAX = Operator(("input",), ("output",), shapes.softmax, {"axis": AttributeSpec("int", -1)})
+_ARG = Operator(("data",), ("reduced",), shapes_axes.arg, {
+    **_AXIS_0, "keepdims": AttributeSpec("int", 1, (0, 1)), "select_last_index": _FLAG})
+_EPSILON = AttributeSpec("float", 1e-5)
+_SATURATE = AttributeSpec("int", 1, (0, 1))
+_WINDOW = {
+    "auto_pad": AttributeSpec("string", "NOTSET", ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")),
+    "dilations": AttributeSpec("ints"), "pads": AttributeSpec("ints"), "strides": AttributeSpec("ints"),
+}
+_POOL = {**_WINDOW, "kernel_shape": AttributeSpec("ints", REQUIRED), "ceil_mode": _FLAG}
+_GLOBAL_POOL = Operator(("X",), ("Y",), shapes_layers.global_pool)
+_REDUCTION = AttributeSpec("string", "none", ("none", "add", "mul", "max", "min"))
 
 OPERATORS: Mapping[tuple[str, str], Operator] = MappingProxyType({
     **{(EXTENSION if extension else "", op): _recurrent(op, extension) for op in _CELLS for extension in (False, True)},
@@ -118,10 +144,31 @@ OPERATORS: Mapping[tuple[str, str], Operator] = MappingProxyType({
     ("", "Sub"): _ARITHMETIC,
     ("", "Mul"): _ARITHMETIC,
     ("", "Div"): _ARITHMETIC,
-    ("", "Equal"): Operator(("A", "B"), ("C",), shapes.compare),
+    ("", "Mod"): _pair(shapes.mod, fmod=_FLAG),
+    ("", "Pow"): Operator(("X", "Y"), ("Z",), shapes.power),
+    **{("", op): _VARIADIC for op in ("Max", "Min")},
+    **{("", op): _AVERAGE for op in ("Sum", "Mean")},
+    ("", "Equal"): _pair(shapes.equal),
+    **{("", op): _COMPARISON for op in ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")},
+    **{("", op): _LOGIC for op in ("And", "Or", "Xor")},
     ("", "Not"): Operator(("X",), ("Y",), shapes.logical),
+    **{("", op): _pair(shapes.bitwise) for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")},
+    ("", "BitwiseNot"): Operator(("X",), ("Y",), shapes.integers_only),
+    ("", "BitShift"): Operator(("X", "Y"), ("Z",), shapes.bit_shift, {
+        "direction": AttributeSpec("string", REQUIRED, ("LEFT", "RIGHT"))}),
+    ("", "Where"): Operator(("condition", "X", "Y"), ("output",), shapes.where),
+    ("", "IsNaN"): Operator(("X",), ("Y",), shapes.predicate),
+    ("", "IsInf"): Operator(("X",), ("Y",), shapes.predicate, {
+        "detect_negative": AttributeSpec("int", 1, (0, 1)), "detect_positive": AttributeSpec("int", 1, (0, 1))}),
+    **{("", op): _NUMBERS for op in ("Abs", "Neg", "Sign")},
+    **{("", op): _function() for op in (
+        "Sqrt", "Reciprocal", "Log", "Erf", "Floor", "Ceil", "Round", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan",
+        "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "HardSwish")},
+    ("", "Celu"): _function(alpha=AttributeSpec("float", 1.0)),
+    ("", "Shrink"): _function(lambd=AttributeSpec("float", 0.5), bias=AttributeSpec("float", 0.0)),
+    ("", "PRelu"): Operator(("X", "slope"), ("Y",), shapes.prelu),
     ("", "Gather"): Operator(("data", "indices"), ("output",), shapes.gather, _AXIS_0),
-    ("", "Softmax"): Operator(("input",), ("output",), shapes.softmax, {"axis": AttributeSpec("int", -1)}),
+    **{("", op): _SOFTMAX for op in ("Softmax", "LogSoftmax", "Hardmax")},
     ("", "Sigmoid"): _function(),
     ("", "Tanh"): _function(),
     ("", "Relu"): _function(),
@@ -141,7 +188,8 @@ OPERATORS: Mapping[tuple[str, str], Operator] = MappingProxyType({
     ("", "Dropout"): Operator(("data", "ratio?", "training_mode?"), ("output", "mask?"), shapes.dropout,
                               {"seed": AttributeSpec("int")}),
     ("", "Cast"): Operator(("input",), ("output",), shapes.cast, {
-        "to": AttributeSpec("int", REQUIRED, tuple(shapes.DTYPES)), "saturate": AttributeSpec("int", 1, (0, 1))}),
+        "to": AttributeSpec("int", REQUIRED, tuple(shapes.DTYPES)), "saturate": _SATURATE}),
+    ("", "CastLike"): Operator(("input", "target_type"), ("output",), shapes.cast_like, {"saturate": _SATURATE}),
     ("", "Concat"): Operator(("inputs*",), ("concat_result",), shapes.concat, {"axis": AttributeSpec("int", REQUIRED)}),
     ("", "Slice"): Operator(("data", "starts", "ends", "axes?", "steps?"), ("output",), shapes.slice_),
     ("", "Squeeze"): Operator(("data", "axes?"), ("squeezed",), shapes.squeeze),
@@ -151,4 +199,65 @@ OPERATORS: Mapping[tuple[str, str], Operator] = MappingProxyType({
     ("", "Expand"): Operator(("input", "shape"), ("output",), shapes.expand),
     ("", "Shape"): Operator(("data",), ("shape",), shapes.shape_of, {
         "start": AttributeSpec("int", 0), "end": AttributeSpec("int")}),
+    ("", "Size"): Operator(("data",), ("size",), shapes_axes.size),
+    ("", "Flatten"): Operator(("input",), ("output",), shapes_axes.flatten, {"axis": AttributeSpec("int", 1)}),
+    ("", "Split"): Operator(("input", "split?"), ("outputs*",), shapes_axes.split, {
+        **_AXIS_0, "num_outputs": AttributeSpec("int")}),
+    ("", "Tile"): Operator(("input", "repeats"), ("output",), shapes_axes.tile),
+    ("", "Pad"): Operator(("data", "pads", "constant_value?", "axes?"), ("output",), shapes_axes.pad, {
+        "mode": AttributeSpec("string", "constant", ("constant", "reflect", "edge", "wrap"))}),
+    ("", "Range"): Operator(("start", "limit", "delta"), ("output",), shapes_axes.range_),
+    ("", "Trilu"): Operator(("input", "k?"), ("output",), shapes_axes.trilu, {
+        "upper": AttributeSpec("int", 1, (0, 1))}),
+    ("", "OneHot"): Operator(("indices", "depth", "values"), ("output",), shapes_axes.one_hot, {
+        "axis": AttributeSpec("int", -1)}),
+    ("", "NonZero"): Operator(("X",), ("Y",), shapes_axes.non_zero),
+    ("", "ReverseSequence"): Operator(("input", "sequence_lens"), ("Y",), shapes_axes.reverse_sequence, {
+        "batch_axis": AttributeSpec("int", 1), "time_axis": AttributeSpec("int", 0)}),
+    ("", "CumSum"): Operator(("x", "axis"), ("y",), shapes_axes.cumsum, {"exclusive": _FLAG, "reverse": _FLAG}),
+    ("", "TopK"): Operator(("X", "K"), ("Values", "Indices"), shapes_axes.topk, {
+        "axis": AttributeSpec("int", -1), "largest": AttributeSpec("int", 1, (0, 1)),
+        "sorted": AttributeSpec("int", 1, (0, 1))}),
+    ("", "ArgMax"): _ARG,
+    ("", "ArgMin"): _ARG,
+    **{("", op): _reduction(shapes_axes.extreme) for op in ("ReduceMax", "ReduceMin")},
+    **{("", op): _reduction(shapes_axes.numbers_reduce) for op in (
+        "ReduceSum", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
+        "ReduceSumSquare")},
+    ("", "GatherElements"): Operator(("data", "indices"), ("output",), shapes_axes.gather_elements, _AXIS_0),
+    ("", "GatherND"): Operator(("data", "indices"), ("output",), shapes_axes.gather_nd, {
+        "batch_dims": AttributeSpec("int", 0)}),
+    ("", "ScatterElements"): Operator(("data", "indices", "updates"), ("output",), shapes_axes.scatter_elements, {
+        **_AXIS_0, "reduction": _REDUCTION}),
+    ("", "ScatterND"): Operator(("data", "indices", "updates"), ("output",), shapes_axes.scatter_nd, {
+        "reduction": _REDUCTION}),
+    ("", "Einsum"): Operator(("Inputs*",), ("Output",), shapes_axes.einsum, {
+        "equation": AttributeSpec("string", REQUIRED)}),
+    ("", "Conv"): Operator(("X", "W", "B?"), ("Y",), shapes_layers.conv, {
+        **_WINDOW, "kernel_shape": AttributeSpec("ints"), "group": AttributeSpec("int", 1)}),
+    ("", "MaxPool"): Operator(("X",), ("Y",), shapes_layers.pool, {**_POOL, "storage_order": _FLAG}),
+    ("", "AveragePool"): Operator(("X",), ("Y",), shapes_layers.pool, {**_POOL, "count_include_pad": _FLAG}),
+    ("", "GlobalMaxPool"): _GLOBAL_POOL,
+    ("", "GlobalAveragePool"): _GLOBAL_POOL,
+    ("", "BatchNormalization"): Operator(
+        ("X", "scale", "B", "input_mean", "input_var"), ("Y",), shapes_layers.batch_normalization, {
+            "epsilon": _EPSILON, "momentum": AttributeSpec("float", 0.9), "training_mode": AttributeSpec("int", 0, (0,))}),
+    ("", "InstanceNormalization"): Operator(("input", "scale", "B"), ("output",), shapes_layers.instance_normalization, {
+        "epsilon": _EPSILON}),
+    ("", "LayerNormalization"): Operator(
+        ("X", "Scale", "B?"), ("Y", "Mean?", "InvStdDev?"), shapes_layers.layer_normalization, {
+            "axis": AttributeSpec("int", -1), "epsilon": _EPSILON, "stash_type": AttributeSpec("int", 1, (1,))}),
+    ("", "LpNormalization"): Operator(("input",), ("output",), shapes_layers.lp_normalization, {
+        "axis": AttributeSpec("int", -1), "p": AttributeSpec("int", 2, (1, 2))}),
+    ("", "MeanVarianceNormalization"): Operator(("X",), ("Y",), shapes_layers.mean_variance, {
+        "axes": AttributeSpec("ints", (0, 2, 3))}),
+    ("", "QuantizeLinear"): Operator(("x", "y_scale", "y_zero_point?"), ("y",), shapes_layers.quantize, {
+        "axis": AttributeSpec("int", 1), "saturate": _SATURATE}),
+    ("", "DequantizeLinear"): Operator(("x", "x_scale", "x_zero_point?"), ("y",), shapes_layers.dequantize, {
+        "axis": AttributeSpec("int", 1)}),
+    ("", "DynamicQuantizeLinear"): Operator(("x",), ("y", "y_scale", "y_zero_point"), shapes_layers.dynamic_quantize),
+    ("", "MatMulInteger"): Operator(("A", "B", "a_zero_point?", "b_zero_point?"), ("Y",), shapes_layers.matmul_integer),
+    ("", "QLinearMatMul"): Operator(
+        ("a", "a_scale", "a_zero_point", "b", "b_scale", "b_zero_point", "y_scale", "y_zero_point"), ("y",),
+        shapes_layers.qlinear_matmul),
 })

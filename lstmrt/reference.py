@@ -16,7 +16,10 @@ from .errors import InputError, UnsupportedError
 from .gates import ONNX, PEEPHOLES, gate_rows
 from .graph import Graph, Node
 from .operators import attributes, find, is_recurrent, named_inputs
-from .shapes import DTYPES, slice_of
+from .reference_axes import AXES
+from .reference_layers import LAYERS
+from .shapes import DTYPES, Mismatch, slice_of
+from .shapes_axes import check_fill
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
@@ -80,7 +83,11 @@ def run_node(node: Node, inputs: list[np.ndarray | None]) -> list[np.ndarray]:
     if is_recurrent(node):
         return run_recurrent(node, inputs)
     if node.op in _OPERATORS:
-        return [_OPERATORS[node.op](*inputs, **attributes(node))]
+        try:
+            made = _OPERATORS[node.op](*inputs, **attributes(node))
+        except Mismatch as mismatch:
+            raise ValueError("; ".join(mismatch.args)) from None
+        return list(made) if isinstance(made, tuple) else [made]
     if node.op == "Dropout":
         return _dropout(node, *inputs)
     if node.op == "Clip":
@@ -228,7 +235,13 @@ def _softmax(x, *, axis):
 
 
 def _cast(x, *, to, saturate):
-    return x.astype("float64" if DTYPES[to].startswith("float") else DTYPES[to])
+    return _as_dtype(x, DTYPES[to])
+
+
+def _as_dtype(x, dtype):
+    if dtype == "float16":
+        return x.astype(np.float16).astype(np.float64)
+    return x.astype("float64" if dtype.startswith("float") else dtype)
 
 
 def _slice(data, starts, ends, axes=None, steps=None):
@@ -254,7 +267,60 @@ def _reshape(data, shape, *, allowzero):
     return data.reshape([int(size) for size in shape])
 
 
+def _expand(data, shape):
+    shape = np.broadcast_shapes(data.shape, tuple(int(size) for size in shape))
+    check_fill(shape)
+    return np.broadcast_to(data, shape)
+
+
+def _power(a, b):
+    return np.power(a, b).astype(a.dtype) if a.dtype.kind == "f" or b.dtype.kind == "f" else _integer_power(a, b)
+
+
+def _integer_power(a, b):
+    """NumPy refuses negative exponents of integers; there the power is that of floats, cut off."""
+    return np.where(b < 0, np.power(a.astype(np.float64), b), np.power(a, np.maximum(b, 0))).astype(a.dtype)
+
+
+def _fold_all(combine):
+    def run(*arrays):
+        result = arrays[0]
+        for array in arrays[1:]:
+            result = combine(result, array)
+        return result
+
+    return run
+
+
+def _log_softmax(x, *, axis):
+    shifted = x - x.max(axis, keepdims=True, initial=-np.inf)
+    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+
+
+def _hardmax(x, *, axis):
+    hot = np.zeros_like(x)
+    if x.size:
+        np.put_along_axis(hot, np.expand_dims(x.argmax(axis), axis), 1, axis)
+    return hot
+
+
+def _is_inf(x, *, detect_negative, detect_positive):
+    return (np.isposinf(x) & bool(detect_positive)) | (np.isneginf(x) & bool(detect_negative))
+
+
+def _shift(x, by, *, direction):
+    wide = x.dtype.itemsize * 8
+    shifted = np.left_shift(x, by % wide) if direction == "LEFT" else np.right_shift(x, by % wide)
+    return np.where(by >= wide, 0, shifted).astype(x.dtype)
+
+
+def _shrink(x, *, lambd, bias):
+    return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0))
+
+
 _OPERATORS = {
+    **AXES,
+    **LAYERS,
     "MatMul": np.matmul,
     "Gemm": _gemm,
     "Add": np.add,
@@ -262,16 +328,65 @@ _OPERATORS = {
     "Mul": np.multiply,
     "Div": _divide,
     "Equal": np.equal,
+    "Mod": lambda a, b, *, fmod: np.fmod(a, b) if fmod else np.mod(a, b),
+    "Pow": _power,
+    "Max": _fold_all(np.maximum),
+    "Min": _fold_all(np.minimum),
+    "Sum": _fold_all(np.add),
+    "Mean": lambda *arrays: _fold_all(np.add)(*arrays) / len(arrays),
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Xor": np.logical_xor,
     "Not": np.logical_not,
+    "BitwiseAnd": np.bitwise_and,
+    "BitwiseOr": np.bitwise_or,
+    "BitwiseXor": np.bitwise_xor,
+    "BitwiseNot": np.invert,
+    "BitShift": _shift,
+    "Where": np.where,
+    "IsNaN": np.isnan,
+    "IsInf": _is_inf,
+    "Abs": np.abs,
+    "Neg": np.negative,
+    "Sign": np.sign,
+    "Sqrt": np.sqrt,
+    "Reciprocal": lambda x: 1 / x,
+    "Log": np.log,
+    "Erf": _erf,
+    "Floor": np.floor,
+    "Ceil": np.ceil,
+    "Round": np.rint,
+    "Sin": np.sin,
+    "Cos": np.cos,
+    "Tan": np.tan,
+    "Asin": np.arcsin,
+    "Acos": np.arccos,
+    "Atan": np.arctan,
+    "Sinh": np.sinh,
+    "Cosh": np.cosh,
+    "Asinh": np.arcsinh,
+    "Acosh": np.arccosh,
+    "Atanh": np.arctanh,
+    "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "Celu": lambda x, *, alpha: np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(np.minimum(x, 0) / alpha)),
+    "Shrink": _shrink,
+    "PRelu": lambda x, slope: np.where(x < 0, x * slope, x),
+    "LogSoftmax": _log_softmax,
+    "Hardmax": _hardmax,
     "Gather": lambda data, indices, *, axis: np.take(data, indices, axis),
     "Softmax": _softmax,
     "Concat": lambda *arrays, axis: np.concatenate(arrays, axis),
     "Cast": _cast,
+    "CastLike": lambda x, like, *, saturate: _as_dtype(x, like.dtype.name),
     "Slice": _slice,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Reshape": _reshape,
     "Transpose": lambda data, *, perm: data.transpose(perm),
-    "Expand": lambda data, shape: data * np.ones([int(size) for size in shape], data.dtype),
+    "Expand": _expand,
     "Shape": lambda data, *, start, end: np.array(data.shape[start:end], np.int64),
 }

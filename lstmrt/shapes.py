@@ -15,9 +15,12 @@ import numpy as np
 from .gates import ONNX
 from .graph import Dim
 
-DTYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}  # ONNX's TensorProto.DataType
+# ONNX's TensorProto.DataType -> NumPy's name; strings are arrays of Python's str, of dtype object
+DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "object", 9: "bool",
+          10: "float16", 11: "float64", 12: "uint32", 13: "uint64"}
 FLOATS = ("float16", "float32", "float64")
-INTEGERS = ("int32", "int64")
+INDICES = ("int32", "int64")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 NUMBERS = FLOATS + INTEGERS
 Shape = "tuple[Dim, ...] | None"
 
@@ -40,14 +43,36 @@ def same_size(a: Dim, b: Dim) -> bool:
     return a == b or not (isinstance(a, int) and isinstance(b, int))
 
 
+def same_shape(a: Shape, b: Shape) -> bool:
+    """Whether two shapes can be equal."""
+    return a is None or b is None or (len(a) == len(b) and all(map(same_size, a, b)))
+
+
 def same(x: Tensor) -> list[Tensor]:
     return [Tensor(x.dtype, x.shape)]
 
 
 def floats(x: Tensor, **_) -> list[Tensor]:
     """An elementwise function of floats."""
-    _require(x, FLOATS)
+    require(x, FLOATS)
     return same(x)
+
+
+def numbers(x: Tensor, **_) -> list[Tensor]:
+    """An elementwise function of numbers of any kind."""
+    require(x, NUMBERS)
+    return same(x)
+
+
+def integers_only(x: Tensor) -> list[Tensor]:
+    require(x, INTEGERS)
+    return same(x)
+
+
+def predicate(x: Tensor, **_) -> list[Tensor]:
+    """Whether each float is something."""
+    require(x, FLOATS)
+    return [Tensor("bool", x.shape)]
 
 
 def softmax(x: Tensor, *, axis) -> list[Tensor]:
@@ -57,43 +82,115 @@ def softmax(x: Tensor, *, axis) -> list[Tensor]:
 
 
 def logical(x: Tensor) -> list[Tensor]:
-    _require(x, ("bool",))
+    require(x, ("bool",))
     return same(x)
 
 
 def clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> list[Tensor]:
-    _require(x, NUMBERS)
+    require(x, NUMBERS)
     for bound in (low, high):
         if bound is not None and (bound.dtype != x.dtype or bound.shape not in ((), None)):
             raise Mismatch(f"a bound is {bound.dtype} of shape {bound.shape}, expected a scalar of {x.dtype}")
     return same(x)
 
 
-def _require(tensor: Tensor, dtypes: tuple[str, ...]) -> None:
+def require(tensor: Tensor, dtypes: tuple[str, ...]) -> None:
     if tensor.dtype not in dtypes:
         raise Mismatch(f"an input is {tensor.dtype}, expected {' or '.join(dtypes)}")
 
 
 def arithmetic(a: Tensor, b: Tensor) -> list[Tensor]:
-    _require(a, NUMBERS)
+    require(a, NUMBERS)
     return broadcast(a, b)
 
 
-def _same_dtype(a: Tensor, b: Tensor) -> None:
+def same_dtype(a: Tensor, b: Tensor) -> None:
     if a.dtype != b.dtype:
         raise Mismatch(f"dtypes {a.dtype} and {b.dtype} differ")
 
 
 def broadcast(a: Tensor, b: Tensor) -> list[Tensor]:
-    _same_dtype(a, b)
-    return [Tensor(a.dtype, _broadcast_shapes(a.shape, b.shape))]
+    same_dtype(a, b)
+    return [Tensor(a.dtype, broadcast_shapes(a.shape, b.shape))]
 
 
-def compare(a: Tensor, b: Tensor) -> list[Tensor]:
+def equal(a: Tensor, b: Tensor) -> list[Tensor]:
     return [Tensor("bool", shape.shape) for shape in broadcast(a, b)]
 
 
-def _broadcast_shapes(a: Shape, b: Shape) -> Shape:
+def compare(a: Tensor, b: Tensor) -> list[Tensor]:
+    require(a, NUMBERS)
+    return equal(a, b)
+
+
+def logic(a: Tensor, b: Tensor) -> list[Tensor]:
+    require(a, ("bool",))
+    return broadcast(a, b)
+
+
+def bitwise(a: Tensor, b: Tensor) -> list[Tensor]:
+    require(a, INTEGERS)
+    return broadcast(a, b)
+
+
+def bit_shift(a: Tensor, b: Tensor, *, direction) -> list[Tensor]:
+    require(a, ("uint8", "uint16", "uint32", "uint64"))
+    return broadcast(a, b)
+
+
+def mod(a: Tensor, b: Tensor, *, fmod) -> list[Tensor]:
+    require(a, NUMBERS)
+    if not fmod and a.dtype in FLOATS:
+        raise Mismatch(f"fmod 0 of {a.dtype}, expected integers")
+    if b.value is not None and a.dtype not in FLOATS and not b.value.all():
+        raise Mismatch("a divisor is 0")
+    return broadcast(a, b)
+
+
+def power(a: Tensor, b: Tensor) -> list[Tensor]:
+    """The result has the dtype of the base."""
+    require(a, FLOATS + ("int32", "int64"))
+    require(b, NUMBERS)
+    return [Tensor(a.dtype, broadcast_shapes(a.shape, b.shape))]
+
+
+def broadcast_all(*tensors: Tensor) -> list[Tensor]:
+    require(tensors[0], NUMBERS)
+    result = tensors[0]
+    for tensor in tensors[1:]:
+        (result,) = broadcast(result, tensor)
+    return same(result)
+
+
+def float_broadcast_all(*tensors: Tensor) -> list[Tensor]:
+    require(tensors[0], FLOATS)
+    return broadcast_all(*tensors)
+
+
+def prelu(x: Tensor, slope: Tensor) -> list[Tensor]:
+    require(x, NUMBERS)
+    same_dtype(x, slope)
+    if None not in (x.shape, slope.shape) and len(broadcast_shapes(x.shape, slope.shape)) > len(x.shape):
+        raise Mismatch(f"a slope of shape {slope.shape} for shape {x.shape}")
+    (made,) = broadcast(x, slope)
+    if not same_shape(made.shape, x.shape):
+        raise Mismatch(f"a slope of shape {slope.shape} for shape {x.shape}")
+    return same(x)
+
+
+def where(condition: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+    require(condition, ("bool",))
+    (chosen,) = broadcast(a, b)
+    return [Tensor(a.dtype, broadcast_shapes(condition.shape, chosen.shape))]
+
+
+def cast_like(x: Tensor, target: Tensor, *, saturate) -> list[Tensor]:
+    if "object" in (x.dtype, target.dtype):
+        raise Mismatch("strings are not cast")
+    return [Tensor(target.dtype, x.shape)]
+
+
+def broadcast_shapes(a: Shape, b: Shape) -> Shape:
     if a is None or b is None:
         return None
     rank = max(len(a), len(b))
@@ -114,8 +211,8 @@ def _broadcast_sizes(x: Dim, y: Dim, a: Shape, b: Shape) -> Dim:
 
 
 def matmul(a: Tensor, b: Tensor) -> list[Tensor]:
-    _require(a, NUMBERS)
-    _same_dtype(a, b)
+    require(a, NUMBERS)
+    same_dtype(a, b)
     if a.shape is None or b.shape is None:
         return [Tensor(a.dtype, None)]
     if not a.shape or not b.shape:
@@ -123,14 +220,14 @@ def matmul(a: Tensor, b: Tensor) -> list[Tensor]:
     left, right = a.shape, b.shape
     if not same_size(left[-1], right[-2] if len(right) > 1 else right[0]):
         raise Mismatch(f"shapes {left} and {right}: inner sizes differ")
-    batch = _broadcast_shapes(left[:-2], right[:-2])
+    batch = broadcast_shapes(left[:-2], right[:-2])
     return [Tensor(a.dtype, batch + left[-2:-1] + (right[-1:] if len(right) > 1 else ()))]
 
 
 def gemm(a: Tensor, b: Tensor, c: Tensor | None = None, *, alpha, beta, transA, transB) -> list[Tensor]:
     for tensor in filter(None, (a, b, c)):
-        _require(tensor, FLOATS)
-        _same_dtype(a, tensor)
+        require(tensor, FLOATS)
+        same_dtype(a, tensor)
     if a.shape is None or b.shape is None:
         return [Tensor(a.dtype, None)]
     if len(a.shape) != 2 or len(b.shape) != 2:
@@ -140,12 +237,12 @@ def gemm(a: Tensor, b: Tensor, c: Tensor | None = None, *, alpha, beta, transA, 
     if not same_size(inner, inner_b):
         raise Mismatch(f"shapes {a.shape} and {b.shape}: inner sizes differ")
     if c is not None:
-        _broadcast_shapes((rows, cols), c.shape)
+        broadcast_shapes((rows, cols), c.shape)
     return [Tensor(a.dtype, (rows, cols))]
 
 
 def gather(data: Tensor, indices: Tensor, *, axis) -> list[Tensor]:
-    _require(indices, INTEGERS)
+    require(indices, INDICES)
     if data.shape is None or indices.shape is None:
         return [Tensor(data.dtype, None)]
     axis = normal_axis(axis, len(data.shape))
@@ -165,7 +262,7 @@ def normal_axis(axis: int, rank: int) -> int:
     return axis % rank
 
 
-def _normal_axes(axes: Iterable[int], rank: int) -> list[int]:
+def normal_axes(axes: Iterable[int], rank: int) -> list[int]:
     normal = [normal_axis(axis, rank) for axis in axes]
     if len(set(normal)) < len(normal):
         raise Mismatch(f"axes {normal} name one twice")
@@ -179,13 +276,15 @@ def dropout(data: Tensor, ratio: Tensor | None = None, training_mode: Tensor | N
 
 
 def cast(x: Tensor, *, to, saturate) -> list[Tensor]:
+    if x.dtype == "object":
+        raise Mismatch("strings are not cast")
     return [Tensor(DTYPES[to], x.shape)]
 
 
 def concat(*tensors: Tensor, axis) -> list[Tensor]:
     first = tensors[0]
     for tensor in tensors:
-        _same_dtype(first, tensor)
+        same_dtype(first, tensor)
     shapes = [t.shape for t in tensors]
     if None in shapes:
         return [Tensor(first.dtype, None)]
@@ -212,26 +311,26 @@ def _common(sizes: tuple[Dim, ...], shapes: list[Shape]) -> Dim:
 def slice_(data: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None,
            steps: Tensor | None = None) -> list[Tensor]:
     vectors = [vector for vector in (starts, ends, axes, steps) if vector is not None]
-    if len({_length(vector) for vector in vectors} - {None}) > 1:
+    if len({length(vector) for vector in vectors} - {None}) > 1:
         raise Mismatch("starts, ends, axes and steps are not equally long")
     if data.shape is None:
         return [Tensor(data.dtype, None)]
     shape = list(data.shape)
-    count = _length(starts)
+    count = length(starts)
     if count is None or (axes is not None and axes.value is None):
         return [Tensor(data.dtype, (None,) * len(shape))]
     unknown = [None] * count
-    chosen = range(count) if axes is None else _integers(axes)
-    bounds = zip(_integers(starts) or unknown, _integers(ends) or unknown,
-                 [1] * count if steps is None else _integers(steps) or unknown)
-    for axis, triple in zip(_normal_axes(chosen, len(shape)), bounds):
+    chosen = range(count) if axes is None else integers(axes)
+    bounds = zip(integers(starts) or unknown, integers(ends) or unknown,
+                 [1] * count if steps is None else integers(steps) or unknown)
+    for axis, triple in zip(normal_axes(chosen, len(shape)), bounds):
         shape[axis] = _sliced_size(shape[axis], *triple)
     return [Tensor(data.dtype, tuple(shape))]
 
 
-def _length(vector: Tensor) -> int | None:
+def length(vector: Tensor) -> int | None:
     """How many integers `vector`, an input that must be a vector of them, holds, where that is known."""
-    _require(vector, INTEGERS)
+    require(vector, INDICES)
     if vector.shape is None:
         return None
     if len(vector.shape) != 1:
@@ -239,9 +338,9 @@ def _length(vector: Tensor) -> int | None:
     return vector.shape[0] if isinstance(vector.shape[0], int) else None
 
 
-def _integers(vector: Tensor) -> list[int] | None:
+def integers(vector: Tensor) -> list[int] | None:
     """The integers themselves, if `vector` is a constant."""
-    _length(vector)
+    length(vector)
     return None if vector.value is None else vector.value.tolist()
 
 
@@ -263,29 +362,29 @@ def slice_of(start: int, end: int, step: int) -> slice:
 
 
 def squeeze(data: Tensor, axes: Tensor | None = None) -> list[Tensor]:
-    given = None if axes is None else _integers(axes)
+    given = None if axes is None else integers(axes)
     if data.shape is None or (axes is not None and given is None):
         return [Tensor(data.dtype, None)]
     if axes is None:
         known = all(isinstance(size, int) for size in data.shape)
         return [Tensor(data.dtype, tuple(size for size in data.shape if size != 1) if known else None)]
-    gone = _normal_axes(given, len(data.shape))
+    gone = normal_axes(given, len(data.shape))
     if any(not same_size(data.shape[axis], 1) for axis in gone):
         raise Mismatch(f"shape {data.shape} is not 1 along {gone}")
     return [Tensor(data.dtype, tuple(size for axis, size in enumerate(data.shape) if axis not in gone))]
 
 
 def unsqueeze(data: Tensor, axes: Tensor) -> list[Tensor]:
-    given = _integers(axes)
+    given = integers(axes)
     if data.shape is None or given is None:
         return [Tensor(data.dtype, None)]
     rank = len(data.shape) + len(given)
-    new, old = _normal_axes(given, rank), iter(data.shape)
+    new, old = normal_axes(given, rank), iter(data.shape)
     return [Tensor(data.dtype, tuple(1 if axis in new else next(old) for axis in range(rank)))]
 
 
 def reshape(data: Tensor, shape: Tensor, *, allowzero) -> list[Tensor]:
-    rank, target = _length(shape), _integers(shape)
+    rank, target = length(shape), integers(shape)
     if target is None:
         return [Tensor(data.dtype, None if rank is None else (None,) * rank)]
     if target.count(-1) > 1 or any(size < -1 for size in target) or (allowzero and {0, -1} <= set(target)):
@@ -341,12 +440,12 @@ def transpose(data: Tensor, *, perm) -> list[Tensor]:
 
 
 def expand(data: Tensor, shape: Tensor) -> list[Tensor]:
-    target = _integers(shape)
+    target = integers(shape)
     if target is None:
         return [Tensor(data.dtype, None)]
     if any(size < 0 for size in target):
         raise Mismatch(f"target shape {target}")
-    return [Tensor(data.dtype, _broadcast_shapes(data.shape, tuple(target)))]
+    return [Tensor(data.dtype, broadcast_shapes(data.shape, tuple(target)))]
 
 
 def shape_of(data: Tensor, *, start, end) -> list[Tensor]:

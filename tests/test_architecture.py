@@ -87,7 +87,8 @@ def test_a_graph_knows_nobody_until_it_is_validated():
     assert known_to("lstmrt.graph") == {"lstmrt.validate"}
 
 
-MEANING = ("errors", "graph", "activations", "gates", "operators", "shapes", "validate", "reference", "passes")
+MEANING = ("errors", "graph", "activations", "gates", "operators", "shapes", "shapes_axes", "shapes_layers", "validate",
+           "reference", "reference_axes", "reference_layers", "passes")
 CONVERSION = MEANING + ("converters", "generation_config", "onnx_proto")
 
 

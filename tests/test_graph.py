@@ -17,6 +17,7 @@ from lstmrt.gates import ONNX, ORDERS, gate_rows, reorder
 from lstmrt.graph import EXTENSION, Graph, Node, Value, fresh_names
 from lstmrt.operators import OPERATORS, REQUIRED
 from lstmrt.passes import infer_shapes
+from lstmrt.shapes import DTYPES
 
 
 def lstm_graph(**changes) -> Graph:
@@ -86,7 +87,7 @@ PLACE = "nodes[0] LSTM 'first'"
     (with_constants(W=np.zeros((1, 16, 3))), f"{PLACE} W: dtype float64, expected float32"),
     (with_constants(x=np.zeros(1, np.float32)), "inputs[0] 'x': defined before, by constants"),
     (with_constants(odd=np.zeros(1, np.complex64)),
-     "constants 'odd': dtype complex64, expected one of float32, int32, int64, bool, float16, float64"),
+     "constants 'odd': dtype complex64, expected one of " + ", ".join(DTYPES.values())),
     (replace(lstm_graph(), outputs=()), "outputs: there are none"),
     (replace(lstm_graph(), outputs=(Value("Z", "float32", None),)), "outputs[0] 'Z': made by nobody"),
     (replace(lstm_graph(), outputs=(Value("Y", "int64", None),)),
@@ -120,7 +121,7 @@ def test_every_fault_at_once():
 
 
 def test_foreign_operators_are_legal():
-    node = Node("Conv", ("x",), ("y",), {"whatever": 3})
+    node = Node("Det", ("x",), ("y",), {"whatever": 3})
     Graph((Value("x", "float32", None),), (Value("y", "float32", None),), (node,), {}).validate()
 
 
@@ -141,7 +142,8 @@ def test_the_table_agrees_with_the_onnx_package():
         if domain:
             continue
         schema = onnx.defs.get_schema(op, 20)
-        for ours, theirs in ((operator.inputs, schema.inputs), (operator.outputs, schema.outputs)):
+        made = schema.outputs[:len(operator.outputs)]  # without the indices of MaxPool, say: a node with them is foreign
+        for ours, theirs in ((operator.inputs, schema.inputs), (operator.outputs, made)):
             assert [_MARKS.get(name[-1], "Single") for name in ours] == [formal.option.name for formal in theirs], op
         for name, spec in operator.attributes.items():
             attribute = schema.attributes[name]

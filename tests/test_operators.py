@@ -29,7 +29,7 @@ def arrays(draw) -> np.ndarray:
     shape = draw(st.sampled_from(SHAPES))
     size = math.prod(shape)
     numbers = draw(st.lists(st.integers(-3, 3), min_size=size, max_size=size))
-    return np.array(numbers).reshape(shape).astype(draw(st.sampled_from(("float32", "int64", "int32", "bool"))))
+    return np.array(numbers).reshape(shape).astype(draw(st.sampled_from(("float32", "int64", "int64", "int32", "uint8", "bool"))))
 
 
 def attribute(spec: AttributeSpec) -> st.SearchStrategy:

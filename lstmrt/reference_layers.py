@@ -1,0 +1,180 @@
+"""What convolutions, pools, normalizations and quantized arithmetic mean: see reference.py.
+
+Each function takes a node's inputs and attributes, and returns its one output or a tuple of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .shapes import Tensor
+from .shapes_layers import pool, window_pads
+
+# ---- windows ----
+
+
+def _windows(x: np.ndarray, kernel, fill: float, counts, *, auto_pad, dilations, pads, strides) -> np.ndarray:
+    """(batch, channels, *counts, *kernel): what each window sees; `fill` beyond the edges."""
+    axes = len(kernel)
+    dilations, strides = dilations or (1,) * axes, strides or (1,) * axes
+    widths = window_pads(x.shape[2:], kernel, auto_pad=auto_pad, dilations=dilations, pads=pads, strides=strides)
+    spans = [(width - 1) * dilation + 1 for width, dilation in zip(kernel, dilations)]
+    if counts is not None:  # rounding up may want more than the pads give
+        widths = [(before, max(after, (count - 1) * stride + span - size - before)) for (before, after), count, stride,
+                  span, size in zip(widths, counts, strides, spans, x.shape[2:])]
+    padded = np.pad(x, [(0, 0), (0, 0), *widths], constant_values=fill)
+    seen = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=tuple(range(2, 2 + axes)))
+    every = (slice(None),) * 2
+    seen = seen[every + tuple(slice(None, None, stride) for stride in strides)
+                + tuple(slice(None, None, dilation) for dilation in dilations)]
+    return seen if counts is None else seen[every + tuple(slice(count) for count in counts)]
+
+
+def _conv(x, w, b=None, *, group, kernel_shape, **options):
+    seen = _windows(x, w.shape[2:], 0, None, **options)
+    axes = w.ndim - 2
+    batch, counts = len(x), seen.shape[2:2 + axes]
+    seen = seen.reshape(batch, group, -1, *seen.shape[2:])
+    filters = w.reshape(group, -1, *w.shape[1:])
+    kernel = list(range(3 + axes, 3 + 2 * axes))
+    parts = [np.tensordot(seen[:, g], filters[g], ([1, *(axis - 1 for axis in kernel)], list(range(1, 2 + axes))))
+             for g in range(group)]
+    y = np.moveaxis(np.concatenate(parts, -1), -1, 1).reshape(batch, len(w), *counts)
+    return y if b is None else y + b.reshape(-1, *(1,) * axes)
+
+
+def _pool(reduce, fill):
+    def run(x, *, kernel_shape, ceil_mode, count_include_pad=0, storage_order=0, **options):
+        (made,) = pool(Tensor(_dtype(x), x.shape), kernel_shape=kernel_shape, ceil_mode=ceil_mode, **options)
+        inside = tuple(range(-len(kernel_shape), 0))
+        lowest = np.iinfo(x.dtype).min if fill is None and x.dtype.kind != "f" else fill
+        seen = _windows(x, kernel_shape, -np.inf if lowest is None else lowest, made.shape[2:], **options)
+        if fill is None:
+            return reduce(seen, axis=inside)
+        if not count_include_pad:
+            count = _windows(np.ones_like(x), kernel_shape, 0, made.shape[2:], **options).sum(inside)
+        else:  # the pads count, what rounding up adds does not
+            widths = window_pads(x.shape[2:], kernel_shape, **options)
+            padded = np.pad(np.ones_like(x), [(0, 0), (0, 0), *widths], constant_values=1)
+            bare = {**options, "auto_pad": "NOTSET", "pads": None}
+            count = _windows(padded, kernel_shape, 0, made.shape[2:], **bare).sum(inside)
+        return seen.sum(inside) / count
+
+    return run
+
+
+def _dtype(x: np.ndarray) -> str:
+    return x.dtype.name
+
+
+# ---- normalizations ----
+
+
+def _per_channel(parameter: np.ndarray, rank: int) -> np.ndarray:
+    return parameter.reshape(-1, *(1,) * (rank - 2))
+
+
+def _batch_normalization(x, scale, b, mean, var, *, epsilon, momentum, training_mode):
+    scale, b, mean, var = (_per_channel(parameter, x.ndim) for parameter in (scale, b, mean, var))
+    return (x - mean) / np.sqrt(var + epsilon) * scale + b
+
+
+def _normalized(x: np.ndarray, axes: tuple[int, ...], epsilon: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Normalized x, its mean, and one over its deviation."""
+    mean = x.mean(axes, keepdims=True)
+    factor = 1 / np.sqrt(np.square(x - mean).mean(axes, keepdims=True) + epsilon)
+    return (x - mean) * factor, mean, factor
+
+
+def _instance_normalization(x, scale, b, *, epsilon):
+    normalized, _, _ = _normalized(x, tuple(range(2, x.ndim)), epsilon)
+    return normalized * _per_channel(scale, x.ndim) + _per_channel(b, x.ndim)
+
+
+def _layer_normalization(x, scale, b=None, *, axis, epsilon, stash_type):
+    normalized, mean, factor = _normalized(x, tuple(range(axis % x.ndim, x.ndim)), epsilon)
+    y = normalized * scale
+    return (y if b is None else y + b), mean, factor
+
+
+def _lp_normalization(x, *, axis, p):
+    norm = np.linalg.norm(x, p, axis, keepdims=True)
+    return np.divide(x, norm, out=np.zeros_like(x), where=norm != 0)
+
+
+def _mean_variance(x, *, axes):
+    mean = x.mean(tuple(axes), keepdims=True)
+    return (x - mean) / (x.std(tuple(axes), keepdims=True) + 1e-9)
+
+
+# ---- quantized: in float32, so that what lies between two integers is rounded as elsewhere ----
+
+
+def _along(parameter: np.ndarray, rank: int, axis: int) -> np.ndarray:
+    """A vector laid along `axis`; one number as it is."""
+    if parameter.size == 1:
+        return parameter.reshape(())
+    shape = [1] * rank
+    shape[axis] = -1
+    return parameter.reshape(shape)
+
+
+def _rounded(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    limits = np.iinfo(dtype)
+    return np.clip(x, limits.min, limits.max).astype(dtype)
+
+
+def _quantize(x, scale, zero_point=None, *, axis, saturate):
+    zero_point = np.uint8(0) if zero_point is None else zero_point
+    steps = np.rint(np.float32(x) / np.float32(_along(scale, x.ndim, axis)))
+    return _rounded(steps + _along(np.asarray(zero_point), x.ndim, axis), zero_point.dtype)
+
+
+def _dequantize(x, scale, zero_point=None, *, axis):
+    zero = 0 if zero_point is None else _along(zero_point, x.ndim, axis).astype(np.int64)
+    return (x.astype(np.int64) - zero) * _along(scale, x.ndim, axis)
+
+
+def _dynamic_quantize(x):
+    low, high = np.float32(min(x.min(), 0)), np.float32(max(x.max(), 0))
+    scale = (high - low) / np.float32(255)
+    scale = np.float32(1) if scale == 0 else scale
+    zero = _rounded(np.rint(-low / scale), np.dtype("uint8"))
+    return _rounded(np.rint(np.float32(x) / scale) + zero, np.dtype("uint8")), np.float64(scale), zero
+
+
+def _shifted(x: np.ndarray, zero: np.ndarray | None, row: bool) -> np.ndarray:
+    if zero is None:
+        return x.astype(np.int64)
+    zero = zero.reshape(()) if zero.size == 1 else zero.reshape(-1, 1) if row else zero
+    return x.astype(np.int64) - zero
+
+
+def _matmul_integer(a, b, a_zero=None, b_zero=None):
+    return (_shifted(a, a_zero, True) @ _shifted(b, b_zero, False)).astype(np.int32)
+
+
+def _qlinear_matmul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero):
+    a_scale = a_scale.reshape(()) if a_scale.size == 1 else a_scale.reshape(-1, 1)
+    product = _matmul_integer(a, b, a_zero, b_zero)
+    factor = np.float32(np.float32(a_scale) * np.float32(b_scale) / np.float32(y_scale))
+    return _rounded(np.rint(np.float32(product) * factor) + y_zero, y_zero.dtype)
+
+
+LAYERS = {
+    "Conv": _conv,
+    "MaxPool": _pool(np.max, None),
+    "AveragePool": _pool(np.mean, 0),
+    "GlobalMaxPool": lambda x: x.max(tuple(range(2, x.ndim)), keepdims=True),
+    "GlobalAveragePool": lambda x: x.mean(tuple(range(2, x.ndim)), keepdims=True),
+    "BatchNormalization": _batch_normalization,
+    "InstanceNormalization": _instance_normalization,
+    "LayerNormalization": _layer_normalization,
+    "LpNormalization": _lp_normalization,
+    "MeanVarianceNormalization": _mean_variance,
+    "QuantizeLinear": _quantize,
+    "DequantizeLinear": _dequantize,
+    "DynamicQuantizeLinear": _dynamic_quantize,
+    "MatMulInteger": _matmul_integer,
+    "QLinearMatMul": _qlinear_matmul,
+}

@@ -1,0 +1,241 @@
+"""Shape rules, as in shapes.py, of convolutions, pools, normalizations and quantized arithmetic."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from .graph import Dim
+from .shapes import FLOATS, Mismatch, Tensor, broadcast_shapes, normal_axes, normal_axis, require, same_dtype, same_size
+
+BYTES = ("int8", "uint8")
+
+
+# ---- windows ----
+
+
+def window_pads(sizes: Sequence[int], kernel: Sequence[int], *, auto_pad, dilations, pads, strides) -> list[tuple]:
+    """(before, after) of each axis; `sizes` are the input's."""
+    axes = len(kernel)
+    if auto_pad in ("NOTSET", "VALID"):
+        pads = pads if auto_pad == "NOTSET" and pads is not None else (0,) * (2 * axes)
+        return list(zip(pads[:axes], pads[axes:]))
+    found = []
+    for size, width, dilation, stride in zip(sizes, kernel, dilations or (1,) * axes, strides or (1,) * axes):
+        total = max((-(-size // stride) - 1) * stride + (width - 1) * dilation + 1 - size, 0)
+        small, large = total // 2, total - total // 2
+        found.append((small, large) if auto_pad == "SAME_UPPER" else (large, small))
+    return found
+
+
+def _windowed(sizes: Sequence[Dim], kernel: Sequence[int], options: dict, ceil_mode: int = 0) -> tuple[Dim, ...]:
+    """How many windows fit along each axis."""
+    axes = len(sizes)
+    for name in ("dilations", "strides", "pads"):
+        given, count = options[name], 2 * axes if name == "pads" else axes
+        if given is not None and (len(given) != count or min(given, default=1) < (0 if name == "pads" else 1)):
+            raise Mismatch(f"{name} {given} for {axes} axes")
+    if len(kernel) != axes or min(kernel, default=1) < 1:
+        raise Mismatch(f"a kernel of {tuple(kernel)} over {axes} axes")
+    result: list[Dim] = []
+    steps = zip(sizes, kernel, options["dilations"] or (1,) * axes, options["strides"] or (1,) * axes)
+    for i, (size, width, dilation, stride) in enumerate(steps):
+        if not isinstance(size, int):
+            alone = {**options, **{name: (options[name][i],) for name in ("dilations", "strides") if options[name]}}
+            alone["pads"] = options["pads"] and (options["pads"][i], options["pads"][i + axes])
+            unchanged = stride == 1 and sum(window_pads([width], [width], **alone)[0]) == (width - 1) * dilation
+            result.append(size if unchanged or (stride == 1 and options["auto_pad"].startswith("SAME")) else None)
+            continue
+        if options["auto_pad"].startswith("SAME"):
+            result.append(-(-size // stride))
+            continue
+        before, after = (0, 0) if options["pads"] is None or options["auto_pad"] == "VALID" else (
+            options["pads"][i], options["pads"][i + axes])
+        room = size + before + after - (width - 1) * dilation - 1
+        if room < 0:
+            raise Mismatch(f"a kernel of {width} (dilation {dilation}) does not fit into {size} + {before} + {after}")
+        count = (-(-room // stride) if ceil_mode else room // stride) + 1
+        if ceil_mode and (count - 1) * stride >= size + before:
+            count -= 1  # a last window must not lie in the padding alone
+        result.append(count)
+    return tuple(result)
+
+
+def conv(x: Tensor, w: Tensor, b: Tensor | None = None, *, group, kernel_shape, **options) -> list[Tensor]:
+    for tensor in filter(None, (x, w, b)):
+        require(tensor, FLOATS)
+        same_dtype(x, tensor)
+    if x.shape is None or w.shape is None:
+        return [Tensor(x.dtype, None)]
+    if len(x.shape) < 3 or len(w.shape) != len(x.shape):
+        raise Mismatch(f"X of shape {x.shape} and W of shape {w.shape}")
+    filters, channels, *kernel = w.shape
+    if kernel_shape is not None and tuple(kernel_shape) != tuple(kernel):
+        raise Mismatch(f"kernel_shape {kernel_shape}, but W has shape {w.shape}")
+    if not all(isinstance(size, int) for size in w.shape):
+        return [Tensor(x.dtype, (x.shape[0], filters) + (None,) * len(kernel))]
+    if group < 1 or filters % group or not same_size(x.shape[1], channels * group):
+        raise Mismatch(f"X of shape {x.shape} and W of shape {w.shape} with {group} groups")
+    if b is not None and b.shape is not None and b.shape != (filters,):
+        raise Mismatch(f"B of shape {b.shape}, expected ({filters},)")
+    return [Tensor(x.dtype, (x.shape[0], filters, *_windowed(x.shape[2:], kernel, options)))]
+
+
+def pool(x: Tensor, *, kernel_shape, ceil_mode, count_include_pad=0, storage_order=0, **options) -> list[Tensor]:
+    require(x, FLOATS + BYTES)
+    if x.shape is None:
+        return [Tensor(x.dtype, None)]
+    if len(x.shape) < 3:
+        raise Mismatch(f"shape {x.shape}, expected at least three axes")
+    sizes = _windowed(x.shape[2:], kernel_shape, options, ceil_mode)
+    pads = options["pads"] or ()
+    if any(pad >= width for pad, width in zip(pads, kernel_shape * 2)):
+        raise Mismatch(f"pads {pads} are not smaller than the kernel {kernel_shape}")
+    return [Tensor(x.dtype, (*x.shape[:2], *sizes))]
+
+
+def global_pool(x: Tensor) -> list[Tensor]:
+    require(x, FLOATS)
+    if x.shape is None:
+        return [Tensor(x.dtype, None)]
+    if len(x.shape) < 2 or 0 in x.shape[2:]:
+        raise Mismatch(f"shape {x.shape}")
+    return [Tensor(x.dtype, x.shape[:2] + (1,) * (len(x.shape) - 2))]
+
+
+# ---- normalizations ----
+
+
+def batch_normalization(x: Tensor, *parameters: Tensor, epsilon, momentum, training_mode) -> list[Tensor]:
+    require(x, FLOATS)
+    if x.shape is not None and len(x.shape) < 2:
+        raise Mismatch(f"shape {x.shape}, expected at least two axes")
+    _per_channel(x, parameters)
+    return [Tensor(x.dtype, x.shape)]
+
+
+def _per_channel(x: Tensor, parameters: Sequence[Tensor]) -> None:
+    for parameter in parameters:
+        require(parameter, FLOATS)
+        wanted = (None if x.shape is None else x.shape[1],)
+        if parameter.shape is not None and not (len(parameter.shape) == 1 and same_size(parameter.shape[0], wanted[0])):
+            raise Mismatch(f"a parameter of shape {parameter.shape}, expected {wanted}")
+
+
+def instance_normalization(x: Tensor, scale: Tensor, b: Tensor, *, epsilon) -> list[Tensor]:
+    require(x, FLOATS)
+    if x.shape is not None and len(x.shape) < 3:
+        raise Mismatch(f"shape {x.shape}, expected at least three axes")
+    _per_channel(x, (scale, b))
+    return [Tensor(x.dtype, x.shape)]
+
+
+def layer_normalization(x: Tensor, scale: Tensor, b: Tensor | None = None, *, axis, epsilon,
+                        stash_type) -> list[Tensor]:
+    require(x, FLOATS)
+    for tensor in filter(None, (scale, b)):
+        same_dtype(x, tensor)
+    if x.shape is None:
+        return [Tensor(x.dtype, None)] + [Tensor("float32", None)] * 2
+    axis = normal_axis(axis, len(x.shape))
+    for tensor in filter(None, (scale, b)):
+        if tensor.shape is not None and broadcast_shapes(x.shape, tensor.shape) != x.shape:
+            raise Mismatch(f"shape {tensor.shape} does not scale {x.shape}")
+    stash = Tensor("float32", x.shape[:axis] + (1,) * (len(x.shape) - axis))
+    return [Tensor(x.dtype, x.shape), stash, stash]
+
+
+def lp_normalization(x: Tensor, *, axis, p) -> list[Tensor]:
+    require(x, FLOATS)
+    if x.shape is not None:
+        normal_axis(axis, len(x.shape))
+    return [Tensor(x.dtype, x.shape)]
+
+
+def mean_variance(x: Tensor, *, axes) -> list[Tensor]:
+    require(x, FLOATS)
+    if x.shape is not None:
+        normal_axes(axes, len(x.shape))
+    return [Tensor(x.dtype, x.shape)]
+
+
+# ---- quantized ----
+
+
+def _parameters(x: Tensor, scale: Tensor, zero_point: Tensor | None, axis: int) -> None:
+    """A scale and a zero point are one number, or one for each element along `axis` of x."""
+    if zero_point is not None and None not in (scale.shape, zero_point.shape) and scale.shape != zero_point.shape:
+        if {scale.shape, zero_point.shape} != {(), (1,)}:
+            raise Mismatch(f"a scale of shape {scale.shape} and a zero point of shape {zero_point.shape}")
+    if scale.shape is None or x.shape is None or scale.shape in ((), (1,)):
+        return
+    if len(scale.shape) != 1:
+        raise Mismatch(f"a scale of shape {scale.shape}, expected one number or a vector")
+    if not same_size(scale.shape[0], x.shape[normal_axis(axis, len(x.shape))]):
+        raise Mismatch(f"a scale of shape {scale.shape} along axis {axis} of shape {x.shape}")
+
+
+def quantize(x: Tensor, scale: Tensor, zero_point: Tensor | None = None, *, axis, saturate) -> list[Tensor]:
+    require(x, FLOATS + ("int32",))
+    require(scale, FLOATS)
+    if zero_point is not None:
+        require(zero_point, BYTES + ("int16", "uint16"))
+    _parameters(x, scale, zero_point, axis)
+    return [Tensor("uint8" if zero_point is None else zero_point.dtype, x.shape)]
+
+
+def dequantize(x: Tensor, scale: Tensor, zero_point: Tensor | None = None, *, axis) -> list[Tensor]:
+    require(x, BYTES + ("int16", "uint16", "int32"))
+    require(scale, FLOATS)
+    if zero_point is not None:
+        same_dtype(x, zero_point)
+    _parameters(x, scale, zero_point, axis)
+    return [Tensor(scale.dtype, x.shape)]
+
+
+def dynamic_quantize(x: Tensor) -> list[Tensor]:
+    require(x, ("float32",))
+    if x.shape is not None and 0 in x.shape:
+        raise Mismatch(f"shape {x.shape}: nothing to quantize")
+    return [Tensor("uint8", x.shape), Tensor("float32", ()), Tensor("uint8", ())]
+
+
+def _product(a: Tensor, b: Tensor) -> tuple | None:
+    if a.shape is None or b.shape is None:
+        return None
+    if len(a.shape) < 2 or len(b.shape) < 2 or not same_size(a.shape[-1], b.shape[-2]):
+        raise Mismatch(f"shapes {a.shape} and {b.shape}: not two matrices whose inner sizes fit")
+    return broadcast_shapes(a.shape[:-2], b.shape[:-2]) + (a.shape[-2], b.shape[-1])
+
+
+def _zero_of(matrix: Tensor, zero: Tensor | None, side: int) -> None:
+    """`zero` is one number, or one for each row (side -2) or column (side -1)."""
+    if zero is None or zero.shape is None or zero.shape in ((), (1,)):
+        return
+    if matrix.shape is not None and not (len(zero.shape) == 1 and same_size(zero.shape[0], matrix.shape[side])):
+        raise Mismatch(f"a zero point of shape {zero.shape} for shape {matrix.shape}")
+
+
+def matmul_integer(a: Tensor, b: Tensor, a_zero: Tensor | None = None, b_zero: Tensor | None = None) -> list[Tensor]:
+    for tensor in filter(None, (a, b, a_zero, b_zero)):
+        require(tensor, BYTES)
+    shape = _product(a, b)
+    _zero_of(a, a_zero, -2)
+    _zero_of(b, b_zero, -1)
+    return [Tensor("int32", shape)]
+
+
+def qlinear_matmul(a: Tensor, a_scale: Tensor, a_zero: Tensor, b: Tensor, b_scale: Tensor, b_zero: Tensor,
+                   y_scale: Tensor, y_zero: Tensor) -> list[Tensor]:
+    for tensor in (a, a_zero, b, b_zero, y_zero):
+        require(tensor, BYTES)
+    for tensor in (a_scale, b_scale, y_scale):
+        require(tensor, FLOATS)
+    shape = _product(a, b)
+    for tensor in (a_scale, a_zero):
+        _zero_of(a, tensor, -2)
+    for tensor in (b_scale, b_zero):
+        _zero_of(b, tensor, -1)
+    for tensor in (y_scale, y_zero):
+        if tensor.shape not in ((), (1,), None):
+            raise Mismatch(f"a parameter of the result has shape {tensor.shape}, expected one number")
+    return [Tensor(y_zero.dtype, shape)]
