@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 from typing import Any, Mapping, Union
 
-from ..errors import InputError, ModelFileError
+from ..errors import InputError, ModelFileError, UnsupportedError
+from .from_keras import read_keras
+from .from_onnx import read_onnx
+from .keras_archive import open_archive, open_folder, open_shards
+from .keras_hdf5 import open_hdf5_model
+from .keras_json import parse
 from .located import located
 from .source import Source
 
@@ -13,12 +20,17 @@ __all__ = ["ConfigSpec", "Source", "load_source"]
 
 ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 ONNX_FIRST_FIELDS = (b"\x08", b"\x12", b"\x3a")  # ir_version, producer_name or graph, as protobuf writes them
+# Where which bytes tell a file that is not read, and what to do instead.
+REFUSED = (
+    (4, b"TFL3", "a TensorFlow Lite file, which has lost its layers: convert the .keras or .h5 file it was made from"),
+    (0, b"\x80", "a pickle, which would run code of the file's own: save the model in its framework's format"),
+)
 
 ConfigSpec = Union[str, os.PathLike, Mapping[str, Any]]  # JSON text, a path to it, or what it says
 
 
 def load_source(path: Union[str, os.PathLike], config: Union[ConfigSpec, None] = None) -> Source:
-    """Reads a model of Keras (`.keras`, HDF5) or ONNX.
+    """Reads a model of Keras (`.keras`, HDF5, a folder) or ONNX.
 
     config  a Keras model's configuration, what `model.to_json()` gives, in place of the file's own; weights alone need it
 
@@ -27,33 +39,57 @@ def load_source(path: Union[str, os.PathLike], config: Union[ConfigSpec, None] =
     or onnx is not installed. Messages begin with the path.
     """
     path = os.fspath(path)
-    start = _start(path)
     with located(path):
+        if os.path.isdir(path):
+            return _read_folder(path, _config(config))
+        start = _start(path)
         if start.startswith((ZIP, HDF5)):
-            return _read_keras(path, start, None if config is None else _config(config))
+            return read_keras((open_archive if start.startswith(ZIP) else open_hdf5_model)(path, _config(config)))
+        if start.startswith(b"{"):
+            return _read_json(path, _config(config))
         if config is not None:
             raise InputError("a config is for a Keras file, which this is not")
+        for place, magic, refusal in REFUSED:
+            if start[place:place + len(magic)] == magic:
+                raise UnsupportedError(refusal)
         if start.startswith(ONNX_FIRST_FIELDS):
-            return _read_onnx(path)
-        raise ModelFileError(f"neither a Keras nor an ONNX file: it begins with {start[:8]!r}")
+            return Source(read_onnx(path), "onnx", "")
+        raise ModelFileError(f"neither a Keras nor an ONNX file: it begins with {start!r}")
 
 
 def _start(path: str) -> bytes:
-    if os.path.isdir(path):
-        raise ModelFileError(f"{path}: a folder; lstmrt reads single files: save the model as .keras")
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ModelFileError("not a regular file")
         with open(path, "rb") as file:
             return file.read(8)
     except OSError as error:
-        raise ModelFileError(f"{path}: {error.strerror}") from error
+        raise ModelFileError(error.strerror) from error
 
 
-def _config(given: ConfigSpec) -> Mapping[str, Any]:
-    """The serialised model in `given`."""
-    from .keras_json import parse
+def _read_folder(path: str, config: Union[Mapping[str, Any], None]) -> Source:
+    if os.path.exists(os.path.join(path, "saved_model.pb")):
+        raise UnsupportedError("a SavedModel folder; lstmrt reads what Keras saves: save the model as .keras")
+    return read_keras(open_folder(path, config))
 
+
+def _read_json(path: str, config: Union[Mapping[str, Any], None]) -> Source:
+    """A list of the files that hold weights, as Keras 3 makes it where they are too large for one."""
+    if config is None:
+        raise ModelFileError("JSON, which holds no weights: a model's configuration goes beside its weights, as config= "
+                             "(--config); a list of files of weights needs one")
+    return read_keras(open_shards(path, config))
+
+
+def _config(given: Union[ConfigSpec, None]) -> Union[Mapping[str, Any], None]:
+    """The serialised model in `given`, if any."""
+    if given is None:
+        return None
     if isinstance(given, Mapping):
-        return given
+        try:
+            return parse(json.dumps(given), "config")
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"config: expected what JSON can say: {error}") from error
     if not isinstance(given, (str, os.PathLike)):
         raise InputError(f"config: expected JSON text, a path or a dict, got {type(given).__name__}")
     if isinstance(given, str) and given.lstrip().startswith(("{", '"')):
@@ -64,17 +100,3 @@ def _config(given: ConfigSpec) -> Mapping[str, Any]:
     except (OSError, UnicodeError) as error:
         raise ModelFileError(f"config {os.fspath(given)}: {getattr(error, 'strerror', None) or error}") from error
     return parse(text, f"config {os.fspath(given)}")
-
-
-def _read_keras(path: str, start: bytes, config: Union[Mapping[str, Any], None]) -> Source:
-    from .from_keras import read_keras
-    from .keras_archive import open_archive
-    from .keras_hdf5 import open_hdf5_model
-
-    return read_keras((open_archive if start.startswith(ZIP) else open_hdf5_model)(path, config))
-
-
-def _read_onnx(path: str) -> Source:
-    from .from_onnx import read_onnx
-
-    return Source(read_onnx(path), "onnx", "")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Iterable, Mapping, NamedTuple, Union
 
 from ..errors import ModelFileError, UnsupportedError
+from .keras_1 import as_keras_2
 from .keras_json import field, shown
 from .located import located
 
@@ -95,7 +96,7 @@ def parse_layer(entry: Mapping[str, Any]) -> Layer:
         return Layer(f"ops.{class_name}", name, config)
     if not KERAS_MODULE.match(module) or ">" in registered + class_name:
         return Layer(registered, name, config, custom=True)
-    return Layer(class_name, name, config)
+    return Layer(*as_keras_2(class_name, name, config))
 
 
 def _layers(config: Mapping[str, Any]) -> list[Layer]:

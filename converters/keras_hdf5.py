@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping
 
 from ..errors import UnsupportedError
+from .keras_config import Architecture
 from .keras_file import Assignment, KerasFile
 from .keras_json import field, parse
 from .keras_matching import match
 from .keras_named import is_named, named_layers
 from .keras_numbered import NumberedWeights, is_numbered
-from .keras_weights import open_hdf5, subgroup, text
+from .keras_old_weights import ModernWeights
+from .keras_weights import LayerWeights, open_hdf5, subgroup, text
 
 if TYPE_CHECKING:
     import h5py
@@ -33,11 +36,16 @@ def open_hdf5_model(path: str, config: Mapping[str, Any] | None = None) -> Itera
             raise UnsupportedError("an HDF5 file, but none of Keras's: it has neither a configuration nor layers")
         if config is None and not whole:
             raise UnsupportedError(NEEDS_CONFIG)
-        if config is not None:
-            yield KerasFile(config, version_of(config, _written_version(file, group)), _matching(group))
-            return
-        model = parse(text(file, "model_config"), "model_config")
-        yield KerasFile(model, _written_version(file, group) or "1", lambda _: [Assignment(named_layers(group))])
+        written = _written(file, group, "keras_version")
+        if config is None:
+            config, version = parse(text(file, "model_config"), "model_config"), written or "1"
+            assignments = _by_name(group)
+        else:
+            version = version_of(config, written)
+            assignments = _matching(group) if is_named(group) else _in_order(group)
+        flipped = _written(file, group, "backend") == "theano"
+        yield KerasFile(config, version, lambda architecture: [
+            replace(found, weights=_modern(found.weights, architecture, flipped)) for found in assignments(architecture)])
 
 
 def version_of(config: Mapping[str, Any], of_weights: str | None) -> str:
@@ -46,12 +54,23 @@ def version_of(config: Mapping[str, Any], of_weights: str | None) -> str:
     return version or ("3" if "build_config" in config or "registered_name" in config else "2")
 
 
-def _written_version(file: h5py.File, group: h5py.Group) -> str | None:
-    return next((text(node, "keras_version") for node in (file, group) if "keras_version" in node.attrs), None)
+def _written(file: h5py.File, group: h5py.Group, attribute: str) -> str | None:
+    return next((text(node, attribute) for node in (file, group) if attribute in node.attrs), None)
 
 
-def _matching(group: h5py.Group):
-    if is_named(group):
-        return lambda architecture: match(named_layers(group), architecture)
-    weights = NumberedWeights(group, check_names=False)
+def _by_name(group: h5py.Group) -> Callable[[Architecture], list[Assignment]]:
+    return lambda architecture: [Assignment(named_layers(group))]
+
+
+def _matching(group: h5py.Group) -> Callable[[Architecture], list[Assignment]]:
+    return lambda architecture: match(named_layers(group), architecture)
+
+
+def _in_order(group: h5py.Group) -> Callable[[Architecture], list[Assignment]]:
+    weights = NumberedWeights([group], check_names=False)
     return lambda architecture: [Assignment(weights.layers(architecture.layers), "in order, class by class")]
+
+
+def _modern(weights: Mapping[str, LayerWeights], architecture: Architecture, flipped: bool) -> Mapping[str, LayerWeights]:
+    return {layer.name: ModernWeights(weights[layer.name], layer, flipped)
+            for layer in architecture.layers if layer.name in weights}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 
 from ..errors import ModelFileError
 from .keras_config import Layer
-from .keras_weights import LayerWeights, NoWeights, member, subgroup, texts
+from .keras_weights import LayerWeights, NoWeights, Stored, Variable, subgroup, texts
 
 if TYPE_CHECKING:
     import h5py
@@ -49,8 +49,8 @@ class NamedWeights:
     def __init__(self, group: h5py.Group, names: Sequence[str]) -> None:
         self._group, self.names = group, list(names)
 
-    def datasets(self) -> list:
-        return [member(self._group, name) for name in self.names]
+    def variables(self) -> list[Variable]:
+        return [Stored.at(self._group, name) for name in self.names]
 
     def child(self, attribute: str) -> NamedWeights:
         """Of Bidirectional's two halves the one asked for; any other child has all the weights.
@@ -66,8 +66,8 @@ class NamedWeights:
 
     def layers(self, layers: Sequence[Layer]) -> Mapping[str, LayerWeights]:
         """Of a nested model's layers. Frozen weights come last, whatever layer they are of: only names tell."""
-        known = {layer.name for layer in layers}
-        owners = [next((part for part in name.split("/") if part in known), None) for name in self.names]
+        known = [layer.name for layer in layers]
+        owners = [_owner(name, known) for name in self.names]
         return {layer: self._part(name for name, owner in zip(self.names, owners) if owner == layer)
                 for layer in dict.fromkeys(filter(None, owners))}
 
@@ -79,3 +79,11 @@ class NamedWeights:
 
     def _part(self, names) -> NamedWeights:
         return NamedWeights(self._group, list(names))
+
+
+def _owner(weight: str, layers: Sequence[str]) -> str | None:
+    """The layer that the name of a weight begins with; Keras 1 writes lstm_1_W_i, the later ones lstm_1/kernel:0."""
+    parts = weight.split("/")
+    if len(parts) > 1:
+        return next((part for part in parts if part in layers), None)
+    return max((layer for layer in layers if weight.startswith(f"{layer}_")), key=len, default=None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 
 from ..errors import ModelFileError
 from .keras_config import Layer
-from .keras_weights import LayerWeights, NoWeights, member, subgroup, text
+from .keras_weights import LayerWeights, NoWeights, Stored, Variable, subgroup, text
 
 if TYPE_CHECKING:
     import h5py
@@ -30,24 +30,39 @@ def snake_case(class_name: str) -> str:
 class NumberedWeights:
     """The weights below one group: variables are `vars/0`, `vars/1`, ...; children are groups.
 
+    groups       that one group in each file that has a part of it: Keras 3 splits large weights over several
     check_names  whether the layer names that Keras from 3.6 on writes down must be those of the configuration
     """
 
-    def __init__(self, group: h5py.Group, check_names: bool = True) -> None:
-        self._group, self._check_names = group, check_names
+    def __init__(self, groups: Sequence[h5py.Group], check_names: bool = True) -> None:
+        self._groups, self._check_names = groups, check_names
 
-    def datasets(self) -> list:
-        variables = subgroup(self._group, "vars")
-        return [member(variables, str(i)) for i in range(len(variables))]
+    @property
+    def _name(self) -> str:
+        return self._groups[0].name
+
+    def _members(self) -> list[str]:
+        return list(dict.fromkeys(name for group in self._groups for name in group))
+
+    def variables(self) -> list[Variable]:
+        variables = [subgroup(group, "vars") for group in self._groups if "vars" in group]
+        owners = {name: group for group in variables for name in group}
+        for i in range(len(owners)):
+            if str(i) not in owners:
+                raise ModelFileError(f"'{self._name}/vars' has {len(owners)} variables, but none is called {i}")
+        return [Stored.at(owners[str(i)], str(i)) for i in range(len(owners))]
 
     def child(self, attribute: str) -> NumberedWeights:
-        return NumberedWeights(subgroup(self._group, attribute), self._check_names)
+        found = [subgroup(group, attribute) for group in self._groups if attribute in group]
+        if not found:
+            raise ModelFileError(f"the file has no weights '{attribute}' in '{self._name}'")
+        return NumberedWeights(found, self._check_names)
 
     def layers(self, layers: Sequence[Layer]) -> Mapping[str, LayerWeights]:
-        root = next((name for name in LAYER_GROUPS if name in self._group), None)
+        root = next((name for name in LAYER_GROUPS if name in self._members()), None)
         if root is None:
-            raise ModelFileError(f"'{self._group.name}': expected a group {' or '.join(LAYER_GROUPS)}, "
-                                 f"got {', '.join(self._group) or 'none'}")
+            raise ModelFileError(f"'{self._name}': expected a group {' or '.join(LAYER_GROUPS)}, "
+                                 f"got {', '.join(self._members()) or 'none'}")
         weights = self.child(root)._shared_out(layers)
         return {layer.name: found for layer, found in zip(layers, weights) if found}
 
@@ -56,26 +71,30 @@ class NumberedWeights:
 
     def _shared_out(self, layers: Sequence[Layer]) -> list[NumberedWeights | None]:
         """For each layer its group: those of a class by number, in the order of the configuration."""
-        left = {stem: self._numbered(stem) for stem in {snake_case(layer.class_name) for layer in layers}}
+        stems = [snake_case(layer.class_name) for layer in layers]
+        names = {stem: self._numbered(stem, stems.count(stem)) for stem in stems}
         found = []
-        for layer in layers:
-            names = left[snake_case(layer.class_name)]
-            weights = self.child(names.pop(0)) if names else None
+        for layer, stem in zip(layers, stems):
+            name = names[stem].pop(0)
+            weights = self.child(name) if name else None
             if weights and self._check_names:
                 weights.check_name(layer.name)
             found.append(weights)
         return found
 
-    def _numbered(self, stem: str) -> list[str]:
-        """`stem`, `stem_1`, ... as far as they are there, by number; Keras up to 2.13 leaves numbers out."""
-        found = [re.fullmatch(rf"{stem}(?:_([0-9]{{1,9}}))?", name) for name in self._group]
-        return [match.string for match in sorted(filter(None, found), key=lambda match: int(match[1] or 0))]
+    def _numbered(self, stem: str, wanted: int) -> list[str | None]:
+        """`wanted` names: `stem`, `stem_1`, ... as far as they are there.
+
+        Keras up to 2.13 leaves numbers out. Keras 3 does so for layers it has written elsewhere: then there are too few.
+        """
+        matches = (re.fullmatch(rf"{stem}(?:_([0-9]{{1,9}}))?", name) for name in self._members())
+        found = {int(match[1] or 0): match.string for match in matches if match}
+        in_order = [found[number] for number in sorted(found)]
+        return in_order[:wanted] if len(found) >= wanted else [found.get(number) for number in range(wanted)]
 
     def check_name(self, layer: str) -> None:
         """Raises ModelFileError where the file says that these are the weights of another layer."""
-        if not layer or "vars" not in self._group:
-            return
-        variables = subgroup(self._group, "vars")
-        written = text(variables, "name") if "name" in variables.attrs else layer
-        if written != layer:
-            raise ModelFileError(f"'{self._group.name}' holds the weights of '{written}', expected '{layer}'")
+        for variables in (subgroup(group, "vars") for group in self._groups if "vars" in group):
+            written = text(variables, "name") if "name" in variables.attrs else layer
+            if layer and written != layer:
+                raise ModelFileError(f"'{self._name}' holds the weights of '{written}', expected '{layer}'")

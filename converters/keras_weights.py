@@ -7,7 +7,8 @@ its size with the bytes that the file really has for it; links and datasets that
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Iterator, Mapping, Protocol, Sequence, Union
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Callable, Iterator, Mapping, Protocol, Sequence, Union
 
 import numpy as np
 
@@ -28,7 +29,7 @@ Shape = tuple[int, ...]
 class LayerWeights(Protocol):
     """The weights of one layer, wherever a container keeps them."""
 
-    def datasets(self) -> list[h5py.Dataset]:
+    def variables(self) -> list[Variable]:
         """The layer's own variables, in the order in which Keras made them."""
 
     def child(self, attribute: str) -> LayerWeights:
@@ -44,7 +45,7 @@ class LayerWeights(Protocol):
 class NoWeights:
     """The weights of a layer that the file has none for."""
 
-    def datasets(self) -> list[h5py.Dataset]:
+    def variables(self) -> list[Variable]:
         raise ModelFileError("the file has no weights for it")
 
     def child(self, attribute: str) -> NoWeights:
@@ -120,34 +121,80 @@ def subgroup(group: h5py.Group, path: str) -> h5py.Group:
     return found
 
 
+class Variable(Protocol):
+    """One array of a layer; its shape is known before its values are read."""
+
+    shape: Shape
+
+    def read(self, name: str) -> np.ndarray:
+        """The values as float32, read-only; `name` is the variable's in messages. Raises ModelFileError."""
+
+
+class Stored:
+    """A variable that is a dataset of an HDF5 file."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset = dataset
+        self.shape: Shape = dataset.shape or ()
+
+    @classmethod
+    def at(cls, group: h5py.Group, path: str) -> Stored:
+        """The dataset at `path` below `group`."""
+        import h5py
+
+        found = member(group, path)
+        if not isinstance(found, h5py.Dataset):
+            raise ModelFileError(f"'{found.name}': expected a dataset, got a group")
+        return cls(found)
+
+    def read(self, name: str) -> np.ndarray:
+        dataset = self._dataset
+        if dataset.dtype.kind != "f" and dataset.dtype != BFLOAT16:
+            raise ModelFileError(f"{name}: expected floating-point weights, got {dataset.dtype}")
+        _check_storage(dataset, name)
+        array = dataset[()]
+        if array.dtype == BFLOAT16:
+            array = widened(array)
+        array = np.ascontiguousarray(array, np.float32)
+        array.flags.writeable = False
+        return array
+
+
+def widened(array: np.ndarray) -> np.ndarray:
+    """float32 of bfloat16, which NumPy does not have: two bytes of which it knows nothing."""
+    return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A variable made of those that an older Keras stored in its place: `make` takes their values."""
+
+    shape: Shape
+    sources: tuple[Variable, ...]
+    make: Callable[..., np.ndarray]
+
+    def read(self, name: str) -> np.ndarray:
+        array = np.ascontiguousarray(self.make(*(source.read(name) for source in self.sources)))
+        array.flags.writeable = False
+        return array
+
+
 def take(weights: LayerWeights, **variables: Union[Shape, Sequence[Shape]]) -> list[np.ndarray]:
     """All the layer's variables, named in Keras's order, each with the shape it must have, or a list of such shapes.
 
     Returns read-only float32 arrays. Raises ModelFileError when their number, a shape or a type differs.
     """
-    datasets = weights.datasets()
-    if len(datasets) != len(variables):
-        raise ModelFileError(f"expected {len(variables)} weights ({', '.join(variables)}), the file has {len(datasets)}")
-    return [_read(dataset, name, shapes if isinstance(shapes, list) else [shapes])
-            for dataset, (name, shapes) in zip(datasets, variables.items())]
+    stored = weights.variables()
+    if len(stored) != len(variables):
+        raise ModelFileError(f"expected {len(variables)} weights ({', '.join(variables)}), the file has {len(stored)}")
+    return [_read(variable, name, shapes if isinstance(shapes, list) else [shapes])
+            for variable, (name, shapes) in zip(stored, variables.items())]
 
 
-def _read(dataset: h5py.Dataset, name: str, shapes: list[Shape]) -> np.ndarray:
-    import h5py
-
-    if not isinstance(dataset, h5py.Dataset):
-        raise ModelFileError(f"{name}: expected a dataset, got the group '{dataset.name}'")
-    if dataset.shape not in shapes or min(dataset.shape, default=1) < 1:
-        raise ModelFileError(f"{name}: expected shape {' or '.join(map(str, shapes))}, got {dataset.shape}")
-    if dataset.dtype.kind != "f" and dataset.dtype != BFLOAT16:
-        raise ModelFileError(f"{name}: expected floating-point weights, got {dataset.dtype}")
-    _check_storage(dataset, name)
-    array = dataset[()]
-    if array.dtype == BFLOAT16:
-        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    array = np.ascontiguousarray(array, np.float32)
-    array.flags.writeable = False
-    return array
+def _read(variable: Variable, name: str, shapes: list[Shape]) -> np.ndarray:
+    if variable.shape not in shapes or min(variable.shape, default=1) < 1:
+        raise ModelFileError(f"{name}: expected shape {' or '.join(map(str, shapes))}, got {variable.shape}")
+    return variable.read(name)
 
 
 def _check_storage(dataset: h5py.Dataset, name: str) -> None:

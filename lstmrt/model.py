@@ -69,7 +69,8 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
 def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None, config: ConfigSpec | None = None) -> ModelFile:
     """What `path` holds, in the canonical form that is saved."""
     try:
-        file = format.read(path) if config is None and format.is_lstmrt(path) else _imported(path, config)
+        is_ours = config is None and os.path.isfile(path) and format.is_lstmrt(path)
+        file = format.read(path) if is_ours else _imported(path, config)
         return file if tokenizer is None else replace(file, tokenizer=load_tokenizer(tokenizer))
     except OSError as error:
         raise ModelFileError(f"{error.filename or os.fspath(path)}: {error.strerror or error}") from error

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lstmrt.converters import load_source
+from lstmrt.converters import Source, load_source
 from lstmrt.errors import LstmrtError, ModelFileError, UnsupportedError
 from lstmrt.generation_config import GenerationDefaults
 
@@ -100,7 +100,81 @@ def refused(path: Path, error: type[LstmrtError], *words: str) -> None:
         assert word in message
 
 
+def folder(path: Path, content: dict[str, bytes]) -> Path:
+    """An archive that was never zipped."""
+    path.mkdir()
+    for name, data in content.items():
+        (path / name).write_bytes(data)
+    return path
+
+
+def shards(**places: dict[str, np.ndarray]) -> dict[str, bytes]:
+    """Weights in several files and the list of them, as Keras 3 splits large ones: `places` maps a stem to its arrays."""
+    groups: dict[str, list[str]] = {}
+    for stem, arrays in places.items():
+        for path in arrays:
+            groups.setdefault(f"/{path.rpartition('/')[0]}", []).append(f"{stem}.weights.h5")
+    listed = {"metadata": {"total_size": 1.0}, "weight_map": {group: sorted({*files}) for group, files in groups.items()}}
+    return {"model.weights.json": json.dumps(listed).encode(),
+            **{f"{stem}.weights.h5": hdf5(arrays) for stem, arrays in places.items()}}
+
+
+def split_weights() -> dict[str, bytes]:
+    """One layer's variables in two files."""
+    paths = sorted(weights())
+    return shards(a={path: weights()[path] for path in paths[:2]}, b={path: weights()[path] for path in paths[2:]})
+
+
+def assert_same(found: Source, expected: Source) -> None:
+    assert found.graph.constants.keys() == expected.graph.constants.keys()
+    for name, array in expected.graph.constants.items():
+        np.testing.assert_array_equal(found.graph.constants[name], array)
+
+
 # ---- what a file says ----
+
+
+def test_folders_and_split_weights(tmp_path):
+    expected = load_source(archive(tmp_path / "model.keras", members()))
+    split = {name: data for name, data in members().items() if name != "model.weights.h5"} | split_weights()
+    for made in (folder(tmp_path / "folder", members()), folder(tmp_path / "split", split),
+                 archive(tmp_path / "split.keras", split)):
+        assert_same(load_source(made), expected)
+    alone = folder(tmp_path / "alone", split_weights()) / "model.weights.json"
+    assert_same(load_source(alone, config=MODEL), expected)
+    refused(alone, ModelFileError, "config=")
+
+
+@pytest.mark.parametrize("file", ["../model.weights.h5", "/etc/passwd", "", ".", "no.h5", 3, ["a", ["b"]]])
+def test_split_weights_elsewhere(tmp_path, file):
+    content = {**split_weights(), "model.weights.json": json.dumps({"weight_map": {"/layers": file}}).encode()}
+    (tmp_path / "model.weights.h5").write_bytes(members()["model.weights.h5"])
+    with pytest.raises(ModelFileError, match="model.weights.json"):
+        load_source(folder(tmp_path / "split", content) / "model.weights.json", config=MODEL)
+    zipped = archive(tmp_path / "model.keras", {**members(), **content} | {"model.weights.h5": b""})
+    refused(zipped, ModelFileError)
+
+
+@pytest.mark.parametrize("content, words", [
+    ({"model/data.pkl": b"\x80\x02"}, "export the model as ONNX"),
+    ({**{k: v for k, v in members().items() if "weights" not in k}, "model.weights.npz": b""}, "pickled objects"),
+])
+def test_archives_of_pickles(tmp_path, content, words):
+    refused(archive(tmp_path / "model.keras", content), UnsupportedError, words)
+
+
+@pytest.mark.parametrize("content, words", [
+    (b"\x80\x04\x95", "a pickle"), (b"\x1c\0\0\0TFL3", "convert the .keras or .h5 file")])
+def test_other_files_are_refused_with_advice(tmp_path, content, words):
+    (tmp_path / "model").write_bytes(content)
+    refused(tmp_path / "model", UnsupportedError, words)
+
+
+def test_folders_that_hold_no_keras_model(tmp_path):
+    refused(folder(tmp_path / "exported", {"saved_model.pb": b""}), UnsupportedError, "save the model as .keras")
+    refused(folder(tmp_path / "empty", {}), ModelFileError, "a folder without config.json")
+
+
 
 
 def test_content_decides_not_the_name(tmp_path):
@@ -218,7 +292,7 @@ def test_no_file(tmp_path):
 
 
 @pytest.mark.parametrize("missing, error", [
-    ("config.json", ModelFileError), ("metadata.json", ModelFileError), ("model.weights.h5", UnsupportedError)])
+    ("config.json", ModelFileError), ("metadata.json", ModelFileError), ("model.weights.h5", ModelFileError)])
 def test_a_part_is_missing(tmp_path, missing, error):
     content = members()
     del content[missing]
