@@ -16,6 +16,7 @@ enum {
     LEAF7_EBX_AVX512F = 1 << 16,
     LEAF7_EBX_AVX512DQ = 1 << 17,
     LEAF7_EBX_AVX512BW = 1 << 30,
+    LEAF7_ECX_AVX512VNNI = 1 << 11,
     XCR0_YMM = 1 << 1 | 1 << 2,
     XCR0_ZMM = XCR0_YMM | 1 << 5 | 1 << 6 | 1 << 7, /* opmasks, upper halves of zmm0-15, zmm16-31 */
 };
@@ -49,10 +50,19 @@ bool lstmrt_cpu_has_avx512(void)
     return lstmrt_cpu_has_avx2() && supports(LEAF1_ECX_AVX, needed, XCR0_ZMM);
 }
 
+bool lstmrt_cpu_has_avx512_vnni(void)
+{
+    uint32_t eax, ebx, ecx, edx;
+    return lstmrt_cpu_has_avx512() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&
+           has_all(ecx, LEAF7_ECX_AVX512VNNI);
+}
+
 #else
 
 bool lstmrt_cpu_has_avx2(void) { return false; }
 
 bool lstmrt_cpu_has_avx512(void) { return false; }
+
+bool lstmrt_cpu_has_avx512_vnni(void) { return false; }
 
 #endif

@@ -4,8 +4,10 @@
 
 #include <stdbool.h>
 
-bool lstmrt_cpu_always(void);     /* plain C: everywhere */
-bool lstmrt_cpu_has_avx2(void);   /* AVX2 and FMA */
-bool lstmrt_cpu_has_avx512(void); /* AVX-512 F, BW, DQ and VL, and AVX2 and FMA */
+bool lstmrt_cpu_always(void);          /* plain C: everywhere */
+bool lstmrt_cpu_has_avx2(void);        /* AVX2 and FMA */
+bool lstmrt_cpu_has_avx512_vnni(void); /* the same and AVX-512 VNNI */
+bool lstmrt_cpu_has_avx512(void);      /* AVX-512 F, BW, DQ and VL, and AVX2 and FMA */
+bool lstmrt_cpu_has_avx512_vnni(void); /* the same and AVX-512 VNNI */
 
 #endif

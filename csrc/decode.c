@@ -9,6 +9,7 @@
 #include "pack.h"
 #include "program.h"
 #include "sample.h"
+#include "screen.h"
 
 struct lstmrt_decoder {
     lstmrt_model *model;
@@ -17,6 +18,7 @@ struct lstmrt_decoder {
     lstmrt_workspace *body, *head;  /* the same one where the body has a single row */
     lstmrt_state *state;
     lstmrt_sampler sampler;
+    lstmrt_screen_scratch screen; /* its screen is NULL where logits are computed */
     size_t rows;       /* of the body */
     size_t head_begin; /* the first layer of the head */
     size_t head_end;   /* after its last: a final softmax, which changes no order, is left out */
@@ -103,6 +105,25 @@ static lstmrt_status open_state(lstmrt_decoder *d)
     return status;
 }
 
+static bool is_plain_greedy(const lstmrt_decode_options *options)
+{
+    return !options->do_sample && options->repetition_penalty == 1.0;
+}
+
+/* Greedy choice from a large output layer, the last one of the head, goes through the model's screen. */
+static lstmrt_status open_screen(lstmrt_decoder *d)
+{
+    const lstmrt_layer *last = &d->model->layers[d->head_end - 1];
+    if (!is_plain_greedy(&d->options) || d->head_end == d->head_begin || last->step.outputs[0] != d->logits ||
+        d->model->precision != LSTMRT_PRECISION_F32 || !lstmrt_screen_fits(d->model->isa, last))
+        return LSTMRT_OK;
+    lstmrt_mutex_lock(&d->model->lock);
+    lstmrt_status status = LSTMRT_OK;
+    if (!d->model->screen) status = lstmrt_screen_new(d->model->isa, last, &d->model->screen);
+    lstmrt_mutex_unlock(&d->model->lock);
+    return status ? status : lstmrt_screen_open(d->model->screen, &d->screen);
+}
+
 static lstmrt_status fill(lstmrt_decoder *d, lstmrt_model *model, const lstmrt_decode_options *options)
 {
     lstmrt_status status = check(model, options);
@@ -119,6 +140,7 @@ static lstmrt_status fill(lstmrt_decoder *d, lstmrt_model *model, const lstmrt_d
     if (!status) status = lstmrt_sampler_init(&d->sampler, options, model->values[d->logits].width);
     if (!status) status = open_workspaces(d, longest);
     if (!status) status = open_state(d);
+    if (!status) status = open_screen(d);
     if (status) return status;
     d->ids = lstmrt_allocate_array(lstmrt_size_product(d->rows, lstmrt_size_product(longest, 2)), sizeof *d->ids);
     if (!d->ids) return LSTMRT_OUT_OF_MEMORY;
@@ -147,6 +169,7 @@ void lstmrt_decoder_free(lstmrt_decoder *decoder)
     lstmrt_workspace_free(decoder->body);
     lstmrt_state_free(decoder->state);
     lstmrt_sampler_free(&decoder->sampler);
+    lstmrt_screen_close(&decoder->screen);
     lstmrt_release(decoder->ending);
     lstmrt_release(decoder->ids);
     lstmrt_release(decoder);
@@ -205,14 +228,15 @@ static void cross(lstmrt_decoder *d, size_t row)
     if (d->head_begin == d->head_end) cross_value(d, d->logits, row);
 }
 
-static lstmrt_status logits_of_step(lstmrt_decoder *d)
+/* Both run the layers before `end`. */
+static lstmrt_status head_of_step(lstmrt_decoder *d, size_t end)
 {
     /* Window `length - rows`, the one complete now, has its row where the next one will begin. */
     if (d->head != d->body) cross(d, d->length % d->rows);
-    return lstmrt_workspace_run(d->head, d->head_begin, d->head_end);
+    return lstmrt_workspace_run(d->head, d->head_begin, end);
 }
 
-static lstmrt_status logits_of_text(lstmrt_decoder *d)
+static lstmrt_status head_of_text(lstmrt_decoder *d, size_t end)
 {
     int64_t *ids = d->ids;
     size_t time = d->length;
@@ -227,16 +251,39 @@ static lstmrt_status logits_of_text(lstmrt_decoder *d)
     if (status) return status;
     d->body->slots[d->model->inputs[0]].data = ids;
     lstmrt_state_reset(&d->body->own);
-    return lstmrt_workspace_run(d->body, 0, d->head_end);
+    return lstmrt_workspace_run(d->body, 0, end);
 }
 
-static lstmrt_status logits(lstmrt_decoder *d, const float **out)
+static lstmrt_status run_head(lstmrt_decoder *d, size_t end)
 {
-    const lstmrt_status status = reruns(d) ? logits_of_text(d) : logits_of_step(d);
-    const lstmrt_slot *slot = &d->head->slots[d->logits];
-    const size_t last = lstmrt_rows_of(&d->model->values[d->logits], d->head) - 1;
-    *out = (const float *)slot->data + last * slot->stride;
+    return reruns(d) ? head_of_text(d, end) : head_of_step(d, end);
+}
+
+/* The row of the newest token. */
+static const float *last_row(const lstmrt_decoder *d, int32_t value)
+{
+    const lstmrt_slot *slot = &d->head->slots[value];
+    return (const float *)slot->data + (lstmrt_rows_of(&d->model->values[value], d->head) - 1) * slot->stride;
+}
+
+/* The screen takes the place of the output layer. */
+static lstmrt_status choose_screened(lstmrt_decoder *d, size_t *best)
+{
+    const lstmrt_status status = run_head(d, d->head_end - 1);
+    if (!status) *best = lstmrt_screen_argmax(&d->screen, last_row(d, d->model->layers[d->head_end - 1].step.inputs[0]));
     return status;
+}
+
+static lstmrt_status choose_from_logits(lstmrt_decoder *d, size_t *best)
+{
+    const lstmrt_status status = run_head(d, d->head_end);
+    if (status) return status;
+    const float *row = last_row(d, d->logits);
+    if (is_plain_greedy(&d->options))
+        d->model->kernels->argmax(&(lstmrt_argmax_args){row, d->sampler.vocabulary, best});
+    else
+        *best = lstmrt_choose(&d->sampler, row);
+    return LSTMRT_OK;
 }
 
 static bool is_ending(const lstmrt_decoder *d, int64_t id)
@@ -276,18 +323,12 @@ lstmrt_status lstmrt_decoder_prompt(lstmrt_decoder *d, const int64_t *ids, size_
 
 static lstmrt_status make_id(lstmrt_decoder *d, int64_t *id)
 {
-    const float *row;
+    size_t best;
     lstmrt_status status = d->has_pending ? read_id(d, d->pending) : LSTMRT_OK;
     d->has_pending = false;
-    if (!status) status = logits(d, &row);
-    if (status) return status;
-    size_t best;
-    if (d->options.do_sample || d->options.repetition_penalty != 1.0)
-        best = lstmrt_choose(&d->sampler, row);
-    else
-        d->model->kernels->argmax(&(lstmrt_argmax_args){row, d->sampler.vocabulary, &best});
-    *id = (int64_t)best;
-    return LSTMRT_OK;
+    if (!status) status = d->screen.screen ? choose_screened(d, &best) : choose_from_logits(d, &best);
+    if (!status) *id = (int64_t)best;
+    return status;
 }
 
 lstmrt_status lstmrt_decoder_next(lstmrt_decoder *d, int64_t *ids, size_t n, int64_t budget, size_t *made, bool *ended)

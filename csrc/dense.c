@@ -27,23 +27,29 @@ lstmrt_status lstmrt_dense_prepare(const lstmrt_model *model, const lstmrt_step 
     return status;
 }
 
-lstmrt_status lstmrt_dense_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+void lstmrt_dense_rows(const lstmrt_kernels *kernels, const lstmrt_layer *layer, const float *x, size_t x_stride,
+                       size_t rows, float *y, size_t y_stride)
 {
-    const lstmrt_model *model = workspace->model;
-    const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
-    model->kernels->dense(&(lstmrt_dense_args){
-        .x = x->data,
-        .x_stride = x->stride,
+    kernels->dense(&(lstmrt_dense_args){
+        .x = x,
+        .x_stride = x_stride,
         .init = layer->x_bias,
         .weights = layer->x_weights,
-        .y = y->data,
-        .y_stride = y->stride,
-        .rows = lstmrt_rows_of(lstmrt_input(model, &layer->step, 0), workspace),
+        .y = y,
+        .y_stride = y_stride,
+        .rows = rows,
         .inputs = layer->inputs,
         .vectors = layer->gate_vectors,
         .clip = INFINITY,
         .activation = layer->step.activations[0],
     });
+}
+
+lstmrt_status lstmrt_dense_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
+    const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
+    lstmrt_dense_rows(workspace->model->kernels, layer, x->data, x->stride, rows, y->data, y->stride);
     return LSTMRT_OK;
 }
 

@@ -4,33 +4,51 @@
 
 #include "cpu.h"
 
-static const struct {
-    const lstmrt_kernels *kernels;
-    bool (*supported)(void);
-} TABLES[] = { /* slowest first */
-    {&lstmrt_kernels_scalar, lstmrt_cpu_always},
+static const lstmrt_isa SETS[] = { /* slowest first */
+    {"scalar", lstmrt_cpu_always, &lstmrt_kernels_scalar, &lstmrt_int8_scalar},
 #if defined(__x86_64__)
-    {&lstmrt_kernels_avx2, lstmrt_cpu_has_avx2},
-    {&lstmrt_kernels_avx512, lstmrt_cpu_has_avx512},
+    {"avx2", lstmrt_cpu_has_avx2, &lstmrt_kernels_avx2, &lstmrt_int8_avx2},
+    {"avx512", lstmrt_cpu_has_avx512, &lstmrt_kernels_avx512, &lstmrt_int8_avx512},
+    {"avx512_vnni", lstmrt_cpu_has_avx512_vnni, &lstmrt_kernels_avx512, &lstmrt_int8_avx512_vnni},
 #endif
 };
 
-enum { TABLE_COUNT = sizeof TABLES / sizeof TABLES[0] };
+enum { SET_COUNT = sizeof SETS / sizeof SETS[0] };
 
-const char *lstmrt_isa_name(size_t i, bool *supported)
+static const void *kernels_of(const lstmrt_isa *isa, lstmrt_precision precision)
 {
-    if (i >= TABLE_COUNT) return NULL;
-    *supported = TABLES[i].supported();
-    return TABLES[i].kernels->name;
+    return precision == LSTMRT_PRECISION_INT8 ? (const void *)isa->int8 : isa->f32;
 }
 
-lstmrt_status lstmrt_kernels_find(const char *name, const lstmrt_kernels **kernels)
+/* Whether a set has kernels of its own for this precision. */
+static bool differs(const lstmrt_isa *isa, lstmrt_precision precision)
+{
+    return isa == SETS || kernels_of(isa, precision) != kernels_of(isa - 1, precision);
+}
+
+const char *lstmrt_isa_name(lstmrt_precision precision, size_t i, bool *supported)
+{
+    for (const lstmrt_isa *isa = SETS; isa < SETS + SET_COUNT; isa++)
+        if (differs(isa, precision) && i-- == 0) {
+            *supported = isa->supported();
+            return isa->name;
+        }
+    return NULL;
+}
+
+const char *lstmrt_isa_shown(const lstmrt_isa *isa, lstmrt_precision precision)
+{
+    while (!differs(isa, precision)) isa--;
+    return isa->name;
+}
+
+lstmrt_status lstmrt_isa_find(const char *name, const lstmrt_isa **isa)
 {
     lstmrt_status status = LSTMRT_UNKNOWN_ISA;
-    for (size_t i = TABLE_COUNT; i-- > 0;) {
-        if (name && strcmp(name, TABLES[i].kernels->name) != 0) continue;
-        if (TABLES[i].supported()) {
-            *kernels = TABLES[i].kernels;
+    for (size_t i = SET_COUNT; i-- > 0;) {
+        if (name && strcmp(name, SETS[i].name) != 0) continue;
+        if (SETS[i].supported()) {
+            *isa = &SETS[i];
             return LSTMRT_OK;
         }
         status = LSTMRT_UNSUPPORTED_ISA;

@@ -1,12 +1,23 @@
-/* The kernel tables this build has, and the choice among them. */
+/* The instruction sets this build has, and the choice among them. */
 #ifndef LSTMRT_DISPATCH_H
 #define LSTMRT_DISPATCH_H
 
 #include "kernels.h"
 #include "lstmrt.h"
 
-/* The table called `name`, or for NULL the fastest this CPU runs.
- * UNKNOWN_ISA: this build has no such table; UNSUPPORTED_ISA: this CPU cannot run it. */
-lstmrt_status lstmrt_kernels_find(const char *name, const lstmrt_kernels **kernels);
+/* A set without kernels of its own for a precision has those of the set it extends. */
+typedef struct {
+    const char *name;
+    bool (*supported)(void);
+    const lstmrt_kernels *f32;
+    const lstmrt_int8_kernels *int8;
+} lstmrt_isa;
+
+/* The set called `name`, or for NULL the fastest this CPU runs.
+ * UNKNOWN_ISA: this build has no such set; UNSUPPORTED_ISA: this CPU cannot run it. */
+lstmrt_status lstmrt_isa_find(const char *name, const lstmrt_isa **isa);
+
+/* The name of the slowest set with the same kernels for this precision. */
+const char *lstmrt_isa_shown(const lstmrt_isa *isa, lstmrt_precision precision);
 
 #endif

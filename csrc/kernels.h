@@ -130,6 +130,78 @@ typedef struct {
     size_t *operations;
 } lstmrt_probe_fma_args;
 
+/* Of outputs that may be as far from y as slopes norm + slack: the largest lower bound (-INFINITY where there is none),
+ * and the first vector that has it. */
+typedef struct {
+    const float *y, *slopes; /* vectors */
+    float norm, slack;
+    size_t vectors;
+    float *largest;
+    size_t *vector;
+} lstmrt_screen_lower_args;
+
+/* The first `most` vectors with an output whose upper bound is not below the threshold. */
+typedef struct {
+    const float *y, *slopes; /* vectors */
+    float norm, slack, threshold;
+    size_t vectors, most;
+    uint32_t *left;
+    size_t *n;
+} lstmrt_screen_left_args;
+
+/* One vector of y = init + x W, with the bits of the dense kernel. */
+typedef struct {
+    const float *x;
+    const float *init;
+    const float *weights; /* of input 0 */
+    float *y;
+    size_t pitch, inputs; /* floats between the weights of one input and the next */
+} lstmrt_dense_vector_args;
+
+/* ---- products with whole numbers ----
+ *
+ * A weight is scale q, q in [-127, 127], with one scale for each output; a row x of floats is scale x^, whole numbers
+ * x^ in [-LSTMRT_INT8_LARGEST, LSTMRT_INT8_LARGEST] with one scale for each row. Sums of q x^ over a block of
+ * LSTMRT_INT8_BLOCK inputs are exact, so that they are the same on every instruction set. */
+enum {
+    LSTMRT_INT8_LARGEST = 8191,
+    LSTMRT_INT8_BLOCK = 2048 /* 127 * 8191 * 2048 < 2^31 */
+};
+
+#define LSTMRT_INT8_SMALLEST 0x1p-100f /* rows with no larger element are zeros */
+
+static inline size_t lstmrt_int8_padded(size_t inputs) { return (inputs + 15) & ~(size_t)15; }
+
+/* A quantized row: two bytes for each input, then a word for each block; see vec_int8.h. */
+static inline size_t lstmrt_int8_row_bytes(size_t inputs)
+{
+    const size_t blocks = (inputs + LSTMRT_INT8_BLOCK - 1) / LSTMRT_INT8_BLOCK;
+    return (2 * lstmrt_int8_padded(inputs) + blocks * sizeof(int32_t) + 63) & ~(size_t)63;
+}
+
+/* Rows to whole numbers, x = scale x^ within scale / 2. A row with a NaN or an infinity gets the scale NaN. */
+typedef struct {
+    const float *x;  /* rows x inputs */
+    void *quantized; /* rows, lstmrt_int8_row_bytes(inputs) apart, as the same table's int8_product reads them */
+    float *scales;   /* one for each row */
+    size_t x_stride, rows, inputs;
+} lstmrt_int8_quantize_args;
+
+/* y = activation(clip(init + x W)). Vector v of a row of init and of y stands at (v / gates) pitch + (v % gates) vectors. */
+typedef struct {
+    const void *x; /* rows of int8_quantize */
+    const float *x_scales;
+    const int8_t *weights; /* panels of LSTMRT_DENSE_VECTORS vectors, each with the weights of `group` inputs at a time */
+    const float *scales;   /* vectors: one for each output */
+    const float *init;     /* init_stride 0: one row for all */
+    float *y;
+    size_t init_stride, y_stride;
+    size_t rows, inputs, vectors;
+    size_t gates, pitch;
+    float clip;
+    lstmrt_activation activation;
+} lstmrt_int8_product_args;
+
 typedef struct {
     const char *name;
     size_t width; /* floats in a vector */
@@ -139,5 +211,14 @@ typedef struct {
 } lstmrt_kernels;
 
 extern const lstmrt_kernels lstmrt_kernels_scalar, lstmrt_kernels_avx2, lstmrt_kernels_avx512;
+
+typedef struct {
+    size_t group; /* inputs whose weights stand side by side for each output */
+    int offset;   /* added to each weight */
+    void (*quantize)(const lstmrt_int8_quantize_args *);
+    void (*product)(const lstmrt_int8_product_args *);
+} lstmrt_int8_kernels;
+
+extern const lstmrt_int8_kernels lstmrt_int8_scalar, lstmrt_int8_avx2, lstmrt_int8_avx512, lstmrt_int8_avx512_vnni;
 
 #endif

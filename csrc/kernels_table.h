@@ -1,5 +1,6 @@
 /* Every kernel body for the vector vocabulary that was included before, and the table of them. */
 #include <math.h>
+#include <string.h>
 
 #include "kernels.h"
 #include "kernels_activations.h"
@@ -8,11 +9,10 @@
 #include "kernels_recurrent.h"
 #include "kernels_elementwise.h"
 #include "kernels_probe.h"
+#include "kernels_screen.h"
+#include "kernels_int8_table.h"
 
-#define TABLE_NAME_(isa) lstmrt_kernels_##isa
-#define TABLE_NAME(isa) TABLE_NAME_(isa)
-
-const lstmrt_kernels TABLE_NAME(VEC_ISA) = {
+const lstmrt_kernels TABLE_NAME(lstmrt_kernels_, VEC_ISA) = {
     .name = VEC_NAME,
     .width = VEC_WIDTH,
 #define X(kernel) .kernel = kernel_##kernel,

@@ -21,10 +21,14 @@ typedef enum {
 
 const char *lstmrt_status_text(lstmrt_status status);
 
-/* ---- instruction sets ---- */
+/* ---- precisions and instruction sets ---- */
 
-/* Name of the i-th instruction set, slowest first, or NULL past the last; whether this CPU and its OS run it. */
-const char *lstmrt_isa_name(size_t i, bool *supported);
+/* Of weights; states and sums are floats in each. */
+typedef enum { LSTMRT_PRECISION_F32, LSTMRT_PRECISION_INT8 } lstmrt_precision;
+
+/* Name of the i-th instruction set with kernels of its own for a precision, slowest first, or NULL past the last; whether
+ * this CPU and its OS run it. */
+const char *lstmrt_isa_name(lstmrt_precision precision, size_t i, bool *supported);
 
 /* ---- what this machine can do: the limits that benchmarks are held against ---- */
 
@@ -143,6 +147,7 @@ typedef struct {
     size_t n_inputs;
     const int32_t *outputs; /* values the caller gets; each must be made by a step */
     size_t n_outputs;
+    lstmrt_precision precision;
 } lstmrt_program;
 
 typedef struct lstmrt_model lstmrt_model;

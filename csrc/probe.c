@@ -51,7 +51,10 @@ static double best_rate(const probe *p, probe_work *work, int64_t budget)
 
 static lstmrt_status check(const char *isa, int64_t budget, probe *p)
 {
-    return budget <= 0 ? LSTMRT_BAD_ARGUMENT : lstmrt_kernels_find(isa, &p->kernels);
+    const lstmrt_isa *found;
+    const lstmrt_status status = budget <= 0 ? LSTMRT_BAD_ARGUMENT : lstmrt_isa_find(isa, &found);
+    if (!status) p->kernels = found->f32;
+    return status;
 }
 
 lstmrt_status lstmrt_probe_read(const char *isa, size_t bytes, int64_t budget, double *rate)

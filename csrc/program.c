@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "dispatch.h"
+#include "screen.h"
 
 static lstmrt_status copy_array(const void *from, size_t count, size_t size, void *to)
 {
@@ -87,10 +87,15 @@ static lstmrt_status fill(lstmrt_model *model, const lstmrt_program *program)
 lstmrt_status lstmrt_model_new(const lstmrt_program *program, const char *isa, lstmrt_model **model)
 {
     *model = NULL;
+    if (program->precision != LSTMRT_PRECISION_F32) return LSTMRT_BAD_PROGRAM;
     lstmrt_model *made = lstmrt_allocate(sizeof *made);
     if (!made) return LSTMRT_OUT_OF_MEMORY;
-    lstmrt_status status = lstmrt_kernels_find(isa, &made->kernels);
-    if (!status) status = fill(made, program);
+    lstmrt_status status = lstmrt_isa_find(isa, &made->isa);
+    if (!status) {
+        made->kernels = made->isa->f32;
+        made->precision = program->precision;
+        status = fill(made, program);
+    }
     if (status)
         lstmrt_model_free(made);
     else
@@ -106,6 +111,7 @@ void lstmrt_model_free(lstmrt_model *model)
         lstmrt_workspace_free(model->idle);
         model->idle = next;
     }
+    lstmrt_screen_free(model->screen);
     for (size_t i = 0; i < model->n_layers; i++) lstmrt_layer_free(&model->layers[i]);
     if (model->has_lock) lstmrt_mutex_destroy(&model->lock);
     lstmrt_release(model->layers);
@@ -115,7 +121,10 @@ void lstmrt_model_free(lstmrt_model *model)
     lstmrt_release(model);
 }
 
-const char *lstmrt_model_isa(const lstmrt_model *model) { return model->kernels->name; }
+const char *lstmrt_model_isa(const lstmrt_model *model)
+{
+    return lstmrt_isa_shown(model->isa, model->precision);
+}
 
 bool lstmrt_model_steppable(const lstmrt_model *model) { return model->steppable; }
 

@@ -8,6 +8,7 @@
 #define LSTMRT_PROGRAM_H
 
 #include "arena.h"
+#include "dispatch.h"
 #include "kernels.h"
 #include "os.h"
 
@@ -65,8 +66,12 @@ typedef struct lstmrt_workspace {
     struct lstmrt_workspace *next; /* in the model's list of idle ones */
 } lstmrt_workspace;
 
+typedef struct lstmrt_screen lstmrt_screen; /* screen.h */
+
 struct lstmrt_model {
-    const lstmrt_kernels *kernels;
+    const lstmrt_isa *isa;
+    const lstmrt_kernels *kernels; /* isa->f32 */
+    lstmrt_precision precision;
     lstmrt_value *values;
     size_t n_values;
     lstmrt_layer *layers;
@@ -74,9 +79,10 @@ struct lstmrt_model {
     int32_t *inputs, *outputs;
     size_t n_inputs, n_outputs;
     bool steppable;
-    lstmrt_mutex lock; /* of `idle` alone: all else is fixed once the model is made */
+    lstmrt_mutex lock; /* of the next two: all else is fixed once the model is made */
     bool has_lock;
     lstmrt_workspace *idle;
+    lstmrt_screen *screen; /* of the output layer, made by the first decoder that wants it */
 };
 
 /* layers.c */
@@ -109,6 +115,10 @@ lstmrt_prepare lstmrt_dense_prepare, lstmrt_embedding_prepare, lstmrt_recurrent_
     lstmrt_combine_prepare, lstmrt_concat_prepare, lstmrt_time_prepare, lstmrt_not_equal_prepare;
 lstmrt_run_layer lstmrt_dense_run, lstmrt_embedding_run, lstmrt_recurrent_run, lstmrt_activate_run, lstmrt_softmax_run,
     lstmrt_combine_run, lstmrt_concat_run, lstmrt_time_run, lstmrt_not_equal_run;
+
+/* y = the dense layer's outputs for rows of x. */
+void lstmrt_dense_rows(const lstmrt_kernels *kernels, const lstmrt_layer *layer, const float *x, size_t x_stride,
+                       size_t rows, float *y, size_t y_stride);
 
 /* Cells: lstm.c, gru.c, rnn.c. pack_recurrent packs R, B and P; step advances all rows of a cell by one step. */
 typedef struct {

@@ -46,6 +46,10 @@ cdef extern from "lstmrt.h" nogil:
         LSTMRT_ROWS_BATCH_TIME
         LSTMRT_ROWS_TIME_BATCH
 
+    ctypedef enum lstmrt_precision:
+        LSTMRT_PRECISION_F32
+        LSTMRT_PRECISION_INT8
+
     ctypedef enum lstmrt_op:
         LSTMRT_OP_COUNT
 
@@ -101,6 +105,7 @@ cdef extern from "lstmrt.h" nogil:
         size_t n_inputs
         const int32_t *outputs
         size_t n_outputs
+        lstmrt_precision precision
 
     ctypedef struct lstmrt_buffer:
         void *data
@@ -129,7 +134,7 @@ cdef extern from "lstmrt.h" nogil:
         pass
 
     const char *lstmrt_status_text(lstmrt_status status) noexcept
-    const char *lstmrt_isa_name(size_t i, c_bool *supported) noexcept
+    const char *lstmrt_isa_name(lstmrt_precision precision, size_t i, c_bool *supported) noexcept
 
     lstmrt_status lstmrt_probe_read(const char *isa, size_t bytes, int64_t budget, double *rate) noexcept
     lstmrt_status lstmrt_probe_fma(const char *isa, int64_t budget, double *rate) noexcept

@@ -37,6 +37,7 @@ _EXCEPTIONS = {
 
 _OPS = {lstmrt_op_names[i].decode(): i for i in range(LSTMRT_OP_COUNT)}
 _FUNCTIONS = {lstmrt_function_names[i].decode(): i for i in range(LSTMRT_ACTIVATION_COUNT)}
+_PRECISIONS = {"f32": LSTMRT_PRECISION_F32, "int8": LSTMRT_PRECISION_INT8}
 _DTYPES = {"f32": LSTMRT_F32, "i64": LSTMRT_I64, "bool": LSTMRT_BOOL}
 _ROWS = {
     "batch": LSTMRT_ROWS_BATCH,
@@ -63,12 +64,13 @@ cdef int check(lstmrt_status status, str subject=None) except -1:
     raise _EXCEPTIONS[status](text if subject is None else f"{subject}: {text}")
 
 
-def isas():
-    """[(name, whether this CPU runs it)] of every instruction set in this build, slowest first."""
+def isas(str precision="f32"):
+    """[(name, whether this CPU runs it)] of every instruction set with kernels of its own for a precision, slowest first."""
     cdef c_bool supported = False
     cdef const char *name
+    cdef lstmrt_precision wanted = <lstmrt_precision>number_of(_PRECISIONS, precision, "precision", InputError)
     found = []
-    while (name := lstmrt_isa_name(len(found), &supported)) != NULL:
+    while (name := lstmrt_isa_name(wanted, len(found), &supported)) != NULL:
         found.append((name.decode(), bool(supported)))
     return found
 

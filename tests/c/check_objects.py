@@ -1,7 +1,7 @@
 """Looks into compiled csrc objects: `python check_objects.py OBJECT...` prints every breach and exits 1 on any.
 
-- isa_avx512.o uses zmm registers and isa_avx2.o ymm and FMA but no zmm; no other object uses either.
-- An isa_*.o exports its one table; every other exported name starts with lstmrt_.
+- isa_avx512*.o use zmm registers, isa_avx512_vnni.o VNNI, and isa_avx2.o ymm and FMA but no zmm; no other object uses either.
+- An isa_*.o exports its tables alone; every other exported name starts with lstmrt_.
 - Nothing refers to a function that prints, exits or aborts.
 """
 
@@ -14,9 +14,12 @@ FORBIDDEN = re.compile(
     r"_*(v?[fs]?n?printf(_chk)?|puts|fputs|putchar|fputc|fwrite|perror|exit|_exit|abort|assert_fail|raise"
     r"|stdout|stderr|stdin)"
 )
+TABLES = {"isa_avx512_vnni": {"int8"}}  # the others have one of each kind
+ALL_TABLES = {"kernels", "int8"}
 # What its code must use, and what it must not.
 REGISTERS = {
-    "isa_avx512": (r"%zmm", None),
+    "isa_avx512": (r"%zmm", r"vpdp"),
+    "isa_avx512_vnni": (r"vpdpbusd .*%zmm", None),
     "isa_avx2": (r"vfmadd\w+ .*%ymm", r"%zmm|%[xy]mm(1[6-9]|2\d|3[01])|%k[0-7]"),
 }
 BASELINE = (None, r"%[yz]mm")
@@ -44,8 +47,10 @@ def code_faults(path: Path) -> list[str]:
 def symbol_faults(path: Path) -> list[str]:
     exported = symbols(path, "--extern-only") - symbols(path, "--undefined-only")
     faults = [f"exports {name}" for name in sorted(exported) if not name.startswith("lstmrt_")]
-    if path.stem.startswith("isa_") and exported != {table := f"lstmrt_kernels_{path.stem.removeprefix('isa_')}"}:
-        faults.append(f"exports {sorted(exported)} rather than {table} alone")
+    isa = path.stem.removeprefix("isa_")
+    tables = {f"lstmrt_{kind}_{isa}" for kind in TABLES.get(path.stem, ALL_TABLES)}
+    if isa != path.stem and exported != tables:
+        faults.append(f"exports {sorted(exported)} rather than {sorted(tables)} alone")
     undefined = symbols(path, "--undefined-only")
     return faults + [f"refers to {name}" for name in sorted(undefined) if FORBIDDEN.fullmatch(name)]
 

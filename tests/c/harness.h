@@ -145,12 +145,12 @@ static inline const lstmrt_kernels *isa_at(size_t *i)
 {
     bool supported = false;
     const char *name;
-    while ((name = lstmrt_isa_name((*i)++, &supported)) != NULL) {
+    while ((name = lstmrt_isa_name(LSTMRT_PRECISION_F32, (*i)++, &supported)) != NULL) {
         if (!supported) continue;
-        const lstmrt_kernels *kernels = NULL;
-        REQUIRE(lstmrt_kernels_find(name, &kernels) == LSTMRT_OK);
-        REQUIRE(strcmp(kernels->name, name) == 0);
-        return kernels;
+        const lstmrt_isa *isa = NULL;
+        REQUIRE(lstmrt_isa_find(name, &isa) == LSTMRT_OK);
+        REQUIRE(strcmp(isa->f32->name, name) == 0);
+        return isa->f32;
     }
     return NULL;
 }

@@ -446,6 +446,93 @@ static void test_probe_fma(const lstmrt_kernels *kernels)
     }
 }
 
+/* ---- the greedy screen ---- */
+
+/* Bounds of `n` outputs, a few of them odd: y, and slopes for a norm of 0.5 and a slack of 0.25. */
+typedef struct {
+    guarded y, slopes;
+    size_t vectors;
+} bounds;
+
+static bounds bounds_random(const lstmrt_kernels *kernels, size_t vectors, int odd)
+{
+    static const float ODD[] = {NAN, INFINITY, -INFINITY, 3.4e38f};
+    const size_t n = vectors * kernels->width;
+    bounds b = {guarded_random(n, 4), guarded_random(n, 1), vectors};
+    for (size_t i = 0; i < n; i++) b.slopes.x[i] = fabsf(b.slopes.x[i]);
+    for (int i = 0; i < odd; i++) {
+        b.y.x[random_below(n)] = ODD[random_below(COUNT(ODD))];
+        b.slopes.x[random_below(n)] = INFINITY;
+    }
+    return b;
+}
+
+static double bound_of(const bounds *b, size_t i, int sign) { return b->y.x[i] + sign * (b->slopes.x[i] * 0.5 + 0.25); }
+
+static void test_screen_lower(const lstmrt_kernels *kernels)
+{
+    for (int trial = 0; trial < 60; trial++) {
+        const size_t vectors = 1 + random_below(9);
+        const bounds b = bounds_random(kernels, vectors, trial % 4);
+        double want = -INFINITY;
+        for (size_t i = 0; i < vectors * kernels->width; i++) want = fmax(want, bound_of(&b, i, -1));
+        float largest = NAN;
+        size_t vector = SIZE_MAX;
+        kernels->screen_lower(&(lstmrt_screen_lower_args){b.y.x, b.slopes.x, 0.5f, 0.25f, vectors, &largest, &vector});
+        CHECK(near(largest, want, 1e-6 * fabs(want)), "%s screen_lower: %g is not %g", kernels->name, largest, want);
+        bool there = want == -INFINITY && vector == 0;
+        for (size_t i = vector * kernels->width; i < (vector + 1) * kernels->width && vector < vectors; i++)
+            there = there || near(bound_of(&b, i, -1), want, 1e-6 * fabs(want));
+        CHECK(there, "%s screen_lower: not in vector %zu of %zu", kernels->name, vector, vectors);
+        guarded_free(b.y), guarded_free(b.slopes);
+    }
+}
+
+static void test_screen_left(const lstmrt_kernels *kernels)
+{
+    for (int trial = 0; trial < 60; trial++) {
+        const size_t vectors = 1 + random_below(9), most = trial % 2 ? vectors : 1 + random_below(vectors);
+        const bounds b = bounds_random(kernels, vectors, trial % 4);
+        const float threshold = trial % 5 ? 3 : -INFINITY;
+        uint32_t left[9], want[9];
+        size_t n = SIZE_MAX, wanted = 0;
+        for (size_t vector = 0; vector < vectors && wanted < most; vector++) {
+            bool can = false;
+            for (size_t i = 0; i < kernels->width; i++)
+                can = can || !(bound_of(&b, vector * kernels->width + i, 1) < threshold);
+            if (can) want[wanted++] = (uint32_t)vector;
+        }
+        kernels->screen_left(&(lstmrt_screen_left_args){b.y.x, b.slopes.x, 0.5f, 0.25f, threshold, vectors, most, left, &n});
+        CHECK(n == wanted && memcmp(left, want, wanted * sizeof *want) == 0, "%s screen_left: %zu, not %zu",
+              kernels->name, n, wanted);
+        guarded_free(b.y), guarded_free(b.slopes);
+    }
+}
+
+/* Every vector alone has the bits that it has among all. */
+static void test_dense_vector(const lstmrt_kernels *kernels)
+{
+    static const size_t INPUTS[] = {1, 7, 127, 128, 129, 300};
+    const size_t w = kernels->width;
+    for (size_t i = 0; i < COUNT(INPUTS); i++)
+        for (size_t vectors = 1; vectors <= 9; vectors++) {
+            const size_t inputs = INPUTS[i];
+            guarded x = guarded_random(inputs, 1), weights = guarded_random(inputs * vectors * w, 0.3f);
+            guarded init = guarded_random(vectors * w, 1), all = guarded_new(vectors * w), y = guarded_new(w);
+            kernels->dense(&(lstmrt_dense_args){.x = x.x, .init = init.x, .weights = weights.x, .y = all.x, .rows = 1,
+                                                .inputs = inputs, .vectors = vectors, .clip = INFINITY});
+            for (size_t vector = 0; vector < vectors; vector++) {
+                const size_t in_panel = vector % LSTMRT_DENSE_VECTORS, panel = vector - in_panel;
+                const size_t left = vectors - panel, pitch = left < LSTMRT_DENSE_VECTORS ? left : LSTMRT_DENSE_VECTORS;
+                kernels->dense_vector(&(lstmrt_dense_vector_args){
+                    x.x, init.x + vector * w, weights.x + panel * w * inputs + in_panel * w, y.x, pitch * w, inputs});
+                CHECK(memcmp(y.x, all.x + vector * w, w * sizeof(float)) == 0,
+                      "%s dense_vector, inputs %zu, vector %zu of %zu", kernels->name, inputs, vector, vectors);
+            }
+            guarded_free(x), guarded_free(weights), guarded_free(init), guarded_free(all), guarded_free(y);
+        }
+}
+
 int main(void)
 {
     FOR_EACH_ISA(kernels) {

@@ -75,12 +75,17 @@ static void test_callers_state(void)
 static void test_isas(void)
 {
     bool supported = false;
-    const lstmrt_kernels *best = NULL, *named = NULL, *last = NULL;
-    CHECK(strcmp(lstmrt_isa_name(0, &supported), "scalar") == 0 && supported, "scalar code comes first, everywhere");
-    CHECK(lstmrt_isa_name(100, &supported) == NULL, "there is no 100th");
-    CHECK(lstmrt_kernels_find("", &named) == LSTMRT_UNKNOWN_ISA && !named, "no name");
+    const lstmrt_isa *best = NULL, *named = NULL;
+    const lstmrt_kernels *last = NULL;
+    for (lstmrt_precision precision = LSTMRT_PRECISION_F32; precision <= LSTMRT_PRECISION_INT8; precision++) {
+        const char *first = lstmrt_isa_name(precision, 0, &supported);
+        CHECK(strcmp(first, "scalar") == 0 && supported, "scalar code comes first, everywhere");
+        CHECK(lstmrt_isa_name(precision, 100, &supported) == NULL, "there is no 100th");
+    }
+    CHECK(lstmrt_isa_find("", &named) == LSTMRT_UNKNOWN_ISA && !named, "no name");
     FOR_EACH_ISA(kernels) last = kernels;
-    CHECK(lstmrt_kernels_find(NULL, &best) == LSTMRT_OK && best == last, "the best is the last supported");
+    CHECK(lstmrt_isa_find(NULL, &best) == LSTMRT_OK && best->f32 == last, "the best is the last supported");
+    CHECK(strcmp(lstmrt_isa_shown(best, LSTMRT_PRECISION_F32), last->name) == 0, "and is called so");
 }
 
 static void test_status_texts(void)

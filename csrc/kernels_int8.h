@@ -1,0 +1,140 @@
+/* Products with weights in whole numbers. See lstmrt_int8_quantize_args and lstmrt_int8_product_args. */
+
+enum { INT8_SUMS = LSTMRT_DENSE_VECTORS * (INT8_MAX_ROWS > 2 ? INT8_MAX_ROWS : 2) }; /* as many as any tile has */
+
+/* A float plus this holds the nearest whole number in its low bits. */
+static const float INT8_ROUND = 0x1.8p23f;
+
+/* Quantized inputs [begin, end) of a row of `inputs`; returns their sum, which is exact: a block's fits 24 bits. */
+VEC_INLINE float int8_quantize_block(const float *x, size_t inputs, void *row, size_t pad, size_t begin, size_t end,
+                                     vf inverse)
+{
+    const vf round = v_set1(INT8_ROUND);
+    vf sum = v_set1(0.0f);
+    for (size_t i = begin; i < end; i += VEC_WIDTH) {
+        const size_t left = inputs > i ? inputs - i : 0;
+        const vf v = left >= VEC_WIDTH ? v_load(x + i) : v_load_n(x + i, left);
+        const vf t = v_add(v_mul(v, inverse), round);
+        i_store(row, pad, i, t);
+        sum = v_add(sum, v_sub(t, round));
+    }
+    return v_reduce_add(sum);
+}
+
+static void int8_quantize_row(const float *x, size_t inputs, char *row, float *scale)
+{
+    vf most = v_set1(0.0f), odd = v_set1(0.0f); /* x - x is NaN for NaN and for infinities */
+    for (size_t i = 0; i < inputs; i += VEC_WIDTH) {
+        const vf v = inputs - i >= VEC_WIDTH ? v_load(x + i) : v_load_n(x + i, inputs - i);
+        most = v_max(most, v_abs(v));
+        odd = v_add(odd, v_sub(v, v));
+    }
+    const float largest = v_reduce_max(most);
+    const bool finite = !isnan(v_reduce_add(odd)), any = finite && largest > LSTMRT_INT8_SMALLEST;
+    const vf inverse = v_set1(any ? LSTMRT_INT8_LARGEST / largest : 0.0f);
+    *scale = any ? largest / LSTMRT_INT8_LARGEST : finite ? 0.0f : NAN;
+
+    const size_t pad = lstmrt_int8_padded(inputs);
+    for (size_t begin = 0, block = 0; begin < pad; begin += LSTMRT_INT8_BLOCK, block++) {
+        const size_t end = pad - begin < LSTMRT_INT8_BLOCK ? pad : begin + LSTMRT_INT8_BLOCK;
+        const float sum = int8_quantize_block(x, inputs, row, pad, begin, end, inverse);
+        const int32_t offset = any ? INT8_OFFSET * (int32_t)sum : 0;
+        memcpy(row + 2 * pad + block * sizeof offset, &offset, sizeof offset);
+    }
+}
+
+static void kernel_int8_quantize(const lstmrt_int8_quantize_args *a)
+{
+    const size_t bytes = lstmrt_int8_row_bytes(a->inputs);
+    for (size_t row = 0; row < a->rows; row++)
+        int8_quantize_row(a->x + row * a->x_stride, a->inputs, (char *)a->quantized + row * bytes, a->scales + row);
+}
+
+/* Not inlined, like the end of every kernel: the sums pass through memory once, and the code stays small. */
+static __attribute__((noinline)) void int8_end(const lstmrt_int8_product_args *a, const vf *total, size_t vectors,
+                                               size_t rows, size_t vector, size_t row)
+{
+    for (size_t v = 0; v < vectors; v++, vector++) {
+        const size_t at = vector / a->gates * a->pitch + vector % a->gates * VEC_WIDTH;
+        const vf scale = v_load(a->scales + vector * VEC_WIDTH);
+        for (size_t r = 0; r < rows; r++) {
+            const vf init = v_load(a->init + (row + r) * a->init_stride + at);
+            const vf z = v_fma(v_mul(scale, v_set1(a->x_scales[row + r])), total[v * rows + r], init);
+            v_store(a->y + (row + r) * a->y_stride + at, v_activate(a->activation, v_clip(a->clip, z)));
+        }
+    }
+}
+
+/* Adds to total[p][v][r] the sums over groups [begin, end) of inputs, one block; `panels`, `vectors` and `rows` are constants. */
+VEC_INLINE void int8_block(int panels, int vectors, int rows, const int8_t *weights, size_t panel_size, const char *x,
+                           size_t row_bytes, size_t pad, size_t begin, size_t end, vf *total)
+{
+    const size_t offset_at = 2 * pad + begin / (LSTMRT_INT8_BLOCK / INT8_GROUP) * sizeof(int32_t);
+    vi sum[INT8_HALVES][INT8_SUMS];
+    UNROLL for (int half = 0; half < INT8_HALVES; half++)
+        UNROLL for (int i = 0; i < panels * vectors * rows; i++) sum[half][i] = i_zero();
+    for (size_t group = begin; group < end; group++) {
+        vi xs[INT8_HALVES][INT8_MAX_ROWS];
+        UNROLL for (int half = 0; half < INT8_HALVES; half++)
+            UNROLL for (int r = 0; r < rows; r++) {
+                int32_t word;
+                memcpy(&word, x + (size_t)r * row_bytes + (size_t)half * pad + group * sizeof word, sizeof word);
+                xs[half][r] = i_set1(word);
+            }
+        UNROLL for (int p = 0; p < panels; p++)
+            UNROLL for (int v = 0; v < vectors; v++) {
+                const size_t at = (group * (size_t)vectors + (size_t)v) * INT8_GROUP * VEC_WIDTH;
+                const vw w = i_weights(weights + (size_t)p * panel_size + at);
+                UNROLL for (int half = 0; half < INT8_HALVES; half++)
+                    UNROLL for (int r = 0; r < rows; r++) {
+                        const int i = (p * vectors + v) * rows + r;
+                        sum[half][i] = i_dot(sum[half][i], w, xs[half][r]);
+                    }
+            }
+    }
+    UNROLL for (int i = 0; i < panels * vectors * rows; i++) {
+        int32_t offset;
+        memcpy(&offset, x + (size_t)(i % rows) * row_bytes + offset_at, sizeof offset);
+        total[i] = v_add(total[i], i_to_float(i_total(sum[0][i], sum[INT8_HALVES - 1][i], offset)));
+    }
+}
+
+VEC_INLINE void int8_tile(const lstmrt_int8_product_args *a, int panels, int vectors, int rows, size_t panel, size_t row)
+{
+    enum { BLOCK = LSTMRT_INT8_BLOCK / INT8_GROUP };
+    const size_t pad = lstmrt_int8_padded(a->inputs), row_bytes = lstmrt_int8_row_bytes(a->inputs);
+    const size_t groups = (a->inputs + INT8_GROUP - 1) / INT8_GROUP;
+    const size_t panel_size = groups * INT8_GROUP * LSTMRT_DENSE_VECTORS * VEC_WIDTH;
+    vf total[INT8_SUMS];
+    UNROLL for (int i = 0; i < panels * vectors * rows; i++) total[i] = v_set1(0.0f);
+    for (size_t begin = 0; begin < groups; begin += BLOCK)
+        int8_block(panels, vectors, rows, a->weights + panel * panel_size, panel_size, (const char *)a->x + row * row_bytes,
+                   row_bytes, pad, begin, groups - begin < BLOCK ? groups : begin + BLOCK, total);
+    int8_end(a, total, (size_t)(panels * vectors), (size_t)rows, panel * LSTMRT_DENSE_VECTORS, row);
+}
+
+/* The last panel, of `vectors` < LSTMRT_DENSE_VECTORS vectors. */
+static void int8_rest(const lstmrt_int8_product_args *a, size_t panel, size_t vectors)
+{
+    for (size_t row = 0; row < a->rows; row++) {
+        if (vectors == 1) int8_tile(a, 1, 1, 1, panel, row);
+        if (vectors == 2) int8_tile(a, 1, 2, 1, panel, row);
+        if (vectors == 3) int8_tile(a, 1, 3, 1, panel, row);
+    }
+}
+
+static void kernel_int8_product(const lstmrt_int8_product_args *a)
+{
+    const size_t full = a->vectors / LSTMRT_DENSE_VECTORS;
+    size_t panel = 0;
+    if (a->rows == 1)
+        for (; panel + 2 <= full; panel += 2) int8_tile(a, 2, LSTMRT_DENSE_VECTORS, 1, panel, 0);
+    for (; panel < full; panel++) {
+        size_t row = 0;
+        for (; row + INT8_MAX_ROWS <= a->rows; row += INT8_MAX_ROWS)
+            int8_tile(a, 1, LSTMRT_DENSE_VECTORS, INT8_MAX_ROWS, panel, row);
+        for (; row + 2 <= a->rows; row += 2) int8_tile(a, 1, LSTMRT_DENSE_VECTORS, 2, panel, row);
+        for (; row < a->rows; row++) int8_tile(a, 1, LSTMRT_DENSE_VECTORS, 1, panel, row);
+    }
+    int8_rest(a, full, a->vectors % LSTMRT_DENSE_VECTORS);
+}

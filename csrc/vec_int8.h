@@ -1,0 +1,119 @@
+/* The whole-number words of the int8 kernels, for the vector vocabulary that was included before. Weights and quantized rows
+ * have forms of their own on each instruction set:
+ *
+ *   INT8_GROUP    inputs whose weights stand side by side for each output
+ *   INT8_HALVES   parts that a row stands in: whole 16-bit numbers, or low and high bytes, each part in the order of
+ *                 the inputs and INT8_PAD inputs long at least
+ *   INT8_OFFSET   what is added to weights, where an instruction takes unsigned ones
+ *   i_weights(p)       the weights of a group of inputs for VEC_WIDTH outputs
+ *   i_dot(sum, w, x)   sum + w x, for each output, over a group of inputs; x holds the group's four bytes of a half
+ *   i_total(low, high, offset)  the halves' sums put together, less what INT8_OFFSET has added
+ *   i_store(row, pad, i, t)     quantized inputs i, i + 1, ... from floats that hold each in their low 16 bits
+ */
+
+#define INT8_PAD 16 /* inputs that a row is padded to, with zeros */
+
+#if defined(INT8_VNNI)
+
+#define INT8_GROUP 4
+#define INT8_HALVES 2
+#define INT8_OFFSET 128
+#define INT8_MAX_ROWS 3
+
+typedef __m512i vi, vw;
+
+VEC_INLINE vi i_zero(void) { return _mm512_setzero_si512(); }
+VEC_INLINE vi i_set1(int32_t x) { return _mm512_set1_epi32(x); }
+VEC_INLINE vw i_weights(const int8_t *p) { return _mm512_loadu_si512(p); }
+VEC_INLINE vi i_dot(vi sum, vw w, vi x) { return _mm512_dpbusd_epi32(sum, w, x); }
+VEC_INLINE vi i_total(vi low, vi high, int32_t offset)
+{
+    return _mm512_sub_epi32(_mm512_add_epi32(low, _mm512_slli_epi32(high, 8)), _mm512_set1_epi32(offset));
+}
+VEC_INLINE vf i_to_float(vi a) { return _mm512_cvtepi32_ps(a); }
+VEC_INLINE void i_store(void *row, size_t pad, size_t i, vf t)
+{
+    const __m512i x = _mm512_castps_si512(t), rounded = _mm512_add_epi32(x, _mm512_set1_epi32(128));
+    _mm_storeu_si128((void *)((char *)row + i), _mm512_cvtepi32_epi8(x));
+    _mm_storeu_si128((void *)((char *)row + pad + i), _mm512_cvtepi32_epi8(_mm512_srli_epi32(rounded, 8)));
+}
+
+#else
+
+#define INT8_GROUP 2
+#define INT8_HALVES 1
+#define INT8_OFFSET 0
+
+#if VEC_WIDTH == 16
+
+#define INT8_MAX_ROWS 4
+
+typedef __m512i vi, vw;
+
+VEC_INLINE vi i_zero(void) { return _mm512_setzero_si512(); }
+VEC_INLINE vi i_set1(int32_t x) { return _mm512_set1_epi32(x); }
+VEC_INLINE vw i_weights(const int8_t *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const void *)p)); }
+VEC_INLINE vi i_dot(vi sum, vw w, vi x) { return _mm512_add_epi32(sum, _mm512_madd_epi16(w, x)); }
+VEC_INLINE vf i_to_float(vi a) { return _mm512_cvtepi32_ps(a); }
+VEC_INLINE void i_store(void *row, size_t pad, size_t i, vf t)
+{
+    (void)pad;
+    _mm256_storeu_si256((void *)((int16_t *)row + i), _mm512_cvtepi32_epi16(_mm512_castps_si512(t)));
+}
+
+#elif VEC_WIDTH == 8
+
+#define INT8_MAX_ROWS 2
+
+typedef __m256i vi, vw;
+
+VEC_INLINE vi i_zero(void) { return _mm256_setzero_si256(); }
+VEC_INLINE vi i_set1(int32_t x) { return _mm256_set1_epi32(x); }
+VEC_INLINE vw i_weights(const int8_t *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)p)); }
+VEC_INLINE vi i_dot(vi sum, vw w, vi x) { return _mm256_add_epi32(sum, _mm256_madd_epi16(w, x)); }
+VEC_INLINE vf i_to_float(vi a) { return _mm256_cvtepi32_ps(a); }
+VEC_INLINE void i_store(void *row, size_t pad, size_t i, vf t)
+{
+    (void)pad;
+    const __m256i x = _mm256_srai_epi32(_mm256_slli_epi32(_mm256_castps_si256(t), 16), 16);
+    const __m128i packed = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    _mm_storeu_si128((void *)((int16_t *)row + i), packed);
+}
+
+#else
+
+#define INT8_MAX_ROWS 2
+
+typedef int32_t vi;
+typedef struct {
+    int8_t of[INT8_GROUP];
+} vw;
+
+VEC_INLINE vi i_zero(void) { return 0; }
+VEC_INLINE vi i_set1(int32_t x) { return x; }
+VEC_INLINE vw i_weights(const int8_t *p) { return (vw){{p[0], p[1]}}; }
+VEC_INLINE vi i_dot(vi sum, vw w, vi x)
+{
+    int16_t of[INT8_GROUP];
+    memcpy(of, &x, sizeof of);
+    return sum + w.of[0] * of[0] + w.of[1] * of[1];
+}
+VEC_INLINE vf i_to_float(vi a) { return (float)a; }
+VEC_INLINE void i_store(void *row, size_t pad, size_t i, vf t)
+{
+    (void)pad;
+    uint32_t bits;
+    memcpy(&bits, &t, sizeof bits);
+    const uint16_t low = (uint16_t)bits;
+    memcpy((char *)row + i * sizeof low, &low, sizeof low);
+}
+
+#endif
+
+VEC_INLINE vi i_total(vi low, vi high, int32_t offset)
+{
+    (void)high, (void)offset;
+    return low;
+}
+
+#endif
