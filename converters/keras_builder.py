@@ -7,12 +7,14 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
+from .. import shapes
 from ..activations import Activation
 from ..errors import ModelFileError
 from ..graph import Dim, Graph, Node, Value
+from ..operators import attributes as with_defaults
+from ..operators import find
 from .keras_activations import SOFTMAX
 from .keras_weights import LayerWeights
-
 
 ELEMENTWISE_ATTRIBUTES = {"HardSigmoid": ("alpha", "beta"), "Elu": ("alpha",), "LeakyRelu": ("alpha",),
                           "ThresholdedRelu": ("alpha",), "Selu": ("alpha", "gamma")}
@@ -20,7 +22,7 @@ ELEMENTWISE_ATTRIBUTES = {"HardSigmoid": ("alpha", "beta"), "Elu": ("alpha",), "
 
 @dataclass(frozen=True)
 class Tensor:
-    """What flows between layers. `mask` is the name of its bool mask (batch, time), or '' where all steps count."""
+    """What flows between layers. `mask` is the name of its bool mask (batch, time, ...), or '' where all steps count."""
 
     name: str
     shape: tuple[Dim, ...]
@@ -28,20 +30,33 @@ class Tensor:
     mask: str = ""
 
     @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
     def width(self) -> int:
         """The size of the last axis."""
-        if not isinstance(self.shape[-1], int):
-            raise ModelFileError(f"needs an input whose last axis has a known size, got shape {self.shape}")
-        return self.shape[-1]
+        return self.size(-1)
+
+    def size(self, axis: int) -> int:
+        """The size of `axis`, which must be known."""
+        if not -self.rank <= axis < self.rank or not isinstance(self.shape[axis], int):
+            raise ModelFileError(f"needs an input whose axis {axis} has a known size, got shape {self.shape}")
+        return self.shape[axis]
+
+
+Tensors = "list[Tensor]"
 
 
 @dataclass
 class GraphBuilder:
-    """Collects inputs, nodes and constants under names that are used once."""
+    """Collects inputs, nodes and constants under names that are used once, and knows the shape of each value."""
 
     inputs: list[Value] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
+    tensors: dict[str, shapes.Tensor] = field(default_factory=dict)
+    equal: dict[str, Dim] = field(default_factory=dict)  # a symbolic size -> the one that it turned out to be
     used: set[str] = field(default_factory=set)
 
     def name(self, wanted: str) -> str:
@@ -52,15 +67,69 @@ class GraphBuilder:
         self.used.add(name)
         return name
 
-    def graph(self, output: Tensor, output_name: str, name: str) -> Graph:
-        """The finished graph, whose one output is `output` under the name `output_name`."""
-        output_name = self.name(output_name)
-        if any(value.name == output.name for value in self.inputs):
-            self.nodes.append(Node("Identity", (output.name,), (output_name,)))
-        else:
-            self.nodes = [_renamed(node, {output.name: output_name}) for node in self.nodes]
-        result = Value(output_name, output.dtype, output.shape)
-        return Graph(tuple(self.inputs), (result,), tuple(self.nodes), self.constants, name)
+    def input(self, name: str, dtype: str, shape: tuple[Dim, ...]) -> Tensor:
+        """Appends an input of the graph."""
+        value = Value(self.name(name), dtype, shape)
+        self.inputs.append(value)
+        self.tensors[value.name] = shapes.Tensor(dtype, shape)
+        return Tensor(value.name, shape, dtype)
+
+    def append(self, node: Node) -> None:
+        """Appends a node whose inputs are there and infers what it makes."""
+        try:
+            made = find(node).infer(*(self.tensors.get(name) for name in node.inputs), **with_defaults(node))
+        except shapes.Mismatch as mismatch:
+            raise ModelFileError(f"{node.op}: {'; '.join(mismatch.args)}") from mismatch
+        self.nodes.append(node)
+        self.tensors.update((name, shapes.with_named_sizes(name, tensor)) for name, tensor in zip(node.outputs, made))
+
+    def constant(self, wanted: str, value: np.ndarray) -> str:
+        """The name of a constant, read-only from here on. What a layer that is called again needs is there already."""
+        name, count = wanted, 0
+        while name in self.used:
+            if name in self.constants and _same(self.constants[name], value):
+                return name
+            count += 1
+            name = f"{wanted}_{count}"
+        self.used.add(name)
+        value.flags.writeable = False
+        self.constants[name] = value
+        self.tensors[name] = shapes.Tensor(value.dtype.name, value.shape, value)
+        return name
+
+    def resolved(self, size: Dim) -> Dim:
+        while size in self.equal:
+            size = self.equal[size]
+        return size
+
+    def same_size(self, a: Dim, b: Dim) -> None:
+        """Records that two sizes are one."""
+        a, b = self.resolved(a), self.resolved(b)
+        if a != b and isinstance(a, str) and isinstance(b, (str, int)):
+            self.equal[a] = b
+        elif a != b and isinstance(b, str) and isinstance(a, int):
+            self.equal[b] = a
+
+    def graph(self, outputs: Sequence[tuple[str, Tensor]], name: str) -> Graph:
+        """The finished graph; `outputs` are named, and one tensor may be several of them."""
+        known = {size for value in self.inputs for size in value.shape}
+        renamed: dict[str, str] = {}
+        values = []
+        made = {output for node in self.nodes for output in node.outputs}
+        for wanted, tensor in outputs:
+            output = self.name(wanted)
+            if tensor.name in made and tensor.name not in renamed:
+                renamed[tensor.name] = output
+            else:
+                self.nodes.append(Node("Identity", (tensor.name,), (output,)))
+            shape = tuple(size if isinstance(size, int) or size in known else None for size in tensor.shape)
+            values.append(Value(output, tensor.dtype, tuple(map(self.resolved, shape))))
+        inputs = tuple(replace(value, shape=tuple(map(self.resolved, value.shape))) for value in self.inputs)
+        return Graph(inputs, tuple(values), tuple(_renamed(node, renamed) for node in self.nodes), self.constants, name)
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and bool(np.array_equal(a, b))
 
 
 def _renamed(node: Node, names: Mapping[str, str]) -> Node:
@@ -79,24 +148,89 @@ class Scope:
 
     def child(self, attribute: str, suffix: str = "") -> Scope:
         """The scope of the layer or cell that this layer keeps in `attribute`; its names have the suffix."""
-        return replace(self, layer=self.layer + suffix, weights=self.weights.child(attribute))
+        return self.within(self.weights.child(attribute), suffix)
+
+    def within(self, weights: LayerWeights, suffix: str) -> Scope:
+        """The scope of an inner layer with these weights; its names have the suffix."""
+        return replace(self, layer=self.layer + suffix, weights=weights)
 
     def add(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Appends a node with one output and returns the output's name."""
-        output = self.builder.name(f"{self.layer}/{op}")
-        self.builder.nodes.append(Node(op, inputs, (output,), attributes, self.layer, domain))
-        return output
+        return self.add_several(op, inputs, 1, domain, **attributes)[0]
+
+    def add_several(self, op: str, inputs: Sequence[str], outputs: int, domain: str = "", **attributes: Any) -> list[str]:
+        """Appends a node and returns the names of its first `outputs` outputs."""
+        names = [self.builder.name(f"{self.layer}/{op}") for _ in range(outputs)]
+        self.builder.append(Node(op, tuple(inputs), tuple(names), attributes, self.layer, domain))
+        return names
+
+    def tensor(self, name: str, mask: str = "") -> Tensor:
+        """The value `name` as a tensor."""
+        known = self.builder.tensors[name]
+        if known.shape is None:
+            raise ModelFileError("a result whose number of axes is not known")
+        return Tensor(name, known.shape, known.dtype, mask)
 
     def constant(self, name: str, value: np.ndarray) -> str:
-        """Appends a constant, read-only from here on, and returns its name."""
-        name = self.builder.name(f"{self.layer}/{name}")
-        value.flags.writeable = False
-        self.builder.constants[name] = value
-        return name
+        """A constant, read-only from here on; returns its name."""
+        return self.builder.constant(f"{self.layer}/{name}", value)
+
+    def scalar(self, value: float, dtype: str = "float32") -> str:
+        """A number as a constant."""
+        return self.constant(f"{value:g}" if isinstance(value, float) else str(value), np.array(value, dtype))
 
     def ints(self, name: str, values: Sequence[int]) -> str:
         """An int64 vector as a constant: axes, starts, steps."""
         return self.constant(name, np.array(values, np.int64))
+
+    def floats(self, x: Tensor) -> Tensor:
+        """`x` as float32."""
+        return x if x.dtype == "float32" else replace(x, name=self.cast(x.name, "float32"), dtype="float32")
+
+    def cast(self, name: str, dtype: str) -> str:
+        to = next(number for number, known in shapes.DTYPES.items() if known == dtype)
+        return name if self.builder.tensors[name].dtype == dtype else self.add("Cast", name, to=to)
+
+    def squeeze(self, x: str, axis: int) -> str:
+        return self.add("Squeeze", x, self.ints("axes", [axis]))
+
+    def unsqueeze(self, x: str, axis: int) -> str:
+        return self.add("Unsqueeze", x, self.ints("axes", [axis]))
+
+    def slice(self, x: str, axis: int, start: int, end: int, step: int = 1) -> str:
+        """x[start:end:step] along `axis`, with ONNX's meaning of `end`."""
+        return self.add("Slice", x, *(self.ints(name, [value]) for name, value in
+                                      (("starts", start), ("ends", end), ("axes", axis), ("steps", step))))
+
+    def reshape(self, x: str, sizes: Sequence[Dim], *sources: Tensor) -> str:
+        """`x` with the shape `sizes`; a size that only the call knows is taken from the source that has it."""
+        return self.add("Reshape", x, self.sizes(sizes, *sources))
+
+    def sizes(self, sizes: Sequence[Dim], *sources: Tensor) -> str:
+        """`sizes` as an int64 vector: a constant, or put together from the shapes of `sources` when the model runs."""
+        if all(isinstance(size, int) for size in sizes):
+            return self.ints("shape", sizes)
+        parts = []
+        for size in sizes:
+            if isinstance(size, int):
+                parts.append(self.ints(f"size_{size}", [size]))
+            else:
+                source = next(one for one in sources if size in one.shape)
+                axis = source.shape.index(size)
+                parts.append(self.add("Shape", source.name, start=axis, end=axis + 1))
+        return self.add("Concat", *parts, axis=0)
+
+    def any(self, mask: str, axes: Sequence[int]) -> str:
+        """Whether one of the elements along `axes` is set."""
+        return self.add("ReduceMax", mask, self.ints("axes", axes), keepdims=0)
+
+    def same_shape(self, *tensors: Tensor, but: int | None = None) -> None:
+        """Records that the sizes of `tensors` are the same along every axis, but the axis `but`."""
+        first = tensors[0]
+        for other in tensors[1:]:
+            for axis, (a, b) in enumerate(zip(first.shape, other.shape)):
+                if but is None or axis != but % first.rank:
+                    self.builder.same_size(a, b)
 
     def activate(self, x: str, activation: Activation) -> str:
         """`activation` of the value `x` as nodes."""
@@ -112,4 +246,3 @@ class Scope:
                                          for name, bound in (("min", alpha), ("max", beta))))
         keys = ELEMENTWISE_ATTRIBUTES.get(function, ())
         return self.add(function, x, **dict(zip(keys, (alpha, beta))))
-

@@ -7,17 +7,20 @@ layers (Sequential) is a Functional model whose calls follow each other.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Any, Iterable, Mapping, NamedTuple, Union
+from dataclasses import dataclass, field as dataclass_field, replace
+from typing import Any, Mapping, Union
 
 from ..errors import ModelFileError, UnsupportedError
 from .keras_1 import as_keras_2
+from .keras_calls import Call, Reference, is_keras3_node, named_references, parse_calls
 from .keras_json import field, shown
+from .keras_masks import without_automatic_masks
 from .located import located
 
 KERAS_MODULE = re.compile(r"(tensorflow(\.python)?\.|tf_)?keras(_core)?(\.|$)")
 MODELS = ("Sequential", "Functional", "Model")
 OPERATOR_MODULE = re.compile(r"keras\.src\.ops(\.|$)")
+DEEPEST = 32  # models within models
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Layer:
     name: str
     config: Mapping[str, Any]
     custom: bool = False
+    model: Architecture | None = dataclass_field(default=None, repr=False)  # what a nested model holds
 
     def __str__(self) -> str:
         return f"{self.class_name} '{self.name}'"
@@ -40,36 +44,38 @@ class Layer:
         """All layers that this one wraps: those of Bidirectional and TimeDistributed."""
         return [self.inner(key) for key in ("layer", "backward_layer") if isinstance(self.config.get(key), dict)]
 
+    def held(self) -> list[Layer]:
+        """All layers in this one, however deep."""
+        direct = [*self.wrapped(), *(self.model.layers if self.model else ())]
+        return [layer for one in direct for layer in (one, *one.held())]
 
-class Reference(NamedTuple):
-    """One output of the `node`-th call of a layer."""
-
-    layer: str
-    node: int
-    tensor: int
-
-
-@dataclass(frozen=True)
-class Call:
-    """A layer applied to tensors; its outputs are Reference(layer.name, node, 0...)."""
-
-    layer: Layer
-    node: int
-    inputs: tuple[Reference, ...]
-    arguments: Mapping[str, Any]  # further keyword arguments as the file has them, but those that say nothing
+    def inner_names(self) -> list[str]:
+        """The names of all layers in this one."""
+        return [layer.name for layer in self.held()]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """All layers in the file's order, and the calls that the outputs need, each after those that it uses."""
+    """All layers in the file's order, and the calls that the outputs need, each after those that it uses.
+
+    inputs and outputs go by name: of the layer, or the key in a model that takes or gives a dict.
+    """
 
     name: str
     layers: tuple[Layer, ...]
     calls: tuple[Call, ...]
-    outputs: tuple[Reference, ...]
+    inputs: tuple[tuple[str, Reference], ...]
+    outputs: tuple[tuple[str, Reference], ...]
+
+    def layer(self, name: str) -> Layer:
+        return next(layer for layer in self.layers if layer.name == name)
+
+    def every_layer(self) -> list[Layer]:
+        """All layers, those in wrappers and nested models too."""
+        return [layer for one in self.layers for layer in (one, *one.held())]
 
 
-def parse_architecture(model: Mapping[str, Any]) -> Architecture:
+def parse_architecture(model: Mapping[str, Any], depth: int = 0) -> Architecture:
     """The architecture of a serialised model: `{"class_name": ..., "config": ...}`.
 
     Raises UnsupportedError for a subclassed model, whose architecture only its Python code knows, and
@@ -77,35 +83,48 @@ def parse_architecture(model: Mapping[str, Any]) -> Architecture:
     """
     class_name = field(model, "class_name", str)
     config = field(model, "config", Union[dict, list])
+    if depth > DEEPEST:
+        raise ModelFileError(f"more than {DEEPEST} models within one another")
     if class_name == "Sequential":
-        return _sequential({"layers": config} if isinstance(config, list) else config)
+        return _sequential({"layers": config} if isinstance(config, list) else config, depth)
     if class_name in ("Functional", "Model") and "layers" in config:
-        return _functional(config)
+        return _functional(config, depth)
     raise UnsupportedError(f"the model is of the class '{class_name}', whose Python code the file does not hold: "
                            "rebuild it as a Functional or Sequential model, load its weights, and save that")
 
 
-def parse_layer(entry: Mapping[str, Any]) -> Layer:
+def parse_layer(entry: Mapping[str, Any], depth: int = 0) -> Layer:
     """One serialised layer."""
     class_name = field(entry, "class_name", str)
+    if class_name == "Sequential" and isinstance(entry.get("config"), list):  # Keras up to 2.2.2
+        entry = {**entry, "config": {"layers": entry["config"]}}
     config = field(entry, "config", dict)
     name = field(config, "name", str, default=field(entry, "name", str, default=""))
     module = field(entry, "module", str, default="keras.layers")
     registered = field(entry, "registered_name", str, default=class_name)
-    if OPERATOR_MODULE.match(module):
+    if OPERATOR_MODULE.match(module) or _is_operator_without_module(entry):
         return Layer(f"ops.{class_name}", name, config)
     if not KERAS_MODULE.match(module) or ">" in registered + class_name:
         return Layer(registered, name, config, custom=True)
+    if class_name in MODELS and "layers" in config:
+        return Layer(class_name, name, config, model=parse_architecture(entry, depth + 1))
     return Layer(*as_keras_2(class_name, name, config))
 
 
-def _layers(config: Mapping[str, Any]) -> list[Layer]:
+def _is_operator_without_module(entry: Mapping[str, Any]) -> bool:
+    """Keras 3 writes no modules into `.h5`; every layer but an InputLayer says whether it is trainable, no operator does."""
+    nodes = entry.get("inbound_nodes")
+    return ("module" not in entry and isinstance(nodes, list) and bool(nodes) and is_keras3_node(nodes[0])
+            and "trainable" not in entry["config"])
+
+
+def _layers(config: Mapping[str, Any], depth: int) -> list[Layer]:
     layers = []
     for i, entry in enumerate(field(config, "layers", list)):
         with located(f"layers[{i}]"):
             if not isinstance(entry, dict):
                 raise ModelFileError(f"expected an object, got {shown(entry)}")
-            layers.append(parse_layer(entry))
+            layers.append(parse_layer(entry, depth))
     names = [layer.name for layer in layers]
     for name in names:
         if not name or names.count(name) > 1:
@@ -116,21 +135,23 @@ def _layers(config: Mapping[str, Any]) -> list[Layer]:
 # ---- Sequential ----
 
 
-def _sequential(config: Mapping[str, Any]) -> Architecture:
-    layers = _layers(config)
+def _sequential(config: Mapping[str, Any], depth: int) -> Architecture:
+    layers = _layers(config, depth)
     if not layers:
         raise ModelFileError("the model has no layers")
     if layers[0].class_name != "InputLayer":
         layers.insert(0, _input_of(layers[0], config))
-    calls, previous = [], ()
-    for layer in layers:
-        calls.append(Call(layer, 0, previous, {}))
-        previous = (Reference(layer.name, 0, 0),)
-    return Architecture(field(config, "name", str, default=""), tuple(layers), tuple(calls), previous)
+    references = [Reference(layer.name, 0, 0) for layer in layers]
+    calls = [Call(layers[0].name, 0)]
+    calls += [Call(layer.name, 0, (previous,)) for layer, previous in zip(layers[1:], references)]
+    ends = [(reference.layer, reference) for reference in (references[0], references[-1])]
+    return Architecture(field(config, "name", str, default=""), tuple(layers), tuple(calls), (ends[0],), (ends[1],))
 
 
 def _input_of(first: Layer, model: Mapping[str, Any]) -> Layer:
     """The InputLayer that files of Keras 1 and of TF1 leave out, under the name that Keras gives it."""
+    if first.model:
+        return replace(first.model.layer(first.model.inputs[0][1].layer), name=f"{first.name}_input")
     shape = first.config.get("batch_input_shape") or first.config.get("batch_shape") or model.get("build_input_shape")
     if shape is None:
         raise ModelFileError(f"{first} is the first layer, and nothing says its input shape: build the model before saving")
@@ -140,108 +161,59 @@ def _input_of(first: Layer, model: Mapping[str, Any]) -> Layer:
 # ---- Functional ----
 
 
-def _functional(config: Mapping[str, Any]) -> Architecture:
-    layers = _layers(config)
+def _functional(config: Mapping[str, Any], depth: int) -> Architecture:
+    layers = _layers(config, depth)
+    known = {layer.name for layer in layers}
     calls = {}
     for layer, entry in zip(layers, config["layers"]):
         with located(f"inbound_nodes of {layer}"):
-            for call in _calls(layer, field(entry, "inbound_nodes", list)):
+            nodes = [] if layer.class_name == "InputLayer" else field(entry, "inbound_nodes", list)
+            for call in parse_calls(layer.name, nodes, known):
                 calls[Reference(layer.name, call.node, 0)] = call
-    outputs = tuple(_references(config.get("output_layers")))
-    calls = _numbered_as_used(calls, outputs)
-    calls = {reference: _without_automatic_mask(call, calls) for reference, call in calls.items()}
-    return Architecture(field(config, "name", str, default=""), tuple(layers), _needed(calls, outputs), outputs)
+    inputs = [Reference(layer.name, 0, 0) for layer in layers if layer.class_name == "InputLayer"]
+    calls.update((reference, Call(reference.layer, 0)) for reference in inputs)
+    with located("output_layers"):
+        outputs = named_references(config.get("output_layers"))
+    with located("input_layers"):
+        named_inputs = named_references(config["input_layers"]) if config.get("input_layers") else [
+            (reference.layer, reference) for reference in inputs]
+    for _, reference in named_inputs:
+        if reference._replace(tensor=0) not in inputs:
+            raise ModelFileError(f"input_layers: '{reference.layer}' is no InputLayer")
+    models = {layer.name: layer for layer in layers if layer.model}
+    if any(is_keras3_node(node) for entry in config["layers"] for node in entry.get("inbound_nodes") or ()):
+        outputs = [(name, _without_its_making(reference, models)) for name, reference in outputs]
+    else:
+        calls = _numbered_as_used(calls, models, outputs)
+    calls = without_automatic_masks(calls, {layer.name: layer for layer in layers})
+    return Architecture(field(config, "name", str, default=""), tuple(layers), _needed(calls, outputs),
+                        tuple(named_inputs), tuple(outputs))
 
 
-def _calls(layer: Layer, nodes: list) -> list[Call]:
-    if layer.class_name == "InputLayer":
-        return [Call(layer, 0, (), {})]
-    return [Call(layer, i, *(_keras3_node if isinstance(node, dict) else _keras2_node)(node))
-            for i, node in enumerate(nodes)]
+def _without_its_making(reference: Reference, models: Mapping[str, Layer]) -> Reference:
+    """Where it lists outputs, and there alone, Keras 3 counts the making of a Functional model as its node 0."""
+    made = reference.layer in models and models[reference.layer].class_name == "Functional"
+    return reference._replace(node=reference.node - 1) if made else reference
 
 
-def _keras2_node(node: Any) -> tuple[tuple[Reference, ...], dict]:
-    """`[[layer, node, tensor, arguments], ...]`, one entry for each input; TensorFlow's functions have theirs bare."""
-    if isinstance(node, list) and node and isinstance(node[0], str):
-        node = [node]
-    if not isinstance(node, list) or not all(isinstance(entry, list) and len(entry) in (3, 4) for entry in node):
-        raise ModelFileError(f"expected lists of [layer, node, tensor, arguments], got {shown(node)}")
-    arguments: dict = {}
-    for entry in node:
-        arguments.update(field({"arguments": (entry + [{}])[3]}, "arguments", dict))
-    return tuple(_reference(entry[:3]) for entry in node), _telling(arguments)
-
-
-def _keras3_node(node: dict) -> tuple[tuple[Reference, ...], dict]:
-    """`{"args": [...], "kwargs": {...}}`, in which a tensor is a `__keras_tensor__` object."""
-    positional, arguments = field(node, "args", list), field(node, "kwargs", dict)
-    tensors = [_tensor(value) for value in _flat(positional)]
-    constants = {f"args[{i}]": value for i, (value, tensor) in enumerate(zip(_flat(positional), tensors)) if not tensor}
-    return tuple(filter(None, tensors)), _telling({**constants, **arguments})
-
-
-def _numbered_as_used(calls: Mapping[Reference, Call], outputs: tuple[Reference, ...]) -> dict[Reference, Call]:
+def _numbered_as_used(calls: Mapping[Reference, Call], models: Mapping[str, Layer],
+                      outputs: list[tuple[str, Reference]]) -> dict[Reference, Call]:
     """Keras up to 2 counts the making of a nested model as its node 0, which the file does not hold."""
     used = {(reference.layer, reference.node) for call in calls.values() for reference in call.inputs}
-    used |= {(reference.layer, reference.node) for reference in outputs}
+    used |= {(reference.layer, reference.node) for _, reference in outputs}
     numbered = {}
     for reference, call in calls.items():
-        if call.layer.class_name in MODELS and (reference.layer, 0) not in used:
+        if reference.layer in models and (reference.layer, 0) not in used:
             reference = reference._replace(node=reference.node + 1)
         numbered[reference] = replace(call, node=reference.node)
     return numbered
 
 
-def _without_automatic_mask(call: Call, calls: Mapping[Reference, Call]) -> Call:
-    """Keras 3 writes the masks it derived by itself into the call: the ids that an Embedding reads, compared with 0.
-
-    The importer derives them again; a mask of any other kind stays in the arguments.
-    """
-    source = calls.get(_tensor(call.arguments.get("mask")) or Reference("", 0, 0))
-    if source is None or source.layer.class_name not in ("ops.NotEqual", "NotEqual") or source.arguments != {"args[1]": 0}:
-        return call
-    masked = [other.inputs for other in calls.values()
-              if other.layer.class_name == "Embedding" and other.layer.config.get("mask_zero") is True]
-    if source.inputs not in masked:
-        return call
-    return replace(call, arguments={key: value for key, value in call.arguments.items() if key != "mask"})
-
-
-def _telling(arguments: Mapping[str, Any]) -> dict:
-    return {key: value for key, value in arguments.items() if value is not None and key != "training"}
-
-
-def _flat(values: Iterable[Any]) -> list:
-    return [item for value in values for item in (value if isinstance(value, list) else [value])]
-
-
-def _tensor(value: Any) -> Reference | None:
-    if not isinstance(value, dict) or value.get("class_name") != "__keras_tensor__":
-        return None
-    return _reference(field(field(value, "config", dict), "keras_history", list))
-
-
-def _reference(entry: list) -> Reference:
-    if [type(part) for part in entry] != [str, int, int]:
-        raise ModelFileError(f"expected [layer, node, tensor], got {shown(entry)}")
-    return Reference(*entry)
-
-
-def _references(entries: Any) -> list[Reference]:
-    """`output_layers`: a list of references; Keras 3 writes a single one without the list, and a dict for a dict."""
-    if isinstance(entries, dict):
-        entries = list(entries.values())
-    if not isinstance(entries, list) or not entries:
-        raise ModelFileError(f"output_layers: expected [layer, node, tensor] or a list of them, got {shown(entries)}")
-    with located("output_layers"):
-        return [_reference(entry) for entry in ([entries] if isinstance(entries[0], str) else entries)]
-
-
-def _needed(calls: Mapping[Reference, Call], outputs: tuple[Reference, ...]) -> tuple[Call, ...]:
+def _needed(calls: Mapping[Reference, Call], outputs: list[tuple[str, Reference]]) -> tuple[Call, ...]:
     """The calls that `outputs` need, in an order of execution. What only masks need stays behind."""
     ordered: dict[Reference, Call] = {}
     entered: set[Reference] = set()
-    stack = [reference._replace(tensor=0) for reference in reversed(outputs)]
+    stack = [reference._replace(tensor=0) for _, reference in reversed(outputs)]
     while stack:
         reference = stack[-1]
         if reference in ordered:

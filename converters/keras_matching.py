@@ -9,7 +9,7 @@ import re
 from typing import Mapping, Sequence
 
 from ..errors import ModelFileError
-from .keras_config import MODELS, Architecture, Layer, parse_architecture
+from .keras_config import Architecture, Layer
 from .keras_file import Assignment
 from .keras_named import NamedWeights
 
@@ -33,8 +33,8 @@ def match(stored: Mapping[str, NamedWeights], architecture: Architecture) -> lis
 
 def has_weights(layer: Layer) -> bool:
     """Whether Keras gives the layer weights, as far as its class tells; a class that Keras does not have is taken to."""
-    if layer.class_name in MODELS:
-        return any(map(has_weights, parse_architecture({"class_name": layer.class_name, "config": layer.config}).layers))
+    if layer.model:
+        return any(map(has_weights, layer.model.layers))
     if inner := layer.wrapped():
         return any(map(has_weights, inner))
     if layer.class_name in ("Attention", "AdditiveAttention"):

@@ -65,9 +65,13 @@ class NamedWeights:
         return self._part(name for name, half in zip(self.names, forward) if half == (attribute == "forward_layer"))
 
     def layers(self, layers: Sequence[Layer]) -> Mapping[str, LayerWeights]:
-        """Of a nested model's layers. Frozen weights come last, whatever layer they are of: only names tell."""
-        known = [layer.name for layer in layers]
-        owners = [_owner(name, known) for name in self.names]
+        """Of a nested model's layers. Frozen weights come last, whatever layer they are of: only names tell.
+
+        Keras up to 2 does not write the name of a model within the nested one before those of its layers.
+        """
+        holders = {inner: layer.name for layer in layers for inner in layer.inner_names()}
+        holders.update((layer.name, layer.name) for layer in layers)
+        owners = [holders.get(_owner(name, list(holders))) for name in self.names]
         return {layer: self._part(name for name, owner in zip(self.names, owners) if owner == layer)
                 for layer in dict.fromkeys(filter(None, owners))}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any, Callable, Literal, get_origin, get_type_hints
+from typing import Any, Callable, Literal, Mapping, Sequence, get_origin, get_type_hints
 
 from ..activations import Activation
 from ..errors import ModelFileError, UnsupportedError
@@ -27,15 +27,14 @@ TRAINING_SUFFIXES = ("_initializer", "_regularizer", "_constraint")
 QUANTIZED_POLICY = re.compile("(int|float)[48]_from_|int[48]$|gptq|awq")
 
 
-def options(handler: Callable, layer: Layer, keras_major: int) -> dict[str, Any]:
-    """The options of `layer` as keyword arguments for `handler`; activations come as Activation.
+def options(handlers: Sequence[Callable], layer: Layer, keras_major: int) -> dict[str, Any]:
+    """The options of `layer` as keyword arguments for all `handlers`; activations come as Activation.
 
-    Raises UnsupportedError that lists all options that `handler` does not have, and ModelFileError for one whose
-    type is wrong or that is missing.
+    Raises UnsupportedError that lists all options that no handler has, and ModelFileError for one whose type is wrong
+    or that is missing.
     """
-    parameters = {name: parameter for name, parameter in inspect.signature(handler).parameters.items()
-                  if parameter.kind is parameter.KEYWORD_ONLY}
-    hints = get_type_hints(handler)
+    parameters = {name: parameter for handler in handlers for name, parameter in keyword_only(handler).items()}
+    hints = {name: hint for handler in handlers for name, hint in get_type_hints(handler).items()}
     refused = [f"{key}={shown(value)}" for key, value in layer.config.items()
                if value is not None and key not in parameters and not _is_without_effect(key)]
     refused += _refused_dtype(layer)
@@ -49,6 +48,17 @@ def options(handler: Callable, layer: Layer, keras_major: int) -> dict[str, Any]
     if refused:
         raise UnsupportedError(f"with {', '.join(refused)}")
     return bound
+
+
+def keyword_only(handler: Callable) -> dict[str, inspect.Parameter]:
+    """The parameters that are options."""
+    return {name: parameter for name, parameter in inspect.signature(handler).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY}
+
+
+def own_options(handler: Callable, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the options of several handlers those of this one."""
+    return {name: chosen[name] for name in keyword_only(handler) if name in chosen}
 
 
 def _option(layer: Layer, name: str, hint: Any, keras_major: int) -> Any:
@@ -74,7 +84,7 @@ def _activation(layer: Layer, name: str, keras_major: int) -> Activation:
     if config.get("class_name") in AS_LAYER:
         inner = parse_layer(config)
         handler = AS_LAYER[inner.class_name]
-        return handler(**options(handler, inner, keras_major))
+        return handler(**options((handler,), inner, keras_major))
     raise UnsupportedError(f"{name}={shown(config.get('registered_name') or config)}, a function of the model's own")
 
 

@@ -1,13 +1,14 @@
-"""SimpleRNN, LSTM, GRU, their cuDNN forms, and Bidirectional: Keras's recurrent layers as ONNX's operators.
+"""SimpleRNN, LSTM, GRU, their cuDNN forms, RNN with cells, and Bidirectional: Keras's recurrent layers as ONNX's operators.
 
 Keras computes x·kernel + h·recurrent_kernel + bias with the gates side by side in columns; ONNX's W and R are the
-transposes with the gates in its own order, and its B is the input's bias followed by the recurrent one.
+transposes with the gates in its own order, and its B is the input's bias followed by the recurrent one. Cells that are
+stacked in one layer are as many operators, one after the other.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Literal, Mapping, Union
+from typing import Any, Callable, Literal, Mapping, Sequence, Union
 
 import numpy as np
 
@@ -18,26 +19,25 @@ from ..graph import EXTENSION
 from .keras_activations import BY_NAME, SOFTMAX
 from .keras_builder import Scope, Tensor
 from .keras_config import Layer, parse_layer
-from .keras_options import options
+from .keras_json import shown
+from .keras_options import options, own_options
 from .keras_weights import Shape, take
 from .located import located
 
 KERAS = ORDERS["keras"]
 MASK_INPUT = {"LSTM": 8, "GRU": 6, "RNN": 6}  # where `mask` stands among the inputs of the extension
+STATES = {"LSTM": 2, "GRU": 1, "RNN": 1}
 INT64_MIN = np.iinfo(np.int64).min
 SIGMOID, TANH = BY_NAME["sigmoid"], BY_NAME["tanh"]
 
 
 @dataclass(frozen=True)
-class Direction:
-    """A recurrent layer as ONNX's operator `op`: its arrays and what Keras wants of it."""
+class Cell:
+    """A recurrent layer's cell as ONNX's operator `op`."""
 
     op: str
     arrays: tuple[np.ndarray, np.ndarray, np.ndarray]  # W (1, gates units, inputs), R (1, gates units, units), B
     activations: tuple[Activation, ...]
-    return_sequences: bool
-    go_backwards: bool
-    zero_output_for_mask: bool = False
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -45,100 +45,218 @@ class Direction:
         return self.arrays[1].shape[2]
 
 
-# ---- the layers, each with the options it supports ----
+@dataclass(frozen=True, kw_only=True)
+class Recurrence:
+    """The options that every recurrent layer has, whatever its cell. `stateful` matters to generation alone."""
+
+    return_sequences: bool = False
+    return_state: bool = False
+    go_backwards: bool = False
+    zero_output_for_mask: bool = False
+    time_major: bool = False
+    stateful: bool = False
+
+    @property
+    def time_axis(self) -> int:
+        return 0 if self.time_major else 1
 
 
-def simple_rnn(scope: Scope, inputs: int, *, units: int, activation: Activation, use_bias: bool,
-               return_sequences: bool = False, go_backwards: bool = False, zero_output_for_mask: bool = False,
-               stateful: bool = False, return_state: Literal[False] = False,
-               time_major: Literal[False] = False) -> Direction:
+# ---- cells, each with the options it supports ----
+
+
+def simple_rnn(scope: Scope, inputs: int, *, units: int, activation: Activation, use_bias: bool) -> Cell:
     """h' = act(x·K + h·U + b)"""
-    arrays = _arrays(scope.child("cell"), "RNN", inputs, units, *[(units,)] * use_bias)
-    return Direction("RNN", arrays, (activation,), return_sequences, go_backwards, zero_output_for_mask)
+    return Cell("RNN", _arrays(scope, "RNN", inputs, units, *[(units,)] * use_bias), (activation,))
 
 
 def lstm(scope: Scope, inputs: int, *, units: int, activation: Activation, recurrent_activation: Activation,
-         use_bias: bool, return_sequences: bool = False, go_backwards: bool = False,
-         zero_output_for_mask: bool = False, stateful: bool = False, return_state: Literal[False] = False,
-         time_major: Literal[False] = False) -> Direction:
+         use_bias: bool) -> Cell:
     """c' = ract(f) c + ract(i) act(g), h' = ract(o) act(c'); a bias of 8 units tells weights in cuDNN's layout."""
-    arrays = _arrays(scope.child("cell"), "LSTM", inputs, units, *[(4 * units,), (8 * units,)][:2 * use_bias])
-    return Direction("LSTM", arrays, (recurrent_activation, activation, activation), return_sequences, go_backwards,
-                     zero_output_for_mask)
+    arrays = _arrays(scope, "LSTM", inputs, units, *[(4 * units,), (8 * units,)][:2 * use_bias])
+    return Cell("LSTM", arrays, (recurrent_activation, activation, activation))
 
 
 def gru(scope: Scope, inputs: int, *, units: int, activation: Activation, recurrent_activation: Activation,
-        use_bias: bool, reset_after: bool = False, return_sequences: bool = False, go_backwards: bool = False,
-        zero_output_for_mask: bool = False, stateful: bool = False, return_state: Literal[False] = False,
-        time_major: Literal[False] = False) -> Direction:
+        use_bias: bool, reset_after: bool = False) -> Cell:
     """h' = z h + (1 - z) g with g = act(xh + r (h·Uh + bh)) where reset_after, else g = act(xh + (r h)·Uh).
 
     A bias of 6 units tells weights in cuDNN's layout.
     """
     biases = [(2, 3 * units), (6 * units,)] if reset_after else [(3 * units,)]
-    arrays = _arrays(scope.child("cell"), "GRU", inputs, units, *biases * use_bias)
-    return Direction("GRU", arrays, (recurrent_activation, activation), return_sequences, go_backwards,
-                     zero_output_for_mask, {"linear_before_reset": int(reset_after)})
+    arrays = _arrays(scope, "GRU", inputs, units, *biases * use_bias)
+    return Cell("GRU", arrays, (recurrent_activation, activation), {"linear_before_reset": int(reset_after)})
 
 
-def cudnn_lstm(scope: Scope, inputs: int, *, units: int, return_sequences: bool = False, go_backwards: bool = False,
-               stateful: bool = False, return_state: Literal[False] = False,
-               time_major: Literal[False] = False) -> Direction:
+def cudnn_lstm(scope: Scope, inputs: int, *, units: int) -> Cell:
     """Keras 2's CuDNNLSTM: an LSTM with fixed activations."""
-    arrays = _arrays(scope, "LSTM", inputs, units, (8 * units,))
-    return Direction("LSTM", arrays, (SIGMOID, TANH, TANH), return_sequences, go_backwards)
+    return Cell("LSTM", _arrays(scope, "LSTM", inputs, units, (8 * units,)), (SIGMOID, TANH, TANH))
 
 
-def cudnn_gru(scope: Scope, inputs: int, *, units: int, return_sequences: bool = False, go_backwards: bool = False,
-              stateful: bool = False, return_state: Literal[False] = False,
-              time_major: Literal[False] = False) -> Direction:
+def cudnn_gru(scope: Scope, inputs: int, *, units: int) -> Cell:
     """Keras 2's CuDNNGRU: a GRU with reset_after and fixed activations."""
-    arrays = _arrays(scope, "GRU", inputs, units, (6 * units,))
-    return Direction("GRU", arrays, (SIGMOID, TANH), return_sequences, go_backwards,
-                     attributes={"linear_before_reset": 1})
+    return Cell("GRU", _arrays(scope, "GRU", inputs, units, (6 * units,)), (SIGMOID, TANH), {"linear_before_reset": 1})
 
 
-CELLS: Mapping[str, Callable[..., Direction]] = {
-    "SimpleRNN": simple_rnn, "LSTM": lstm, "GRU": gru, "CuDNNLSTM": cudnn_lstm, "CuDNNGRU": cudnn_gru,
-}
+CELLS: Mapping[str, Callable[..., Cell]] = {"SimpleRNNCell": simple_rnn, "LSTMCell": lstm, "GRUCell": gru}
+LAYERS: Mapping[str, Callable[..., Cell]] = {
+    "SimpleRNN": simple_rnn, "LSTM": lstm, "GRU": gru, "CuDNNLSTM": cudnn_lstm, "CuDNNGRU": cudnn_gru}
+RECURRENT = frozenset({*LAYERS, "RNN"})
 
 
-def recurrent(scope: Scope, x: Tensor, layer: Layer) -> Tensor:
-    """One of CELLS by itself. Keras leaves the sequence of a go_backwards layer in the order it was made."""
-    direction = _direction(scope, x, layer)
-    return _output(x, direction, _emit(scope, x, direction, flip=direction.go_backwards), direction.units)
+def layer_faults(layer: Layer, keras_major: int) -> list[str]:
+    """What a layer of RECURRENT asks for and lstmrt lacks; [] for none."""
+    if layer.class_name in LAYERS:
+        return _option_faults(layer, keras_major, Recurrence, LAYERS[layer.class_name])
+    faults = _option_faults(layer, keras_major, Recurrence, _cell_option)
+    for cell in _cells_of(layer):
+        known = cell.class_name in CELLS and not cell.custom
+        faults += _option_faults(cell, keras_major, CELLS[cell.class_name]) if known else [f"{cell} in {layer}"]
+    return faults
 
 
-def bidirectional(scope: Scope, x: Tensor, *, layer: dict, backward_layer: Union[dict, None] = None,
-                  merge_mode: Literal["concat", "sum", "mul", "ave"] = "concat") -> Tensor:
-    """Two of CELLS, one of them backwards; its sequence is turned round before the two are merged.
+def _option_faults(layer: Layer, keras_major: int, *handlers: Callable) -> list[str]:
+    try:
+        options(handlers, layer, keras_major)
+    except UnsupportedError as error:
+        return [f"{layer} {error}"]
+    return []
 
-    Where sequences are returned, both give 0 at masked steps, whatever their own options say.
+
+def _cell_option(*, cell: Union[dict, list]) -> None:
+    """RNN's one option beside those of Recurrence."""
+
+
+def _cells_of(layer: Layer) -> list[Layer]:
+    """The cells of an RNN layer: the one it has, or all that are stacked in it."""
+    cell = layer.config.get("cell")
+    if isinstance(cell, dict) and cell.get("class_name") == "StackedRNNCells":
+        stacked = parse_layer(cell)
+        if stacked.config.get("reverse_state_order"):
+            raise UnsupportedError(f"{layer} with reverse_state_order=True")
+        cell = stacked.config.get("cells")
+    cells = cell if isinstance(cell, list) else [cell]
+    if not cells or not all(isinstance(one, dict) for one in cells):
+        raise ModelFileError(f"{layer}: cell: expected cells, got {shown(layer.config.get('cell'))}")
+    return [parse_layer(one) for one in cells]
+
+
+# ---- layers ----
+
+
+def recurrent(scope: Scope, layer: Layer, x: Any, initial_state: Any = None,
+              mask: Tensor | None = None) -> list[Tensor]:
+    """One of RECURRENT by itself. Keras leaves the sequence of a go_backwards layer in the order it was made."""
+    x, states = _inputs_and_states(x, initial_state)
+    x, out_mask = _with_mask(scope, x, mask, bool(states))
+    recurrence, cells = _parsed(scope, x, layer)
+    y, last_states = _run(scope, x, recurrence, cells, states, flip=recurrence.go_backwards)
+    result = scope.tensor(y, out_mask if recurrence.return_sequences else "")
+    return [result, *map(scope.tensor, last_states)] if recurrence.return_state else [result]
+
+
+def bidirectional(scope: Scope, x: Any, initial_state: Any = None, mask: Tensor | None = None, *, layer: dict,
+                  backward_layer: Union[dict, None] = None,
+                  merge_mode: Literal["concat", "sum", "mul", "ave", None] = "concat") -> list[Tensor]:
+    """Two of RECURRENT, one of them backwards; its sequence is turned round before the two are merged.
+
+    Where sequences are returned, both give 0 at masked steps, whatever their own options say. States are those of the
+    forward layer, then those of the backward layer.
     """
+    x, states = _inputs_and_states(x, initial_state)
+    x, out_mask = _with_mask(scope, x, mask, bool(states))
     there = parse_layer(layer)
     back = parse_layer(backward_layer) if backward_layer else _turned(there)
     scopes = [scope.child("forward_layer", "/forward"), scope.child("backward_layer", "/backward")]
-    directions = [_direction(scopes[0], x, there), _direction(scopes[1], x, back)]
-    for name in ("return_sequences", "go_backwards"):
-        values = [getattr(direction, name) for direction in directions]
-        if (values[0] == values[1]) != (name == "return_sequences"):
+    (forward, forward_cells), (backward, backward_cells) = (
+        _parsed(scopes[0], x, there), _parsed(scopes[1], x, back))
+    for name in ("return_sequences", "return_state", "go_backwards"):
+        values = [getattr(direction, name) for direction in (forward, backward)]
+        if (values[0] == values[1]) == (name == "go_backwards"):
             raise ModelFileError(f"{name} of the two directions: {values[0]} and {values[1]}")
-    directions = [replace(direction, zero_output_for_mask=direction.return_sequences) for direction in directions]
-    forward, backward = directions
-    halves = [_emit(scopes[0], x, forward, flip=forward.go_backwards),
-              _emit(scopes[1], x, backward, flip=not backward.go_backwards)]
+    forward, backward = (replace(direction, zero_output_for_mask=direction.return_sequences)
+                         for direction in (forward, backward))
+    half = len(states) // 2
+    y_forward, forward_states = _run(scopes[0], x, forward, forward_cells, states[:half], flip=forward.go_backwards)
+    y_backward, backward_states = _run(scopes[1], x, backward, backward_cells, states[half:],
+                                       flip=not backward.go_backwards)
+    merged = _merged(scope, merge_mode, y_forward, y_backward)
+    results = [scope.tensor(y, out_mask if forward.return_sequences else "") for y in merged]
+    return results + list(map(scope.tensor, forward_states + backward_states)) * forward.return_state
+
+
+def _merged(scope: Scope, merge_mode: str | None, forward: str, backward: str) -> list[str]:
+    if merge_mode is None:
+        return [forward, backward]
     if merge_mode == "concat":
-        return _output(x, forward, scope.add("Concat", *halves, axis=-1), forward.units + backward.units)
-    if forward.units != backward.units:
-        raise ModelFileError(f"merge_mode '{merge_mode}' of {forward.units} and {backward.units} units")
-    merged = scope.add("Mul" if merge_mode == "mul" else "Add", *halves)
-    if merge_mode == "ave":
-        merged = scope.add("Mul", merged, scope.constant("half", np.array(0.5, np.float32)))
-    return _output(x, forward, merged, forward.units)
+        return [scope.add("Concat", forward, backward, axis=-1)]
+    widths = [scope.tensor(name).width for name in (forward, backward)]
+    if widths[0] != widths[1]:
+        raise ModelFileError(f"merge_mode '{merge_mode}' of {widths[0]} and {widths[1]} units")
+    merged = scope.add("Mul" if merge_mode == "mul" else "Add", forward, backward)
+    return [scope.add("Mul", merged, scope.scalar(0.5)) if merge_mode == "ave" else merged]
 
 
 def _turned(layer: Layer) -> Layer:
     return replace(layer, config={**layer.config, "go_backwards": not layer.config.get("go_backwards", False)})
+
+
+def _inputs_and_states(x: Any, initial_state: Any) -> tuple[Tensor, list[Tensor]]:
+    """The sequence and the flat list of states, in whatever form the call gives them."""
+    x, *listed = x if isinstance(x, list) else [x]
+    states = _flat([listed, [] if initial_state is None else initial_state])
+    if not all(isinstance(value, Tensor) for value in [x, *states]):
+        raise UnsupportedError("called on constants")
+    return x, states
+
+
+def _flat(value: Any) -> list:
+    return [leaf for item in value for leaf in _flat(item)] if isinstance(value, (list, tuple)) else [value]
+
+
+def _with_mask(scope: Scope, x: Tensor, mask: Tensor | None, has_states: bool) -> tuple[Tensor, str]:
+    """`x` with the mask that the recurrence heeds, and the mask that goes on with its output.
+
+    Keras 3 hands a layer that is called with states the mask of its input only where the call names it.
+    """
+    x = scope.floats(x)
+    if x.rank != 3:
+        raise ModelFileError(f"expected an input (batch, time, features), got {x.shape}")
+    if mask is not None:
+        return replace(x, mask=mask.name), mask.name
+    return (replace(x, mask="") if has_states and scope.keras_major >= 3 else x), x.mask
+
+
+def _parsed(scope: Scope, x: Tensor, layer: Layer) -> tuple[Recurrence, list[Cell]]:
+    with located(str(layer)):
+        handlers = (Recurrence, LAYERS.get(layer.class_name, _cell_option))
+        chosen = options(handlers, layer, scope.keras_major)
+        recurrence = Recurrence(**own_options(Recurrence, chosen))
+        if layer.class_name in LAYERS:
+            maker = LAYERS[layer.class_name]
+            inner = scope if layer.class_name.startswith("CuDNN") else scope.child("cell")
+            cells = [maker(inner, x.width, **own_options(maker, chosen))]
+        else:
+            cells = _stack(scope, x.width, _cells_of(layer), stacked=_is_stacked(layer))
+        if any(SOFTMAX in cell.activations for cell in cells):
+            raise UnsupportedError("activation 'softmax' inside the recurrence")
+    return recurrence, cells
+
+
+def _is_stacked(layer: Layer) -> bool:
+    cell = layer.config["cell"]
+    return isinstance(cell, list) or cell["class_name"] == "StackedRNNCells"
+
+
+def _stack(scope: Scope, inputs: int, layers: Sequence[Layer], stacked: bool) -> list[Cell]:
+    weights = scope.weights.child("cell")
+    cells = []
+    for i, (layer, own) in enumerate(zip(layers, weights.cells(layers) if stacked else [weights])):
+        with located(str(layer)):
+            maker = CELLS[layer.class_name]
+            inner = scope.within(own, f"/{i}" if stacked else "")
+            cells.append(maker(inner, inputs, **options((maker,), layer, scope.keras_major)))
+            inputs = cells[-1].units
+    return cells
 
 
 # ---- weights ----
@@ -171,41 +289,39 @@ def _from_cudnn(kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarr
 # ---- nodes ----
 
 
-def _direction(scope: Scope, x: Tensor, layer: Layer) -> Direction:
-    if len(x.shape) != 3 or x.dtype != "float32":
-        raise ModelFileError(f"expected an input (batch, time, features) of float32, got {x.shape} of {x.dtype}")
-    handler = CELLS[layer.class_name]
-    with located(str(layer)):
-        direction = handler(scope, x.width, **options(handler, layer, scope.keras_major))
-    if SOFTMAX in direction.activations:
-        raise UnsupportedError(f"{layer} with activation 'softmax' inside the recurrence")
-    return direction
+def _run(scope: Scope, x: Tensor, recurrence: Recurrence, cells: Sequence[Cell], states: Sequence[Tensor],
+         flip: bool) -> tuple[str, list[str]]:
+    """The output (the sequence, turned round if `flip`, or what came last in processing order) and the last states."""
+    if len(states) not in (0, sum(STATES[cell.op] for cell in cells)):
+        raise ModelFileError(f"called with {len(states)} states, expected {sum(STATES[cell.op] for cell in cells)}")
+    y, made, left = x.name, [], list(states)
+    for i, cell in enumerate(cells):
+        own, left = left[:STATES[cell.op]], left[STATES[cell.op]:]
+        inner = scope.within(scope.weights, f"/{i}") if len(cells) > 1 else scope
+        y, last = _emit(inner, y, x.mask, recurrence, cell, own)
+        made += last
+    if not recurrence.return_sequences:
+        last = scope.constant("last", np.array(0 if recurrence.go_backwards else -1, np.int64))
+        return scope.add("Gather", y, last, axis=recurrence.time_axis), made
+    return scope.slice(y, recurrence.time_axis, -1, INT64_MIN, -1) if flip else y, made
 
 
-def _emit(scope: Scope, x: Tensor, direction: Direction, flip: bool) -> str:
-    """The layer's output: the sequence, turned round if `flip`, or what came last in processing order."""
-    op = direction.op
-    arrays = [scope.constant(name, array) for name, array in zip("WRB", direction.arrays)]
-    inputs = (x.name, *arrays)
-    attributes = {"hidden_size": direction.units, "layout": 1,
-                  "direction": "reverse" if direction.go_backwards else "forward",
-                  **activation_attributes(direction.activations), **direction.attributes}
-    if x.mask:
-        inputs += ("",) * (MASK_INPUT[op] - len(inputs)) + (x.mask,)
-        attributes["masked_output"] = "zero" if direction.zero_output_for_mask else "carry"
-    extended = x.mask or any(activation.function in EXTENSIONS for activation in direction.activations)
-    y = scope.add(op, *inputs, domain=EXTENSION if extended else "", **attributes)
-    y = scope.add("Squeeze", y, scope.ints("direction_axis", [2]))
-    if not direction.return_sequences:
-        last = np.array(0 if direction.go_backwards else -1, np.int64)
-        return scope.add("Gather", y, scope.constant("last", last), axis=1)
-    if flip:
-        return scope.add("Slice", y, *(scope.ints(name, [value]) for name, value in
-                                       (("starts", -1), ("ends", INT64_MIN), ("axes", 1), ("steps", -1))))
-    return y
-
-
-def _output(x: Tensor, direction: Direction, name: str, width: int) -> Tensor:
-    if direction.return_sequences:
-        return Tensor(name, (*x.shape[:2], width), mask=x.mask)
-    return Tensor(name, (x.shape[0], width))
+def _emit(scope: Scope, x: str, mask: str, recurrence: Recurrence, cell: Cell,
+          states: Sequence[Tensor]) -> tuple[str, list[str]]:
+    """One operator: its sequence in the order of the input, and its last states where they are asked for."""
+    arrays = [scope.constant(name, array) for name, array in zip("WRB", cell.arrays)]
+    state_axis = 0 if recurrence.time_major else 1
+    inputs = (x, *arrays)
+    if states:
+        inputs += ("", *(scope.unsqueeze(scope.floats(state).name, state_axis) for state in states))
+    attributes = {"hidden_size": cell.units, "layout": 0 if recurrence.time_major else 1,
+                  "direction": "reverse" if recurrence.go_backwards else "forward",
+                  **activation_attributes(cell.activations), **cell.attributes}
+    if mask:
+        inputs += ("",) * (MASK_INPUT[cell.op] - len(inputs)) + (mask,)
+        attributes["masked_output"] = "zero" if recurrence.zero_output_for_mask else "carry"
+    extended = mask or any(activation.function in EXTENSIONS for activation in cell.activations)
+    y, *last = scope.add_several(cell.op, inputs, 1 + STATES[cell.op] * recurrence.return_state,
+                                 EXTENSION if extended else "", **attributes)
+    direction_axis = 1 if recurrence.time_major else 2
+    return scope.squeeze(y, direction_axis), [scope.squeeze(state, state_axis) for state in last]

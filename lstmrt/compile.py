@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import Any, Mapping
 
 import numpy as np
 
 from . import _core
 from .errors import InputError, UnsupportedError
+from .foreign import ForeignStep, require_runtime
 from .graph import Graph, Node, Value
 from .host_ops import HostStep
 from .native import Port, Program, lower
 from .operators import find
 from .passes import infer_shapes
 from .regions import BATCH, TIME, Facts, Region
-
-if TYPE_CHECKING:
-    from .foreign import ForeignStep
 
 ISA_VARIABLE = "LSTMRT_ISA"
 
@@ -210,8 +208,6 @@ class _Segment:
 def _segments(graph: Graph, facts: Facts, isa: str | None) -> list[NativeStep | HostStep | ForeignStep]:
     foreign = [node for node in graph.nodes if find(node) is None]
     if foreign:
-        from .foreign import ForeignStep, require_runtime
-
         require_runtime(foreign)
     unfit: list[Node] = []  # nodes whose roles turned out not to work
     while True:

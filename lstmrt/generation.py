@@ -5,10 +5,10 @@ The token loop itself is csrc/decode.c; here it is set up, and its ids become te
 
 from __future__ import annotations
 
-import os
+import secrets
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence, Union
+from typing import TYPE_CHECKING, Iterable, Iterator, Sequence, Union
 
 import numpy as np
 
@@ -118,16 +118,6 @@ def _is_int(value: object) -> bool:
 
 def _positive(value: object) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and 0 < value <= sys.float_info.max
-
-
-def options_of(options: Mapping[str, Any]) -> GenerationOptions:
-    """The keywords of a call; raises InputError for unknown ones too."""
-    try:
-        return GenerationOptions(**options)
-    except TypeError:
-        known = GenerationOptions.__dataclass_fields__
-        unknown = ", ".join(name for name in options if name not in known)
-        raise InputError(f"unknown generation options: {unknown}; known are {', '.join(known)}") from None
 
 
 # ---- generate and stream ----
@@ -243,7 +233,7 @@ def continuation(model: Model, ids: np.ndarray, options: GenerationOptions,
         pad_id=defaults.pad_id,
         pad_right=defaults.padding == "right",
         do_sample=options.samples,
-        seed=int.from_bytes(os.urandom(8), "little") if options.seed is None else options.seed,
+        seed=secrets.randbits(64) if options.seed is None else options.seed,
         temperature=options.temperature or 1.0,
         top_k=options.top_k or 0,
         top_p=options.top_p or 1.0,

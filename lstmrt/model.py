@@ -1,29 +1,27 @@
-"""Models as an app sees them: load, convert, run, step, generate, save.
-
-Generation and tokenizers are imported by those who use them: loading a model that lacks them should not wait for them.
-"""
+"""Models as an app sees them: load, convert, run, step, generate, save."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from . import format, passes
+from . import format, generation, passes
 from ._core import State
 from .compile import NativeStep, as_dtype, compile_graph
 from .errors import InputError, ModelFileError
 from .format import ModelFile, SelfTest
-from .generation_config import WINDOW_MODES, GenerationDefaults
+from .generation import GenerationOptions, Prompt
+from .generation_config import GenerationDefaults
 from .graph import Graph, Value
+from .tokenizers import Tokenizer, TokenizerSpec, load_tokenizer
 
 if TYPE_CHECKING:
     from .converters import ConfigSpec
-    from .generation import Prompt
-    from .tokenizers import Tokenizer, TokenizerSpec
 
 ONNX_EXTENSION = ".onnx"
 
@@ -73,18 +71,12 @@ def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None, config
     try:
         is_ours = config is None and os.path.isfile(path) and format.is_lstmrt(path)
         file = format.read(path) if is_ours else _imported(path, config)
-        if tokenizer is None:
-            return file
-        from .tokenizers import load_tokenizer
-
-        return replace(file, tokenizer=load_tokenizer(tokenizer))
+        return file if tokenizer is None else replace(file, tokenizer=load_tokenizer(tokenizer))
     except OSError as error:
         raise ModelFileError(f"{error.filename or os.fspath(path)}: {error.strerror or error}") from error
 
 
 def _imported(path: str | os.PathLike, config: ConfigSpec | None) -> ModelFile:
-    from importlib.metadata import version
-
     from .converters import load_source
 
     source = load_source(path, config)
@@ -96,10 +88,9 @@ def _imported(path: str | os.PathLike, config: ConfigSpec | None) -> ModelFile:
 
 
 def _with_mode(file: ModelFile, mode: str) -> GenerationDefaults:
-    from .generation import fixed_length
-
     was = file.generation or GenerationDefaults("growing")
-    return replace(was, mode=mode, window=(was.window or fixed_length(file.graph)) if mode in WINDOW_MODES else None)
+    windowed = mode in generation.WINDOW_MODES
+    return replace(was, mode=mode, window=(was.window or generation.fixed_length(file.graph)) if windowed else None)
 
 
 def record(graph: Graph, batch: int = 2, time: int = 7, seed: int = 0) -> SelfTest | None:
@@ -237,15 +228,11 @@ class Model:
         Raises InputError for bad options, an empty prompt, ids outside the vocabulary, text without a tokenizer;
         UnsupportedError for a model that cannot generate.
         """
-        from . import generation
-
-        return generation.generate(self, prompt, generation.options_of(options))
+        return generation.generate(self, prompt, _options(options))
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[str] | Iterator[int]:
         """As `generate`, in pieces as they are made: pieces of text for text, ids for ids."""
-        from . import generation
-
-        return generation.stream(self, prompt, generation.options_of(options))
+        return generation.stream(self, prompt, _options(options))
 
     # ---- files ----
 
@@ -264,3 +251,12 @@ class Model:
     def release_source(self) -> None:
         """Lets go of the weights as the file had them; the packed ones stay. The model cannot be saved afterwards."""
         self._file = None
+
+
+def _options(options: dict[str, Any]) -> GenerationOptions:
+    try:
+        return GenerationOptions(**options)
+    except TypeError:
+        known = GenerationOptions.__dataclass_fields__
+        unknown = ", ".join(name for name in options if name not in known)
+        raise InputError(f"unknown generation options: {unknown}; known are {', '.join(known)}") from None

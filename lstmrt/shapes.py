@@ -7,7 +7,7 @@ None (unknown); a shape may be None. A rule that finds a fault raises Mismatch w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Iterable
 
 import numpy as np
@@ -31,11 +31,21 @@ class Mismatch(Exception):
 
 @dataclass(frozen=True)
 class Tensor:
-    """What is known of a value: `value` where it is a constant."""
+    """What is known of a value: `value` where it is a constant, `sizes` the elements of a vector of sizes, as Shape
+    makes them."""
 
     dtype: str
     shape: Shape
     value: np.ndarray | None = None
+    sizes: tuple[Dim, ...] | None = None
+
+
+def with_named_sizes(name: str, tensor: Tensor) -> Tensor:
+    """A size that no rule knows gets a name of its own, so that it is told apart from others and followed further."""
+    if tensor.shape is None or None not in tensor.shape:
+        return tensor
+    return replace(tensor, shape=tuple(f"{name}.{axis}" if size is None else size
+                                       for axis, size in enumerate(tensor.shape)))
 
 
 def same_size(a: Dim, b: Dim) -> bool:
@@ -294,7 +304,19 @@ def concat(*tensors: Tensor, axis) -> list[Tensor]:
     sizes = []
     for i, column in enumerate(zip(*shapes)):
         sizes.append(_sum(column) if i == axis else _common(column, shapes))
-    return [Tensor(first.dtype, tuple(sizes))]
+    return [Tensor(first.dtype, tuple(sizes), sizes=_concatenated_sizes(tensors))]
+
+
+def _concatenated_sizes(vectors: tuple[Tensor, ...]) -> tuple[Dim, ...] | None:
+    parts = [_sizes(vector) for vector in vectors]
+    return None if None in parts else tuple(size for part in parts for size in part)
+
+
+def _sizes(vector: Tensor) -> tuple[Dim, ...] | None:
+    """The elements of a vector of integers, where they are known or have names."""
+    if vector.value is not None and vector.value.ndim == 1 and vector.dtype in INTEGERS:
+        return tuple(vector.value.tolist())
+    return vector.sizes
 
 
 def _sum(sizes: tuple[Dim, ...]) -> Dim:
@@ -384,10 +406,12 @@ def unsqueeze(data: Tensor, axes: Tensor) -> list[Tensor]:
 
 
 def reshape(data: Tensor, shape: Tensor, *, allowzero) -> list[Tensor]:
-    rank, target = length(shape), integers(shape)
-    if target is None:
+    rank, known = length(shape), _sizes(shape)
+    if known is None:
         return [Tensor(data.dtype, None if rank is None else (None,) * rank)]
-    if target.count(-1) > 1 or any(size < -1 for size in target) or (allowzero and {0, -1} <= set(target)):
+    target = list(known)
+    if target.count(-1) > 1 or any(isinstance(size, int) and size < -1 for size in target) or (
+            allowzero and {0, -1} <= set(target)):
         raise Mismatch(f"target shape {target}")
     for axis, size in enumerate(target):
         if size == 0 and not allowzero:
@@ -440,16 +464,20 @@ def transpose(data: Tensor, *, perm) -> list[Tensor]:
 
 
 def expand(data: Tensor, shape: Tensor) -> list[Tensor]:
-    target = integers(shape)
+    length(shape)
+    target = _sizes(shape)
     if target is None:
         return [Tensor(data.dtype, None)]
-    if any(size < 0 for size in target):
-        raise Mismatch(f"target shape {target}")
-    return [Tensor(data.dtype, broadcast_shapes(data.shape, tuple(target)))]
+    if any(isinstance(size, int) and size < 0 for size in target):
+        raise Mismatch(f"target shape {list(target)}")
+    return [Tensor(data.dtype, broadcast_shapes(data.shape, target))]
 
 
 def shape_of(data: Tensor, *, start, end) -> list[Tensor]:
-    return [Tensor("int64", (None if data.shape is None else len(data.shape[start:end]),))]
+    if data.shape is None:
+        return [Tensor("int64", (None,))]
+    sizes = data.shape[start:end]
+    return [Tensor("int64", (len(sizes),), sizes=sizes)]
 
 
 def _recurrent(op: str):

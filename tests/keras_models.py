@@ -55,11 +55,29 @@ def save(model, folder: Path, container: str) -> Path:
     return path
 
 
-def assert_parity(model, folder: Path, x: np.ndarray, containers=CONTAINERS, error: float = 2e-6) -> None:
-    """From each container lstmrt gives what `model` gives, to within `error` times the largest value, or 1."""
-    expected = np.asarray(model(x))
-    allowed = error * max(1.0, float(np.abs(expected).max()))
+def outputs_of(model, *inputs: np.ndarray) -> list[np.ndarray]:
+    """What the framework's model gives, in the order of its outputs."""
+    made = model(inputs[0] if len(inputs) == 1 else list(inputs))
+    made = list(made.values()) if isinstance(made, dict) else made if isinstance(made, (list, tuple)) else [made]
+    return [np.asarray(array) for array in made]
+
+
+def assert_parity(model, folder: Path, *inputs: np.ndarray, containers=CONTAINERS, error: float = 2e-6):
+    """From each container lstmrt gives what `model` gives, to within `error` times the largest value, or 1.
+
+    Returns the model as lstmrt loaded it from the last container.
+    """
+    expected = outputs_of(model, *inputs)
     for container in containers:
-        found = lstmrt.load(save(model, folder, container))(x)
-        assert found.shape == expected.shape, container
-        np.testing.assert_allclose(found, expected, rtol=0, atol=allowed, err_msg=container)
+        loaded = lstmrt.load(save(model, folder, container))
+        found = loaded(*inputs)
+        assert_close(found if isinstance(found, tuple) else (found,), expected, error, container)
+    return loaded
+
+
+def assert_close(found, expected, error: float = 2e-6, message: str = "") -> None:
+    assert len(found) == len(expected), message
+    for got, wanted in zip(found, expected):
+        assert got.shape == wanted.shape, message
+        allowed = error * max(1.0, float(np.abs(wanted).max(initial=0)))
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=allowed, err_msg=message)

@@ -243,13 +243,13 @@ def test_the_generation_mode_is_inferred(tmp_path, length, embedding_options, gr
 
 def test_every_unsupported_layer_is_named_at_once(tmp_path):
     model = sequential(
-        input_layer(None), embedding(), layer("Conv1D", "conv"), layer("Lambda", "double"), gru(return_state=True),
+        input_layer(None), embedding(), layer("ConvLSTM2D", "conv"), layer("Lambda", "double"), gru(peepholes=True),
         {**layer("Scale", "mine"), "module": "somebody.layers", "registered_name": "somebody>Scale"},
-        layer("TimeDistributed", "each", layer=layer("LSTM", "inner")),
+        layer("TimeDistributed", "each", layer=layer("ConvLSTM3D", "inner")),
         layer("Dense", "last", units=2, use_bias=True, activation="sparsemax"))
     refused(archive(tmp_path / "model.keras", members(model)), UnsupportedError,
-            "Conv1D 'conv'", "Lambda 'double' (Python code in a model file is never run", "GRU 'gru' with return_state",
-            "somebody>Scale 'mine' (a custom layer)", "LSTM 'inner' in TimeDistributed 'each'",
+            "ConvLSTM2D 'conv'", "Lambda 'double' (Python code in a model file is never run", "GRU 'gru' with peepholes",
+            "somebody>Scale 'mine' (a custom layer)", "ConvLSTM3D 'inner'",
             "Dense 'last' with activation 'sparsemax'")
 
 
@@ -261,8 +261,8 @@ def test_an_option_that_lstmrt_does_not_know_is_named(tmp_path):
 
 @pytest.mark.parametrize("model, words", [
     ({"class_name": "Mine", "config": {}}, "the class 'Mine'"),
-    (sequential(input_layer(None), layer("Bidirectional", "both", layer=gru(), merge_mode=None)), "merge_mode=None"),
-    (sequential(input_layer(None), embedding(), gru(time_major=True)), "time_major=True"),
+    (sequential(input_layer(None), layer("Bidirectional", "both", layer=gru(), merge_mode="max")), "merge_mode='max'"),
+    (sequential(input_layer(None), layer("RNN", "rnn", cell=layer("MyCell", "mine"))), "MyCell 'mine' in RNN 'rnn'"),
     (sequential(input_layer(None), embedding(quantization_config={"block": 2})), "quantization_config"),
 ])
 def test_models_that_are_refused(tmp_path, model, words):

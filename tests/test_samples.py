@@ -24,26 +24,22 @@ TOLERANCES = {"mixed_fp16": 1e-3}
 
 # What a file is refused for: the stem's beginning -> words that the message holds.
 REFUSED = {
-    "bi_none": ["Bidirectional 'bidirectional_4' with merge_mode=None"],
-    "cells": ["RNN '"],
-    "rnn_": ["RNN '"],
     "custom": ["mypkg>Scale 'scale'", "Lambda 'lambda'"],
-    "func": ["MultiHeadAttention 'm", "Sequential 'inner'"],
-    "func_multi": ["Attention 'att'", "MultiHeadAttention 'mha'", "Add 'add'", "Concatenate 'concatenate'"],
+    "func": ["MultiHeadAttention 'm"],
+    "func_multi": ["Attention 'att'", "MultiHeadAttention 'mha'"],
     "func_ops": ["'multiply'", "'tanh'", "'get_item'"],
     "func_tfops": ["TFOpLambda 'tf.math.multiply'", "SlicingOpLambda 'tf.__operators__.getitem'"],
-    "func_shared": ["Sequential 'inner'", "2 inputs (input_1, input_2)"],
     "lora": ["Embedding 'embedding_7' with lora_rank=2"],
     "misc": ["Conv1D 'conv1d", "Pooling1D '"],
-    "nested": ["Sequential 'inner'"],
+    "nested_frozen": ["BatchNormalization '"],
     "quant": ["Embedding '", "Dense '", "quantiz"],
-    "seq2seq": ["LSTM 'decoder' with return_state=True"],
     "stringlookup": ["StringLookup '"],
     "subclassed": ["the class 'Sub'"],
     "textvec": ["TextVectorization 'text_vectorization'"],
     "vocab_newline": ["StringLookup 'string_lookup'"],
 }
-DAMAGED = {"keras_3.0.5/bi.h5", "keras2_15/textvec.h5"}  # Keras gave up while it wrote them
+READ_AFTER_ALL = {"func_shared_nested"}
+DAMAGED = {"keras_3.0.5/bi.h5", "keras_3.0.5/cells.h5", "keras2_15/textvec.h5"}  # Keras gave up while it wrote them
 
 
 def name(path: Path) -> str:
@@ -58,6 +54,8 @@ def reasons(path: Path) -> list[str]:
     """What the message of a refusal must hold; [] for a file that is to be read."""
     if weights_alone(path):
         return ["weights alone"]
+    if path.stem in READ_AFTER_ALL:
+        return []
     return REFUSED[max(keys, key=len)] if (keys := [key for key in REFUSED if path.name.startswith(key)]) else []
 
 
@@ -75,8 +73,12 @@ def test_is_read(path):
 def test_gives_what_was_recorded(path):
     recorded = np.load(path.with_suffix(".io.npz"))
     inputs = [recorded[key] for key in sorted(recorded.files) if key.startswith("in")]
-    (output,) = [recorded[key] for key in recorded.files if key.startswith("out")]
-    np.testing.assert_allclose(lstmrt.load(path)(*inputs), output, rtol=0, atol=TOLERANCES.get(path.stem, 1e-6))
+    outputs = [recorded[key] for key in sorted(recorded.files) if key.startswith("out")]
+    found = lstmrt.load(path)(*inputs)
+    found = found if isinstance(found, tuple) else (found,)
+    assert len(found) == len(outputs)
+    for got, output in zip(found, outputs):
+        np.testing.assert_allclose(got, output, rtol=0, atol=TOLERANCES.get(path.stem, 1e-6))
 
 
 @pytest.mark.parametrize("path", [path for path in WHOLE if reasons(path)], ids=name)

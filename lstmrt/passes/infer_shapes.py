@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import GraphError
 from ..graph import Graph, Node
 from ..operators import attributes, find, is_recurrent
-from ..shapes import Mismatch, Tensor
+from ..shapes import Mismatch, Tensor, with_named_sizes
 
 
 def infer_shapes(graph: Graph) -> dict[str, Tensor]:
@@ -32,7 +32,7 @@ def infer(graph: Graph) -> tuple[dict[str, Tensor], list[str]]:
         except Mismatch as mismatch:
             faults += [f"nodes[{i}] {node} {message}" for message in mismatch.args]
         else:
-            tensors.update((name, tensor) for name, tensor in zip(node.outputs, made) if name)
+            tensors.update((name, with_named_sizes(name, tensor)) for name, tensor in zip(node.outputs, made) if name)
     return tensors, faults
 
 

@@ -1,0 +1,63 @@
+"""What a model asks for and lstmrt does not have: all of it, before anything is read."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+from ..errors import UnsupportedError
+from .keras_activations import AS_LAYER
+from .keras_apply import HANDLERS, argument_faults
+from .keras_calls import Call
+from .keras_config import Architecture, Layer
+from .keras_layers import activated
+from .keras_options import options
+from .keras_recurrent import RECURRENT, layer_faults, recurrent
+
+ADVICE = {"Lambda": "Python code in a model file is never run: use the layer that does the same"}
+
+
+def refuse_unsupported(model: Architecture, keras_major: int) -> None:
+    """Raises UnsupportedError that names every layer and option that lstmrt lacks."""
+    faults = list(dict.fromkeys(_model_faults(model, keras_major)))
+    if faults:
+        raise UnsupportedError(f"lstmrt does not have: {'; '.join(faults)}")
+
+
+def _model_faults(model: Architecture, keras_major: int) -> Iterator[str]:
+    layers = {layer.name: layer for layer in model.layers}
+    for call in model.calls:
+        layer = layers[call.layer]
+        if layer.class_name != "InputLayer":
+            yield from _layer_faults(layer, keras_major)
+            yield from (f"{layer} called with {name}" for name in _argument_faults(layer, call))
+
+
+def _layer_faults(layer: Layer, keras_major: int) -> Iterator[str]:
+    if layer.custom:
+        yield f"{layer} (a custom layer)"
+    elif layer.model:
+        yield from _model_faults(layer.model, keras_major)
+    elif layer.class_name in RECURRENT:
+        yield from layer_faults(layer, keras_major)
+    elif layer.class_name in HANDLERS or layer.class_name in AS_LAYER:
+        try:
+            options((HANDLERS.get(layer.class_name) or AS_LAYER[layer.class_name],), layer, keras_major)
+        except UnsupportedError as error:
+            yield f"{layer} {error}"
+        for inner in layer.wrapped():
+            if layer.class_name == "Bidirectional" and inner.class_name not in RECURRENT:
+                yield f"{inner} in {layer}"
+            else:
+                yield from _layer_faults(inner, keras_major)
+    else:
+        yield f"{layer} ({ADVICE[layer.class_name]})" if layer.class_name in ADVICE else str(layer)
+
+
+def _argument_faults(layer: Layer, call: Call) -> list[str]:
+    if layer.model:
+        return [name for name in call.kwargs if name != "mask"] + ["args"] * (len(call.args) != 1)
+    if layer.class_name in RECURRENT:
+        return argument_faults(recurrent, call)
+    if layer.class_name in AS_LAYER:
+        return argument_faults(activated, call)
+    return argument_faults(HANDLERS[layer.class_name], call) if layer.class_name in HANDLERS else []
