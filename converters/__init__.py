@@ -9,7 +9,7 @@ from typing import Any, Mapping, Union
 
 from ..errors import InputError, ModelFileError, UnsupportedError
 from .from_keras import read_keras
-from .from_onnx import read_onnx
+from .from_onnx import read_source
 from .keras_archive import open_archive, open_folder, open_shards
 from .keras_hdf5 import open_hdf5_model
 from .keras_json import parse
@@ -53,7 +53,7 @@ def load_source(path: Union[str, os.PathLike], config: Union[ConfigSpec, None] =
             if start[place:place + len(magic)] == magic:
                 raise UnsupportedError(refusal)
         if start.startswith(ONNX_FIRST_FIELDS):
-            return Source(read_onnx(path), "onnx", "")
+            return read_source(path)
         raise ModelFileError(f"neither a Keras nor an ONNX file: it begins with {start!r}")
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -13,77 +14,81 @@ from ..errors import GraphError, MissingDependencyError, ModelFileError, Unsuppo
 from ..graph import OPSET, Attribute, Graph, Node, Value
 from ..operators import is_recurrent
 from ..shapes import DTYPES
+from .located import located
+from .onnx_upgrade import MICROSOFT, STABLE, from_microsoft, upgraded
+from .source import Source
 
-OLDEST_OPSET = 7  # before it, arithmetic broadcast by other rules
+LARGEST_DENSE = 1 << 28  # elements of a tensor that a file stores as a sparse one
 
 
 def read_onnx(path: str | os.PathLike) -> Graph:
-    """The graph of an ONNX file of opset 7 or later, its weights in memory.
+    """The graph of an ONNX file of any opset, its weights in memory.
 
-    Raises ModelFileError for a damaged or inconsistent file, UnsupportedError that names every node that has no place in
-    a graph (operators that differ from those of opset 20, say), MissingDependencyError without the onnx package.
+    Raises ModelFileError for a damaged or inconsistent file, UnsupportedError that names all that has no place in a
+    graph, MissingDependencyError without the onnx package.
     """
+    with located(os.fspath(path)):
+        return read_source(path).graph
+
+
+def read_source(path: str | os.PathLike) -> Source:
+    """As read_onnx; errors do not name the file."""
     try:
-        import onnx
+        import onnx  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError("reading ONNX files needs onnx: pip install lstmrt[onnx]") from error
-    path = Path(path)
-    model = _load(path)
+    from .onnx_file import open_onnx
+
+    model = open_onnx(Path(path))
+    return Source(from_proto(model), "onnx", f"{model.producer_name} {model.producer_version}".strip())
+
+
+def from_proto(model: Any) -> Graph:
+    """The graph of an onnx.ModelProto that onnx's checker finds sound. Raises ModelFileError and UnsupportedError."""
+    from .onnx_file import with_inlined_functions
+
+    model = with_inlined_functions(model)
     opsets = {_domain(entry.domain): entry.version for entry in model.opset_import}
-    if opsets.get("", OPSET) < OLDEST_OPSET:
-        raise UnsupportedError(f"{path}: ONNX opset {opsets['']}, expected at least {OLDEST_OPSET}")
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
     try:
-        return _Reader(model.graph, opsets.get("", OPSET)).graph().validate()
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{path}: {error}") from error
+        return _Reader(model.graph, opsets, _Types.of(model, opsets)).graph().validate()
     except (GraphError, ValueError) as error:
-        raise ModelFileError(f"{path}: {error}") from error
+        raise ModelFileError(str(error)) from error
 
 
-def _load(path: Path) -> Any:
-    """The checked model, with its external data, which must lie in the file's own folder."""
-    import onnx
-    from google.protobuf.message import DecodeError
+class _Types:
+    """Ranks and dtypes of values, as far as onnx infers them; for old opsets, which need them."""
 
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
-        raise ModelFileError(f"{path}: not an ONNX file: {error}") from error
-    for tensor in (*_tensors(model.graph.node, model.graph.initializer),
-                   *(tensor for function in model.functions for tensor in _tensors(function.node))):
-        _check_location(path, tensor)
-    try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-        model.ir_version = max(model.ir_version, 4)  # since 4 an initializer need not be an input too; keras2onnx knew
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise ModelFileError(f"{path}: not a sound ONNX file: {error}") from error
-    return model
+    def __init__(self, infos: Iterable[Any] = ()) -> None:
+        self._infos = {info.name: info.type.tensor_type for info in infos if info.type.HasField("tensor_type")}
 
+    @classmethod
+    def of(cls, model: Any, opsets: Mapping[str, int]) -> _Types:
+        import onnx
 
-def _tensors(nodes: Iterable, initializers: Iterable = ()) -> Iterator[Any]:
-    """Every tensor that could have external data, those in attributes and subgraphs included."""
-    yield from initializers
-    for attribute in (attribute for node in nodes for attribute in node.attribute):
-        yield from (attribute.t, *attribute.tensors)
-        for graph in (attribute.g, *attribute.graphs):
-            yield from _tensors(graph.node, graph.initializer)
+        if opsets.get("", OPSET) >= STABLE:
+            return cls()
+        try:
+            graph = onnx.shape_inference.infer_shapes(model).graph
+        except Exception:  # whatever its C++ raises; without it what needs a rank stays foreign
+            graph = model.graph
+        constants = (onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+                     for tensor in graph.initializer)
+        return cls((*graph.value_info, *graph.input, *graph.output, *constants))
 
+    def rank(self, name: str) -> int | None:
+        known = self._infos.get(name)
+        return len(known.shape.dim) if known is not None and known.HasField("shape") else None
 
-def _check_location(path: Path, tensor: Any) -> None:
-    folder = path.parent.resolve()
-    for entry in tensor.external_data:
-        if entry.key == "location" and not (folder / entry.value).resolve().is_relative_to(folder):
-            raise ModelFileError(f"{path}: the data of '{tensor.name}' is in {entry.value!r}, outside its folder")
+    def dtype(self, name: str) -> str | None:
+        known = self._infos.get(name)
+        return DTYPES.get(known.elem_type) if known is not None else None
 
 
 class _Reader:
     """Collects nodes, constants and faults of one GraphProto; the reader of a subgraph shares those of the one around."""
 
-    def __init__(self, proto: Any, opset: int, around: _Reader | None = None):
-        self.proto, self.opset, self.inner = proto, opset, around is not None
+    def __init__(self, proto: Any, opsets: Mapping[str, int], types: _Types, around: _Reader | None = None):
+        self.proto, self.opsets, self.types, self.inner = proto, opsets, types, around is not None
         self.constants: dict[str, np.ndarray] = around.constants if around else {}
         self.faults: list[str] = around.faults if around else []
         self.nodes: list[Node] = []
@@ -100,8 +105,8 @@ class _Reader:
     def graph(self) -> Graph:
         for tensor in self.proto.initializer:
             self.add_constant(tensor.name, tensor)
-        if self.proto.sparse_initializer:
-            self.faults.append("sparse initializers")
+        for tensor in self.proto.sparse_initializer:
+            self.keep_constant(tensor.values.name, _dense(tensor))
         for proto in self.proto.node:
             self.add_node(proto)
         inputs = [self.value(info) for info in self.proto.input]
@@ -131,14 +136,16 @@ class _Reader:
         return name
 
     def add_constant(self, name: str, tensor: Any) -> None:
-        from onnx import numpy_helper
+        self.keep_constant(name, _array(tensor))
 
-        if tensor.data_type not in DTYPES:
-            self.faults.append(f"constant '{name}': dtype {_dtype_name(tensor.data_type)}")
-            return
-        array = np.array(numpy_helper.to_array(tensor))
+    def keep_constant(self, name: str, array: np.ndarray) -> None:
+        """Under its name; of a dtype that only onnxruntime knows, as a node of its own."""
+        name = self.renamed.get(name, name)
         array.flags.writeable = False
-        self.constants[self.renamed.get(name, name)] = array
+        if array.dtype.name in DTYPES.values():
+            self.constants[name] = array
+        else:
+            self.nodes.append(Node("Constant", (), (name,), {"value": array}))
 
     def add_array(self, array: np.ndarray) -> str:
         """A new constant; returns its name."""
@@ -161,125 +168,58 @@ class _Reader:
                 if value is None:
                     self.faults.append(f"{node} {attribute.name}: a {_attribute_type(attribute)} has no place in a graph")
                 attributes[attribute.name] = value
-            self.add_upgraded(node, attributes)
+            self.add_in_words_of_today(replace(node, attributes=attributes))
 
     def attribute(self, attribute: Any) -> Attribute | None:
         """The attribute's value, or None if a graph has no place for such a thing."""
-        from onnx import numpy_helper
-
         kind = _attribute_type(attribute)
         if kind == "graph":
-            return _Reader(attribute.g, self.opset, self).graph()
-        if kind == "tensor" and attribute.t.data_type in DTYPES:
-            return np.array(numpy_helper.to_array(attribute.t))
+            return _Reader(attribute.g, self.opsets, self.types, self).graph()
+        if kind == "tensor":
+            return _array(attribute.t)
         return _plain_attribute(attribute)
 
     def add_constant_node(self, node: Node, proto: Any) -> None:
         attribute = proto.attribute[0]
         if attribute.name == "value":
-            self.add_constant(proto.output[0], attribute.t)
-        elif attribute.name in ("value_int", "value_ints", "value_float", "value_floats"):
-            dtype = np.int64 if "int" in attribute.name else np.float32
-            self.constants[node.outputs[0]] = np.array(_plain_attribute(attribute), dtype)
+            array = _array(attribute.t)
+        elif attribute.name == "sparse_value":
+            array = _dense(attribute.sparse_tensor)
         else:
-            self.faults.append(f"{node}: {attribute.name}")
+            dtype = {"int": np.int64, "float": np.float32, "string": object}[_attribute_type(attribute).rstrip("s")]
+            array = np.array(_plain_attribute(attribute), dtype)
+        self.keep_constant(proto.output[0], array)
 
     def add_constant_of_shape(self, node: Node, proto: Any) -> None:
         """ConstantOfShape(shape) is Expand(value, shape), which needs no tensor attribute."""
-        from onnx import numpy_helper
-
-        fill = numpy_helper.to_array(proto.attribute[0].t) if proto.attribute else np.zeros(1, np.float32)
+        fill = _array(proto.attribute[0].t) if proto.attribute else np.zeros(1, np.float32)
+        if fill.dtype.name not in DTYPES.values():
+            self.nodes.append(replace(node, attributes={"value": fill}))
+            return
         value = self.add_array(np.array(fill.reshape(())))
         self.nodes.append(Node("Expand", (value, *node.inputs), node.outputs, {}, node.name))
 
-    def add_upgraded(self, node: Node, attributes: dict[str, Attribute]) -> None:
-        inputs = list(node.inputs)
-        if not node.domain and node.op in _UPGRADES and self.opset < _UPGRADES[node.op][0]:
-            problem = _UPGRADES[node.op][1](self, inputs, attributes)
-        else:
-            problem = None if node.domain else _difference(node, attributes, self.opset)
-        if problem:
-            self.faults.append(f"{node}: {problem} (the file has opset {self.opset}, graphs have {OPSET})")
-        if is_recurrent(node):
-            self.look_at_recurrent_weights(node, inputs, attributes)
-        self.nodes.append(Node(node.op, tuple(inputs), node.outputs, attributes, node.name, node.domain))
-
-    def look_at_recurrent_weights(self, node: Node, inputs: list[str], attributes: dict[str, Attribute]) -> None:
-        r = self.constants.get(inputs[2]) if len(inputs) > 2 else None
-        if r is None or r.ndim != 3:
+    def add_in_words_of_today(self, node: Node) -> None:
+        if node.domain:
+            version = self.opsets.get(node.domain, 1)
+            self.nodes += (from_microsoft(node, version, self) if node.domain == MICROSOFT
+                           else [replace(node, opset=version)])
             return
-        if r.dtype != np.float32:
-            self.faults.append(f"{node} R: dtype {r.dtype.name}, expected float32")
-        attributes.setdefault("hidden_size", r.shape[2])
+        for made in upgraded(node, self.opsets.get("", OPSET), self):
+            self.nodes.append(self.with_hidden_size(made) if is_recurrent(made) else made)
 
+    def rank(self, name: str) -> int | None:
+        return self.constants[name].ndim if name in self.constants else self.types.rank(name)
 
-# ---- operators that older opsets wrote otherwise: op -> (since when as now, function that rewrites or says what is wrong)
+    def dtype(self, name: str) -> str | None:
+        return self.constants[name].dtype.name if name in self.constants else self.types.dtype(name)
 
-
-def _axes_to_input(reader: _Reader, inputs: list[str], attributes: dict) -> None:
-    if "axes" in attributes:
-        inputs.append(reader.add_array(np.array(attributes.pop("axes"), np.int64)))
-
-
-def _clip_bounds_to_inputs(reader: _Reader, inputs: list[str], attributes: dict) -> None:
-    for name in ("min", "max"):
-        inputs.append(reader.add_array(np.array(attributes.pop(name), np.float32)) if name in attributes else "")
-
-
-def _slice_bounds_to_inputs(reader: _Reader, inputs: list[str], attributes: dict) -> None:
-    for name in ("starts", "ends", "axes"):
-        if name in attributes:
-            inputs.append(reader.add_array(np.array(attributes.pop(name), np.int64)))
-
-
-def _drop_ratio(reader: _Reader, inputs: list[str], attributes: dict) -> None:
-    attributes.pop("ratio", None)
-
-
-def _softmax_axis(reader: _Reader, inputs: list[str], attributes: dict) -> str | None:
-    """Before opset 13 Softmax ran over all axes from `axis`, by default 1, on; over the last alone it is the same."""
-    if attributes.get("axis", 1) == -1:
-        return None
-    ranks = {info.name: len(info.type.tensor_type.shape.dim)
-             for info in (*reader.proto.value_info, *reader.proto.input, *reader.proto.output)}
-    rank = ranks.get(inputs[0])
-    if rank is not None and attributes.get("axis", 1) == rank - 1:
-        attributes["axis"] = -1
-        return None
-    return "runs over several axes"
-
-
-_UPGRADES = {
-    "Squeeze": (13, _axes_to_input),
-    "Unsqueeze": (13, _axes_to_input),
-    "ReduceSum": (13, _axes_to_input),
-    "Softmax": (13, _softmax_axis),
-    "Clip": (11, _clip_bounds_to_inputs),
-    "Slice": (10, _slice_bounds_to_inputs),
-    "Dropout": (12, _drop_ratio),
-}
-
-
-def _difference(node: Node, attributes: dict, opset: int) -> str | None:
-    """What makes `node` mean something else at opset 20 than at the file's: None if its schemas agree on what it uses."""
-    import onnx
-
-    try:
-        there, here = (onnx.defs.get_schema(node.op, version) for version in (opset, OPSET))
-    except onnx.defs.SchemaError:
-        return f"opset {OPSET} has no such operator"
-    if there.since_version == here.since_version:
-        return None
-    if [i.name for i in there.inputs][:len(node.inputs)] != [i.name for i in here.inputs][:len(node.inputs)]:
-        return "its inputs are others"
-    for name in attributes:
-        if name not in here.attributes:
-            return f"attribute {name} does not exist"
-    for name, attribute in here.attributes.items():
-        if name in there.attributes and name not in attributes and (
-                attribute.default_value != there.attributes[name].default_value):
-            return f"attribute {name} has another default"
-    return None
+    def with_hidden_size(self, node: Node) -> Node:
+        """The attribute is required of old; R tells it."""
+        r = self.constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
+        if r is None or r.ndim != 3 or "hidden_size" in node.attributes:
+            return node
+        return replace(node, attributes={**node.attributes, "hidden_size": r.shape[2]})
 
 
 # ---- small things ----
@@ -296,20 +236,46 @@ def _value(info: Any, typed: bool) -> Value:
     if tensor.elem_type not in DTYPES:
         if not typed:
             return Value(info.name, "", None)
-        raise UnsupportedError(f"'{info.name}': dtype {_dtype_name(tensor.elem_type)}")
+        raise UnsupportedError(f"'{info.name}': {_type_name(info.type)}")
     shape = tuple(_sizes(tensor.shape)) if tensor.HasField("shape") else None
     return Value(info.name, DTYPES[tensor.elem_type], shape)
 
 
 def _sizes(shape: Any) -> Iterator[int | str | None]:
     for size in shape.dim:
-        yield size.dim_value if size.HasField("dim_value") else size.dim_param or None
+        known = size.HasField("dim_value") and size.dim_value >= 0  # some write -1 for what they do not know
+        yield size.dim_value if known else size.dim_param or None
 
 
-def _dtype_name(data_type: int) -> str:
+def _type_name(kind: Any) -> str:
     import onnx
 
-    return onnx.TensorProto.DataType.Name(data_type).lower()
+    if kind.WhichOneof("value") != "tensor_type":
+        return f"a {(kind.WhichOneof('value') or 'value of no type').removesuffix('_type')}"
+    return f"dtype {onnx.TensorProto.DataType.Name(kind.tensor_type.elem_type).lower()}"
+
+
+def _array(tensor: Any) -> np.ndarray:
+    from onnx import numpy_helper
+
+    try:
+        return np.array(numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+        raise ModelFileError(f"tensor '{tensor.name}': {error}") from error
+
+
+def _dense(sparse: Any) -> np.ndarray:
+    """An onnx.SparseTensorProto as an array: indices are flat, or one row for each value."""
+    shape, values, indices = tuple(sparse.dims), _array(sparse.values), _array(sparse.indices)
+    size = math.prod(shape)
+    if min(shape, default=1) < 0 or size > LARGEST_DENSE or values.ndim != 1 or len(indices) != len(values):
+        raise ModelFileError(f"sparse tensor '{sparse.values.name}' of shape {shape}")
+    flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), shape)
+    if len(flat) and not 0 <= flat.min() <= flat.max() < size:
+        raise ModelFileError(f"sparse tensor '{sparse.values.name}': an index is outside shape {shape}")
+    array = np.zeros(size, values.dtype)
+    array[flat] = values
+    return array.reshape(shape)
 
 
 def _attribute_type(attribute: Any) -> str:

@@ -18,7 +18,8 @@ from .foreign import ForeignStep, require_runtime
 from .graph import Graph, Node, Value
 from .host_ops import HostStep
 from .native import Port, Program, lower
-from .operators import find
+from .onnx_proto import go_together
+from .operators import find, is_recurrent
 from .passes import infer_shapes
 from .regions import BATCH, TIME, Facts, Region
 
@@ -205,17 +206,20 @@ class _Segment:
     foreign: bool
 
 
+# What NumPy is slow at: where a native program has no place for such a node, onnxruntime runs it if it is installed.
+_HEAVY = {"Conv", "MaxPool", "AveragePool", "MatMul", "Gemm", "Einsum", "MatMulInteger", "QLinearMatMul"}
+
+
 def _segments(graph: Graph, facts: Facts, isa: str | None) -> list[NativeStep | HostStep | ForeignStep]:
+    from .foreign import ForeignStep, has_runtime, require_runtime
+
     foreign = [node for node in graph.nodes if find(node) is None]
     if foreign:
         require_runtime(foreign)
-    unfit: list[Node] = []  # nodes whose roles turned out not to work
-    while True:
-        segments = _partition(graph, facts, unfit)
-        odd = [node for segment in segments if segment.region for node in segment.region.settle()]
-        if not odd:
-            break
-        unfit += odd
+    segments = _settled(graph, facts, bool(foreign))
+    left_over = {node.op for segment in segments if not segment.region for node in segment.nodes}
+    if not foreign and left_over & _HEAVY and has_runtime():
+        segments = _settled(graph, facts, True)
     dtypes = {name: tensor.dtype for name, tensor in facts.tensors.items()}
     steps: list[NativeStep | HostStep | ForeignStep] = []
     for segment in segments:
@@ -229,7 +233,8 @@ def _segments(graph: Graph, facts: Facts, isa: str | None) -> list[NativeStep | 
             else:
                 steps += [HostStep(node, dtypes) for node in segment.nodes]
         elif segment.foreign:
-            read_later = {name for node in graph.nodes if node not in segment.nodes for name in node.reads}
+            inside = set(map(id, segment.nodes))
+            read_later = {name for node in graph.nodes if id(node) not in inside for name in node.reads}
             wanted = [name for node in segment.nodes for name in node.outputs
                       if name and (name in read_later or name in facts.outputs)]
             steps.append(ForeignStep(segment.nodes, wanted, graph.constants))
@@ -238,30 +243,54 @@ def _segments(graph: Graph, facts: Facts, isa: str | None) -> list[NativeStep | 
     return steps
 
 
-def _partition(graph: Graph, facts: Facts, unfit: list[Node]) -> list[_Segment]:
+def _settled(graph: Graph, facts: Facts, with_runtime: bool) -> list[_Segment]:
+    """The nodes in segments whose native ones are known to work out.
+
+    A model that needs onnxruntime for something, `with_runtime`, gives it everything that is not in a native program
+    with a recurrent layer: few large sessions cost less than many small steps between them.
+    """
+    unfit: set[int] = set()  # nodes, by id, that do not go into a native program
+    while True:
+        segments = _partition(graph, facts, unfit, with_runtime)
+        odd = [node for segment in segments if segment.region for node in segment.region.settle()]
+        if with_runtime and not odd:
+            odd = [node for segment in segments if segment.region and not any(map(is_recurrent, segment.nodes))
+                   for node in segment.nodes]
+        if not odd:
+            return segments
+        unfit.update(map(id, odd))
+
+
+def _partition(graph: Graph, facts: Facts, unfit: set[int], with_runtime: bool) -> list[_Segment]:
     segments: list[_Segment] = []
     made_in: dict[str, int] = {}  # value -> the segment that makes it
     for node in graph.nodes:
         earliest = max((made_in[name] for name in node.reads if name in made_in), default=0)
-        index = _place(node, segments, earliest, facts, unfit)
+        region = None if id(node) in unfit or find(node) is None else _native_place(node, segments, earliest, facts)
+        index = _other_place(node, segments, earliest, with_runtime) if region is None else region
         segments[index].nodes.append(node)
         made_in.update((name, index) for name in node.outputs if name)
     return segments
 
 
-def _place(node: Node, segments: list[_Segment], earliest: int, facts: Facts, unfit: list[Node]) -> int:
-    """The index of the segment that takes `node`; a new one at the end where none from `earliest` on does."""
-    foreign = find(node) is None
-    if not foreign and not any(node is other for other in unfit):
-        for index in range(earliest, len(segments)):
-            if segments[index].region and segments[index].region.take(node):
-                return index
-        region = Region(facts)
-        if region.take(node):
-            segments.append(_Segment([], region, False))
-            return len(segments) - 1
+def _native_place(node: Node, segments: list[_Segment], earliest: int, facts: Facts) -> int | None:
+    """The index of the native segment that takes `node`, perhaps a new one at the end; None where none can."""
     for index in range(earliest, len(segments)):
-        if segments[index].foreign == foreign and not segments[index].region:
+        if segments[index].region and segments[index].region.take(node):
+            return index
+    region = Region(facts)
+    if not region.take(node):
+        return None
+    segments.append(_Segment([], region, False))
+    return len(segments) - 1
+
+
+def _other_place(node: Node, segments: list[_Segment], earliest: int, with_runtime: bool) -> int:
+    """The index of the segment of NumPy or onnxruntime that takes `node`; a new one at the end where none does."""
+    foreign = find(node) is None or (with_runtime and not node.domain and not is_recurrent(node))
+    for index in range(earliest, len(segments)):
+        segment = segments[index]
+        if segment.foreign == foreign and not segment.region and (not foreign or go_together([*segment.nodes, node])):
             return index
     segments.append(_Segment([], None, foreign))
     return len(segments) - 1

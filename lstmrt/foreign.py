@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections import Counter
 from typing import Iterable, Mapping
@@ -26,6 +27,10 @@ def require_runtime(nodes: Iterable[Node]) -> None:
     except ImportError as error:
         listed = ", ".join(f"{count} {op}" for op, count in sorted(counts.items()))
         raise MissingDependencyError(f"onnxruntime has to run {listed}: pip install lstmrt[onnx]") from error
+
+
+def has_runtime() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
 
 
 class ForeignStep:
@@ -69,6 +74,7 @@ class ForeignStep:
                 )
                 options = onnxruntime.SessionOptions()
                 options.log_severity_level = 3
+                options.intra_op_num_threads = 1  # a call runs on the thread it comes from, as native programs do
                 try:
                     self._session = onnxruntime.InferenceSession(
                         model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -28,7 +28,8 @@ VERSION = 1
 EXTENSION = ".lstmrt"
 ALIGNMENT = 64  # of the first tensor, and of the others as far as their own sizes keep it
 
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "BOOL": "|b1"}
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+           "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
 _DTYPE_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 _CONSTANT, _ATTRIBUTE = "constant.", "attribute."
 _TEST_INPUT, _TEST_OUTPUT = "selftest.in.", "selftest.out."
@@ -165,7 +166,8 @@ def graph_to_json(graph: Graph) -> tuple[str, list[np.ndarray]]:
 
     def document(graph: Graph) -> dict[str, Any]:
         nodes = [{"op": node.op, "domain": node.domain, "name": node.name, "inputs": node.inputs,
-                  "outputs": node.outputs, "attributes": dict(sorted(node.attributes.items()))} for node in graph.nodes]
+                  "outputs": node.outputs, "attributes": dict(sorted(node.attributes.items())),
+                  **({} if node.opset is None else {"opset": node.opset})} for node in graph.nodes]
         return {"name": graph.name, "inputs": values(graph.inputs), "outputs": values(graph.outputs), "nodes": nodes}
 
     def attribute(value: Any) -> dict[str, Any]:
@@ -331,13 +333,14 @@ def _value(where: str, item: Any) -> Value:
 
 
 def _node(where: str, item: Any, tensors: Mapping[str, np.ndarray]) -> Node:
-    _check(where, item, _NODE)
+    _check(where, item, {**_NODE, "opset": int} if isinstance(item, dict) and "opset" in item else _NODE)
     for key in ("inputs", "outputs"):
         if not all(isinstance(name, str) for name in item[key]):
             raise _Damage(f"{where}.{key}: expected names, got {item[key]}")
     attributes = {key: _attribute(f"{where}.attributes.{key}", value, tensors)
                   for key, value in item["attributes"].items()}
-    return Node(item["op"], tuple(item["inputs"]), tuple(item["outputs"]), attributes, item["name"], item["domain"])
+    return Node(item["op"], tuple(item["inputs"]), tuple(item["outputs"]), attributes, item["name"], item["domain"],
+                item.get("opset"))
 
 
 def _attribute(where: str, value: Any, tensors: Mapping[str, np.ndarray]) -> Attribute:

@@ -31,7 +31,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Node:
-    """One operator. An input or output that is left out is the empty string, as in ONNX."""
+    """One operator. An input or output that is left out is the empty string, as in ONNX.
+
+    `opset` is that of the domain, for a foreign node; None where the operator means what it does at OPSET.
+    """
 
     op: str
     inputs: tuple[str, ...]
@@ -39,6 +42,7 @@ class Node:
     attributes: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
     name: str = ""  # the layer's or node's name in the source file, for messages
     domain: str = ""
+    opset: int | None = None
 
     def __str__(self) -> str:
         op = f"{self.domain}:{self.op}" if self.domain else self.op

@@ -9,7 +9,7 @@ from typing import Mapping
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, OutOfMemoryError
 from .graph import Node
 from .reference import as_float64, run_node
 
@@ -30,6 +30,8 @@ class HostStep:
             made = run_node(node, [None if array is None else as_float64(array) for array in given])
         except (ValueError, IndexError) as error:  # sizes that only this call knows
             raise InputError(f"{node}: {error}") from error
+        except MemoryError as error:
+            raise OutOfMemoryError(f"{node}: {error}") from error
         for name, array, dtype in zip(node.outputs, made, self._dtypes):
             if name:
                 values[name] = np.asarray(array, dtype or _dtype(array, given))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -11,12 +11,14 @@ from .errors import UnsupportedError
 from .graph import OPSET, Attribute, Graph, Node, Value
 
 IR_VERSION = 9  # the one that came with opset 20
+LATER_IR_VERSION = 10
 LARGEST_MODEL = 2**31 - 2**20  # bytes of constants: protobuf's limit, less some room for the nodes
 
 
 def model_proto(name: str, inputs: Iterable[Value], outputs: Iterable[Value], nodes: Iterable[Node],
                 constants: Mapping[str, np.ndarray]) -> Any:
-    """An onnx.ModelProto of opset OPSET. An output of dtype "" is left for the reader to infer.
+    """An onnx.ModelProto of opset OPSET, or of the one opset that its foreign nodes name. An output of dtype "" is left
+    for the reader to infer.
 
     Raises UnsupportedError for more than 2 GiB of constants, ImportError without the onnx package.
     """
@@ -25,14 +27,55 @@ def model_proto(name: str, inputs: Iterable[Value], outputs: Iterable[Value], no
     if sum(array.nbytes for array in constants.values()) > LARGEST_MODEL:
         raise UnsupportedError("an ONNX model cannot hold more than 2 GiB of weights")
     graph = Graph(tuple(inputs), tuple(outputs), tuple(nodes), constants, name)
-    domains = sorted(_domains(graph) - {""})
+    opsets = {"": OPSET, **{node.domain: node.opset or 1 for node in all_nodes(graph.nodes) if node.domain or node.opset}}
     return onnx.helper.make_model(
         _graph_proto(graph, _unique_names()),
         producer_name="lstmrt",
-        ir_version=IR_VERSION,
-        opset_imports=[onnx.OperatorSetIdProto(version=OPSET)]
-        + [onnx.OperatorSetIdProto(domain=domain, version=1) for domain in domains],
+        ir_version=IR_VERSION if opsets[""] <= OPSET else LATER_IR_VERSION,
+        opset_imports=[onnx.OperatorSetIdProto(domain=domain, version=version)
+                       for domain, version in sorted(opsets.items())],
     )
+
+
+def all_nodes(nodes: Iterable[Node]) -> Iterator[Node]:
+    """`nodes` and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for graph in node.subgraphs:
+            yield from all_nodes(graph.nodes)
+
+
+def go_together(nodes: Iterable[Node]) -> bool:
+    """Whether one model can hold `nodes`: one opset must give all of them what they mean."""
+    nodes = [node for node in all_nodes(nodes) if not node.domain]
+    opsets = {node.opset for node in nodes} - {None}
+    if not opsets:
+        return True
+    return len(opsets) == 1 and all(node.opset is not None or _means_the_same(node, *opsets) for node in nodes)
+
+
+# Softmax and its like took several axes before this opset, and nothing in a node says so
+_FIRST_OF_ONE_AXIS = {"Softmax": 13, "LogSoftmax": 13, "Hardmax": 13}
+
+
+def _means_the_same(node: Node, opset: int) -> bool:
+    """Whether an operator of OPSET, written down as it is, is the same at `opset`."""
+    import onnx
+
+    try:
+        here, there = (onnx.defs.get_schema(node.op, version) for version in (OPSET, opset))
+    except onnx.defs.SchemaError:
+        return False
+    if here.since_version == there.since_version:
+        return True
+    if opset < _FIRST_OF_ONE_AXIS.get(node.op, 0):
+        return False
+    names = [[formal.name for formal in schema.inputs][:len(node.inputs)] for schema in (here, there)]
+    defaults = [{name: attribute.default_value for name, attribute in schema.attributes.items()
+                 if name not in node.attributes and attribute.default_value.name} for schema in (here, there)]
+    common = defaults[0].keys() & defaults[1].keys()
+    return (names[0] == names[1] and set(node.attributes) <= set(there.attributes)
+            and all(defaults[0][name] == defaults[1][name] for name in common))
 
 
 def _graph_proto(graph: Graph, names: Callable[[str], str | None]) -> Any:
@@ -61,11 +104,6 @@ def _value_info(value: Value) -> Any:
         return onnx.ValueInfoProto(name=value.name)
     dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
     return onnx.helper.make_tensor_value_info(value.name, dtype, value.shape)
-
-
-def _domains(graph: Graph) -> set[str]:
-    inner = (_domains(subgraph) for node in graph.nodes for subgraph in node.subgraphs)
-    return {node.domain for node in graph.nodes}.union(*inner)
 
 
 def _unique_names() -> Callable[[str], str | None]:

@@ -51,7 +51,7 @@ class Operator:
 
 def find(node: Node) -> Operator | None:
     """The operator of `node`, or None if it is foreign."""
-    return OPERATORS.get((node.domain, node.op))
+    return OPERATORS.get((node.domain, node.op)) if node.opset is None else None
 
 
 def named_inputs(node: Node) -> dict[str, str]:

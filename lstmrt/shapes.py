@@ -486,6 +486,7 @@ def _recurrent(op: str):
 
     def rule(x, w, r, b=None, sequence_lens=None, initial_h=None, *further, hidden_size, direction, layout, **_):
         initial_c, peepholes, mask = (further + (None,) * 3)[:3] if op == "LSTM" else (None, None, (*further, None)[0])
+        require(x, FLOATS)
         hidden, directions = hidden_size, 2 if direction == "bidirectional" else 1
         if x.shape is not None and len(x.shape) != 3:
             raise Mismatch(f"X: shape {x.shape}, expected 3 axes")
@@ -493,22 +494,32 @@ def _recurrent(op: str):
         time, batch = outer[::-1] if layout else outer
         states = (batch, directions, hidden) if layout else (directions, batch, hidden)
         faults = [message for message in (
-            _fault("X", x, "float32", (*outer, gates * hidden)) if w is None else None,
-            _fault("W", w, "float32", (directions, gates * hidden, inputs)),
-            _fault("R", r, "float32", (directions, gates * hidden, hidden)),
-            _fault("B", b, "float32", (directions, 2 * gates * hidden)),
+            _fault("X", x, x.dtype, (*outer, gates * hidden)) if w is None else None,
+            _fault("W", w, x.dtype, (directions, gates * hidden, inputs)),
+            _fault("R", r, x.dtype, (directions, gates * hidden, hidden)),
+            _fault("B", b, x.dtype, (directions, 2 * gates * hidden)),
             _fault("sequence_lens", sequence_lens, "int32", (batch,)),
-            _fault("initial_h", initial_h, "float32", states),
-            _fault("initial_c", initial_c, "float32", states),
-            _fault("P", peepholes, "float32", (directions, 3 * hidden)),
+            _fault("initial_h", initial_h, x.dtype, states),
+            _fault("initial_c", initial_c, x.dtype, states),
+            _fault("P", peepholes, x.dtype, (directions, 3 * hidden)),
             _fault("mask", mask, "bool", outer),
         ) if message]
+        if faults and _is_projected(r, initial_c, hidden):
+            faults.append("h and c are of different sizes, as those of an LSTM with projections (proj_size) are: ONNX's "
+                          "LSTM has none, and the exporter left their weights out")
         if faults:
             raise Mismatch(*faults)
         y = (batch, time, directions, hidden) if layout else (time, directions, batch, hidden)
         return [Tensor(x.dtype, y)] + [Tensor(x.dtype, states)] * (2 if op == "LSTM" else 1)
 
     return rule
+
+
+def _is_projected(r: Tensor, initial_c: Tensor | None, hidden: int) -> bool:
+    def last(tensor: Tensor | None) -> Dim:
+        return tensor.shape[-1] if tensor is not None and tensor.shape else hidden
+
+    return last(r) < hidden or last(initial_c) > hidden
 
 
 def _fault(name: str, tensor: Tensor | None, dtype: str, shape: tuple[Dim, ...]) -> str | None:

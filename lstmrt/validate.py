@@ -87,7 +87,7 @@ def _node_faults(graph: Graph, where: str = "") -> Iterator[str]:
             continue
         operator = find(node)
         if operator is not None:
-            yield from (f"{place} {fault}" for fault in _operator_faults(node, operator))
+            yield from (f"{place} {fault}" for fault in operator_faults(node, operator))
         elif node.domain == EXTENSION:
             yield f"{place}: the domain {EXTENSION} has no such operator"
         for key, subgraph in node.attributes.items():
@@ -95,7 +95,8 @@ def _node_faults(graph: Graph, where: str = "") -> Iterator[str]:
                 yield from _node_faults(subgraph, f"{place} {key} ")
 
 
-def _operator_faults(node: Node, operator: Operator) -> Iterator[str]:
+def operator_faults(node: Node, operator: Operator) -> Iterator[str]:
+    """What is wrong with the inputs, outputs and attributes that a node names, whatever their dtypes and shapes."""
     given = {"inputs": (node.inputs, operator.inputs), "outputs": (node.outputs, operator.outputs)}
     for kind, (names, formal) in given.items():
         if len(names) > len(formal) and not formal[-1].endswith("*"):

@@ -62,10 +62,15 @@ def test_older_opsets(read, opset, node, initializers, wanted):
     np.testing.assert_allclose(run(read(model([node], initializers, opset, y_rank=np.ndim(wanted))), [[-2, 1, 5]]), wanted, rtol=1e-14)
 
 
-def test_a_softmax_that_ran_over_several_axes_is_refused(read):
-    node = helper.make_node("Softmax", ["x"], ["y"], name="soft", axis=1)
-    with pytest.raises(UnsupportedError, match=r"model.onnx: Softmax 'soft': runs over several axes .* opset 11"):
-        read(model([node], opset=11, x=("batch", 3, 4), y_rank=3))
+@pytest.mark.parametrize("axis", [0, 1, 2, -2])
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Hardmax"])
+def test_a_softmax_that_ran_over_several_axes(read, op, axis):
+    x = np.random.default_rng(1).normal(size=(2, 3, 4)).astype(np.float32)
+    flat = x.reshape(int(np.prod(x.shape[:axis], dtype=int)), -1)
+    softmax = np.exp(flat) / np.exp(flat).sum(1, keepdims=True)
+    wanted = {"Softmax": softmax, "LogSoftmax": np.log(softmax), "Hardmax": flat == flat.max(1, keepdims=True)}[op]
+    graph = read(model([helper.make_node(op, ["x"], ["y"], axis=axis)], opset=11, x=("batch", 3, 4), y_rank=3))
+    np.testing.assert_allclose(run(graph, x), wanted.reshape(x.shape), atol=1e-6)
 
 
 def test_attributes_without_a_place_are_refused_all_at_once(read):
@@ -76,9 +81,23 @@ def test_attributes_without_a_place_are_refused_all_at_once(read):
         read(model(nodes))
 
 
-def test_opsets_before_the_oldest_are_refused(read):
-    with pytest.raises(UnsupportedError, match="ONNX opset 6, expected at least 7"):
-        read(model([helper.make_node("Relu", ["x"], ["y"])], opset=6))
+@pytest.mark.parametrize("node, initializers, wanted", [
+    (helper.make_node("Add", ["x", "b"], ["y"], broadcast=1, axis=0), {"b": np.float32([10])}, [[8, 11, 15]]),
+    (helper.make_node("Mul", ["x", "b"], ["y"], broadcast=1), {"b": np.float32([1, 2, 3])}, [[-2, 2, 15]]),
+    (helper.make_node("Selu", ["x"], ["y"], consumed_inputs=[0]), {},
+     [[1.0507 * 1.6732 * np.expm1(-2.0), 1.0507, 5 * 1.0507]]),
+    (helper.make_node("Cast", ["x"], ["y"], to="FLOAT"), {}, [[-2, 1, 5]]),
+    (helper.make_node("Reshape", ["x"], ["y"], shape=[3, 1]), {}, [[-2], [1], [5]]),
+    (helper.make_node("Pad", ["x"], ["y"], paddings=[0, 1, 0, 0], value=7.0), {}, [[7, -2, 1, 5]]),
+    (helper.make_node("Concat", ["x", "x"], ["y"]), {}, [[-2, 1, 5, -2, 1, 5]]),
+    (helper.make_node("Gemm", ["x", "b", "c"], ["y"], broadcast=1), {"b": np.eye(3, dtype=np.float32), "c": np.float32([1])},
+     [[-1, 2, 6]]),
+    (helper.make_node("BatchNormalization", ["x", "one", "zero", "zero", "one"], ["y"], consumed_inputs=[0] * 5, is_test=1,
+                      epsilon=0.0), {"one": np.ones(3, np.float32), "zero": np.zeros(3, np.float32)}, [[-2, 1, 5]]),
+], ids=lambda value: getattr(value, "op_type", ""))
+def test_the_oldest_opsets(read, node, initializers, wanted):
+    graph = read(model([node], initializers, 1, x=(1, 3), y_rank=2))
+    np.testing.assert_allclose(run(graph, [[-2, 1, 5]]), wanted, rtol=1e-6)
 
 
 def test_unknown_attributes_are_refused(read):

@@ -6,13 +6,14 @@ from ..graph import Graph
 from .drop_noops import drop_noops
 from .drop_unused import drop_unused
 from .embedding_table import embedding_table
-from .fold_constants import fold_constants
+from .fold_constants import fold_constants, fold_weights
 from .infer_shapes import infer_shapes
 from .last_step_only import last_step_only
 from .split_directions import split_directions
+from .widen_halves import widen_halves
 
 CANONICAL = (fold_constants, drop_noops, drop_unused)
-LOAD = (split_directions, embedding_table, last_step_only, drop_noops, drop_unused)
+LOAD = (widen_halves, fold_weights, split_directions, embedding_table, last_step_only, drop_noops, drop_unused)
 
 
 def canonical(graph: Graph) -> Graph:

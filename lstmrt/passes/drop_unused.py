@@ -22,7 +22,7 @@ def drop_unused(graph: Graph) -> Graph:
 
 def _without_unread_outputs(node: Node, needed: set[str]) -> Node:
     operator = find(node)
-    if operator is None:
+    if operator is None or operator.outputs[-1].endswith("*"):
         return node
     outputs = [name if name in needed or not formal.endswith("?") else ""
                for name, formal in zip(node.outputs, operator.outputs)]

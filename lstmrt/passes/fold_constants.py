@@ -16,17 +16,26 @@ from .infer_shapes import infer_node, infer_shapes
 LARGEST_GROWTH = 1 << 16  # bytes; a result larger than its inputs by more stays a node, so that files stay small
 
 
-def fold_constants(graph: Graph) -> Graph:
+LARGEST_WEIGHTS = 1 << 28  # bytes; what weights of few bits or ranks may grow to in memory
+
+
+def fold_weights(graph: Graph) -> Graph:
+    """As fold_constants, at load: results may be large, so that dequantized and rearranged weights are constants."""
+    return fold_constants(graph, LARGEST_WEIGHTS)
+
+
+def fold_constants(graph: Graph, growth: int = LARGEST_GROWTH) -> Graph:
     """Computes in float64 and rounds once. Nodes that make a graph output stay, so that it is a node's output.
 
-    A Shape is folded wherever the shape is known, whatever its input.
+    A Shape is folded wherever the shape is known, whatever its input; a result larger than its inputs by more than
+    `growth` bytes stays a node.
     """
     tensors = infer_shapes(graph)
     constants = dict(graph.constants)
     outputs = {value.name for value in graph.outputs}
     kept = []
     for node in graph.nodes:
-        folded = None if outputs & set(node.outputs) else _fold(node, constants, tensors)
+        folded = None if outputs & set(node.outputs) else _fold(node, constants, tensors, growth)
         if folded is None:
             kept.append(node)
             continue
@@ -38,7 +47,8 @@ def fold_constants(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(kept), constants=constants)
 
 
-def _fold(node: Node, constants: dict[str, np.ndarray], tensors: dict[str, Tensor]) -> list[np.ndarray] | None:
+def _fold(node: Node, constants: dict[str, np.ndarray], tensors: dict[str, Tensor],
+          largest: int) -> list[np.ndarray] | None:
     if find(node) is None:
         return None
     if node.op == "Shape":
@@ -50,9 +60,12 @@ def _fold(node: Node, constants: dict[str, np.ndarray], tensors: dict[str, Tenso
     if not all(tensor.shape is not None and None not in tensor.shape for tensor in made):
         return None
     growth = sum(_bytes(tensor) for tensor in made) - sum(constants[name].nbytes for name in names)
-    if growth > LARGEST_GROWTH:
+    if growth > largest:
         return None
-    arrays = run_node(node, [as_float64(constants[name]) if name else None for name in node.inputs])
+    try:
+        arrays = run_node(node, [as_float64(constants[name]) if name else None for name in node.inputs])
+    except (ValueError, IndexError):  # what shapes could not tell ahead: the node that a call reaches says so
+        return None
     return [np.array(array, tensor.dtype) for array, tensor in zip(arrays, made)]
 
 

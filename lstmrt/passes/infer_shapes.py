@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Mapping
+
 from ..errors import GraphError
 from ..graph import Graph, Node
-from ..operators import attributes, find, is_recurrent
+from ..operators import attributes, find, is_recurrent, named_inputs
 from ..shapes import Mismatch, Tensor, with_named_sizes
 
 
@@ -26,7 +28,7 @@ def infer(graph: Graph) -> tuple[dict[str, Tensor], list[str]]:
     tensors.update((value.name, Tensor(value.dtype, value.shape)) for value in graph.inputs)
     faults = []
     for i, node in enumerate(graph.nodes):
-        tensors.update(_sequence_from_outside(node, tensors))
+        tensors.update(_read_by_recurrent(node, tensors))
         try:
             made = infer_node(node, tensors)
         except Mismatch as mismatch:
@@ -36,12 +38,32 @@ def infer(graph: Graph) -> tuple[dict[str, Tensor], list[str]]:
     return tensors, faults
 
 
-def _sequence_from_outside(node: Node, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What a recurrent node reads from a foreign operator: it takes nothing but float32 of three axes, as wide as W."""
-    if not is_recurrent(node) or node.inputs[0] in tensors or node.inputs[1] not in tensors:
+def _read_by_recurrent(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a recurrent node tells of its inputs of which little is known: three axes, widths that fit its weights, and
+    one batch, or else it could not run."""
+    if not is_recurrent(node):
         return {}
-    x, w = node.inputs[0], tensors[node.inputs[1]].shape
-    return {x: Tensor("float32", (f"{x}.0", f"{x}.1", w[2]))} if w and len(w) == 3 else {}
+    given, options = named_inputs(node), attributes(node)
+    w, r = (tensors[given[name]].shape if given[name] in tensors else None for name in ("W", "R"))
+    x = tensors.get(given["X"])
+    dtype = tensors[given["R"]].dtype if given["R"] in tensors else "float32"
+    wanted = {}
+    outer = [x.shape[i] if x and x.shape is not None and len(x.shape) == 3 else None for i in (0, 1)]
+    outer = [f"{given['X']}.{i}" if size is None else size for i, size in enumerate(outer)]
+    if w and len(w) == 3:
+        wanted[given["X"]] = (*outer, w[2])
+    if r and len(r) == 3:
+        batch = outer[0] if options["layout"] else outer[1]
+        states = (batch, r[0], r[2]) if options["layout"] else (r[0], batch, r[2])
+        wanted.update((given[name], states) for name in ("initial_h", "initial_c") if given.get(name))
+    return {name: Tensor(dtype, shape) for name, shape in wanted.items() if _vague(name, tensors.get(name))}
+
+
+def _vague(name: str, tensor: Tensor | None) -> bool:
+    """Whether something about three axes is unknown, or has no name but that of the value itself."""
+    if tensor is None or tensor.shape is None:
+        return True
+    return len(tensor.shape) == 3 and any(size in (None, f"{name}.{i}") for i, size in enumerate(tensor.shape))
 
 
 def infer_node(node: Node, tensors: dict[str, Tensor]) -> list[Tensor]:
