@@ -223,4 +223,34 @@ lstmrt_status lstmrt_decoder_prompt(lstmrt_decoder *decoder, const int64_t *ids,
 lstmrt_status lstmrt_decoder_next(lstmrt_decoder *decoder, int64_t *ids, size_t n, int64_t budget, size_t *made,
                                   bool *ended);
 
+/* ---- decoding several texts at once: each with the bits it would have alone ---- */
+
+typedef struct lstmrt_batch lstmrt_batch;
+
+/* Room for `streams` at a time. The mode of `options`, STATEFUL or STAGGERED, its window and pad_id are those of all. */
+lstmrt_status lstmrt_batch_new(lstmrt_model *model, const lstmrt_decode_options *options, size_t streams,
+                               lstmrt_batch **batch);
+void lstmrt_batch_free(lstmrt_batch *batch);
+
+/* Adds a stream that reads `ids`, n > 0, and makes `most_made` > 0 ids at most, chosen and ended as `options` say. *slot
+ * is its number, below `streams`, until it ends or is dropped. BAD_ARGUMENT also where all slots are taken, or none is
+ * called `slot`. */
+lstmrt_status lstmrt_batch_add(lstmrt_batch *batch, const lstmrt_decode_options *options, const int64_t *ids, size_t n,
+                               size_t most_made, size_t *slot);
+lstmrt_status lstmrt_batch_drop(lstmrt_batch *batch, size_t slot);
+
+enum { LSTMRT_ENDED = -1 };
+
+/* A stream made `id`, or has ended: its slot is free. */
+typedef struct {
+    size_t slot;
+    int64_t id;
+} lstmrt_event;
+
+/* All streams read or make an id a step, until there were `steps` steps in which ids were made, no stream is left,
+ * `events` has no room for another step, or about `budget` nanoseconds have passed. `n`, the room, must be 2 `streams`
+ * at least. Allocates nothing. After a failure the batch is good for nothing but lstmrt_batch_free. */
+lstmrt_status lstmrt_batch_next(lstmrt_batch *batch, size_t steps, lstmrt_event *events, size_t n, int64_t budget,
+                                size_t *made);
+
 #endif

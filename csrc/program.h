@@ -136,6 +136,8 @@ lstmrt_status lstmrt_table_lookup(const lstmrt_layer *layer, int64_t id, size_t 
 /* state.c */
 lstmrt_status lstmrt_state_open(lstmrt_state *state, const lstmrt_model *model, size_t batch);
 void lstmrt_state_close(lstmrt_state *state);
+void lstmrt_state_reset_row(lstmrt_state *state, size_t row);
+void lstmrt_state_move_row(lstmrt_state *state, size_t from, size_t to);
 
 /* workspace.c */
 lstmrt_status lstmrt_workspace_new(const lstmrt_model *model, lstmrt_workspace **workspace);

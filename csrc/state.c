@@ -49,6 +49,26 @@ void lstmrt_state_reset(lstmrt_state *state)
     }
 }
 
+void lstmrt_state_reset_row(lstmrt_state *state, size_t row)
+{
+    for (size_t i = 0; i < state->model->n_cells; i++) {
+        lstmrt_cell *cell = &state->cells[i];
+        memset(cell->h + row * cell->stride, 0, cell->stride * sizeof(float));
+        if (cell->c) memset(cell->c + row * cell->stride, 0, cell->stride * sizeof(float));
+        cell->started[row] = 0;
+    }
+}
+
+void lstmrt_state_move_row(lstmrt_state *state, size_t from, size_t to)
+{
+    for (size_t i = 0; i < state->model->n_cells; i++) {
+        lstmrt_cell *cell = &state->cells[i];
+        memcpy(cell->h + to * cell->stride, cell->h + from * cell->stride, cell->stride * sizeof(float));
+        if (cell->c) memcpy(cell->c + to * cell->stride, cell->c + from * cell->stride, cell->stride * sizeof(float));
+        cell->started[to] = cell->started[from];
+    }
+}
+
 lstmrt_status lstmrt_state_new(lstmrt_model *model, size_t batch, lstmrt_state **state)
 {
     *state = NULL;

@@ -1,6 +1,6 @@
 """Many users' texts at once, from one model that is loaded once.
 
-    python examples/app.py [MODEL] [--pace SECONDS]
+    python examples/app.py [MODEL] [--pace SECONDS | --together]
 
 Any model with a tokenizer does; without one the sample in the package speaks.
 """
@@ -51,6 +51,16 @@ def stream_to_all(model: lstmrt.Model, prompts: dict[str, str], words: int, pace
             stream.result()
 
 
+def write_together(model: lstmrt.Model, prompts: dict[str, str], words: int) -> None:
+    """No threads: all streams in one batch, which reads the model's weights once for all of them."""
+    batch = model.batch(max_streams=len(prompts))
+    users = {batch.add(prompt, max_new_tokens=words): user for user, prompt in prompts.items()}
+    for pieces in batch:  # here streams could be added, and dropped
+        for stream, piece in pieces:
+            if piece is not None:
+                print(f"{users[stream]}:{piece}", flush=True)
+
+
 class Suggestions:
     """For an app that owns its loop: one `step` for each word that a user types, and words to go on with."""
 
@@ -68,10 +78,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Many users' texts at once, from one model.")
     parser.add_argument("model", nargs="?", default=SAMPLE, help="a model file with a tokenizer")
     parser.add_argument("--pace", type=float, default=0.05, metavar="SECONDS", help="a user's time to read a word")
+    parser.add_argument("--together", action="store_true", help="one batch in place of a thread for each user")
     arguments = parser.parse_args()
 
     model = lstmrt.load(arguments.model)
-    stream_to_all(model, PROMPTS, words=12, pace=arguments.pace)
+    if arguments.together:
+        write_together(model, PROMPTS, words=12)
+    else:
+        stream_to_all(model, PROMPTS, words=12, pace=arguments.pace)
 
     typing = Suggestions(model)
     for word in ("shuffled", "off", "this"):

@@ -126,11 +126,20 @@ cdef extern from "lstmrt.h" nogil:
         const int64_t *eos_ids
         size_t n_eos_ids
 
+    enum:
+        LSTMRT_ENDED
+
+    ctypedef struct lstmrt_event:
+        size_t slot
+        int64_t id
+
     ctypedef struct lstmrt_model:
         pass
     ctypedef struct lstmrt_state:
         pass
     ctypedef struct lstmrt_decoder:
+        pass
+    ctypedef struct lstmrt_batch:
         pass
 
     const char *lstmrt_status_text(lstmrt_status status) noexcept
@@ -160,3 +169,12 @@ cdef extern from "lstmrt.h" nogil:
                                         size_t *taken) noexcept
     lstmrt_status lstmrt_decoder_next(lstmrt_decoder *decoder, int64_t *ids, size_t n, int64_t budget, size_t *made,
                                       c_bool *ended) noexcept
+
+    lstmrt_status lstmrt_batch_new(lstmrt_model *model, const lstmrt_decode_options *options, size_t streams,
+                                   lstmrt_batch **batch) noexcept
+    void lstmrt_batch_free(lstmrt_batch *batch) noexcept
+    lstmrt_status lstmrt_batch_add(lstmrt_batch *batch, const lstmrt_decode_options *options, const int64_t *ids,
+                                   size_t n, size_t most_made, size_t *slot) noexcept
+    lstmrt_status lstmrt_batch_drop(lstmrt_batch *batch, size_t slot) noexcept
+    lstmrt_status lstmrt_batch_next(lstmrt_batch *batch, size_t steps, lstmrt_event *events, size_t n, int64_t budget,
+                                    size_t *made) noexcept

@@ -309,6 +309,10 @@ cdef class Model:
         """A Decoder: see there."""
         return Decoder(self, **options)
 
+    def batch(self, size_t streams, **options):
+        """A Batch: see there."""
+        return Batch(self, streams, **options)
+
 
 cdef class State:
     """h and c of every recurrent step for `batch_size` rows, from zero; for one caller at a time."""
@@ -353,6 +357,27 @@ cdef class State:
         self.busy = False
 
 
+cdef class DecodeOptions:
+    """An lstmrt_decode_options and the memory it points to."""
+
+    cdef lstmrt_decode_options c
+    cdef Py_buffer eos
+
+    def __cinit__(self, *, str mode, size_t window=0, size_t max_length=0, int64_t pad_id=0, bint pad_right=False,
+                  bint do_sample=False, uint64_t seed=0, double temperature=1.0, double top_p=1.0, size_t top_k=0,
+                  double repetition_penalty=1.0, eos_ids=()):
+        hold_ids(np.array(eos_ids, np.int64), &self.eos)
+        self.c = lstmrt_decode_options(
+            mode=<lstmrt_decode_mode>number_of(_MODES, mode, "mode", InputError),
+            window=window, max_length=max_length, pad_id=pad_id, pad_right=pad_right, do_sample=do_sample, seed=seed,
+            temperature=temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty,
+            eos_ids=<const int64_t *>self.eos.buf, n_eos_ids=self.eos.shape[0],
+        )
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.eos)
+
+
 cdef class Decoder:
     """The token loop of one continuation, for one caller at a time. The options are those of lstmrt_decode_options in
     csrc/lstmrt.h; `mode` is "stateful", "staggered", "window" or "growing".
@@ -362,24 +387,13 @@ cdef class Decoder:
     cdef readonly Model model
     cdef bint busy
 
-    def __cinit__(self, Model model not None, *, str mode, size_t window=0, size_t max_length=0, int64_t pad_id=0,
-                  bint pad_right=False, bint do_sample=False, uint64_t seed=0, double temperature=1.0,
-                  double top_p=1.0, size_t top_k=0, double repetition_penalty=1.0, eos_ids=()):
+    def __cinit__(self, Model model not None, **options):
+        cdef DecodeOptions given = DecodeOptions(**options)
         cdef lstmrt_status status
-        cdef Py_buffer eos
-        cdef lstmrt_decode_options options = lstmrt_decode_options(
-            mode=<lstmrt_decode_mode>number_of(_MODES, mode, "mode", InputError),
-            window=window, max_length=max_length, pad_id=pad_id, pad_right=pad_right, do_sample=do_sample, seed=seed,
-            temperature=temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty,
-            eos_ids=NULL, n_eos_ids=0,
-        )
         self.model = model
-        hold_ids(np.array(eos_ids, np.int64), &eos)
-        options.eos_ids, options.n_eos_ids = <const int64_t *>eos.buf, eos.shape[0]
         with nogil:
-            status = lstmrt_decoder_new(model.c, &options, &self.c)
-        PyBuffer_Release(&eos)
-        check(status, f"decoder in mode {mode!r}")
+            status = lstmrt_decoder_new(model.c, &given.c, &self.c)
+        check(status, f"decoder in mode {options['mode']!r}")
 
     def __dealloc__(self):
         lstmrt_decoder_free(self.c)
@@ -428,6 +442,82 @@ cdef class Decoder:
             PyBuffer_Release(&buffer)
             check(status)
             return ids[:made], bool(ended)
+        finally:
+            self.busy = False
+
+
+cdef class Batch:
+    """The token loop of up to `streams` continuations at once, for one caller at a time. `options` are a Decoder's; mode
+    "stateful" or "staggered", window and pad_id are those of all streams.
+    Raises InputError where options and program do not fit, OutOfMemoryError."""
+
+    cdef lstmrt_batch *c
+    cdef lstmrt_event *events
+    cdef size_t n_events
+    cdef readonly Model model
+    cdef readonly size_t streams
+    cdef bint busy
+
+    def __cinit__(self, Model model not None, size_t streams, **options):
+        cdef DecodeOptions given = DecodeOptions(**options)
+        cdef lstmrt_status status
+        self.model, self.streams = model, streams
+        with nogil:
+            status = lstmrt_batch_new(model.c, &given.c, streams, &self.c)
+        check(status, f"{streams} streams in mode {options['mode']!r}")
+        self.n_events = max(SLICE_IDS, 2 * streams)
+        self.events = <lstmrt_event *>PyMem_Calloc(self.n_events, sizeof(lstmrt_event))
+        if self.events == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        lstmrt_batch_free(self.c)
+        PyMem_Free(self.events)
+
+    cdef int enter(self) except -1:
+        if self.busy:
+            raise InputError("this batch is in use by another thread")
+        self.busy = True
+        return 0
+
+    def add(self, ids, size_t most_made, **options):
+        """The slot, below `streams`, of a new stream that reads `ids`, an int64 vector, and makes `most_made` at most."""
+        cdef DecodeOptions given = DecodeOptions(**options)
+        cdef Py_buffer buffer
+        cdef size_t slot = 0
+        cdef lstmrt_status status
+        self.enter()
+        try:
+            hold_ids(ids, &buffer)
+            with nogil:
+                status = lstmrt_batch_add(self.c, &given.c, <const int64_t *>buffer.buf, buffer.shape[0], most_made, &slot)
+            PyBuffer_Release(&buffer)
+            check(status, "a stream")
+            return slot
+        finally:
+            self.busy = False
+
+    def drop(self, size_t slot):
+        """Ends the stream in `slot`."""
+        self.enter()
+        try:
+            check(lstmrt_batch_drop(self.c, slot), f"slot {slot}")
+        finally:
+            self.busy = False
+
+    def next(self, size_t steps):
+        """[(slot, id), ...] of at most `steps` steps that made ids, after at most about 20 ms: an id that a stream made, or
+        None where it has ended and its slot is free. After an exception the batch is useless."""
+        cdef lstmrt_status status
+        cdef size_t made = 0, i
+        self.enter()
+        try:
+            with nogil:
+                status = lstmrt_batch_next(self.c, steps, self.events, self.n_events, SLICE_NS, &made)
+            check(status)
+            PyErr_CheckSignals()
+            return [(self.events[i].slot, None if self.events[i].id == LSTMRT_ENDED else self.events[i].id)
+                    for i in range(made)]
         finally:
             self.busy = False
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 import numpy as np
 
 from . import _core
 from .errors import InputError, UnsupportedError
-from .foreign import ForeignStep, require_runtime
 from .graph import Graph, Node, Value
 from .host_ops import HostStep
 from .native import Port, Program, lower
@@ -22,6 +21,9 @@ from .onnx_proto import go_together
 from .operators import find, is_recurrent
 from .passes import infer_shapes
 from .regions import BATCH, TIME, Facts, Region
+
+if TYPE_CHECKING:
+    from .foreign import ForeignStep
 
 ISA_VARIABLE = "LSTMRT_ISA"
 
@@ -215,6 +217,8 @@ def _segments(graph: Graph, facts: Facts, isa: str | None) -> list[NativeStep | 
 
     foreign = [node for node in graph.nodes if find(node) is None]
     if foreign:
+        from .foreign import ForeignStep, require_runtime
+
         require_runtime(foreign)
     segments = _settled(graph, facts, bool(foreign))
     left_over = {node.op for segment in segments if not segment.region for node in segment.nodes}

@@ -10,11 +10,10 @@ import json
 import mmap
 import os
 import re
-import tempfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping
 
 import numpy as np
 import safetensors
@@ -22,7 +21,9 @@ import safetensors
 from .errors import InputError, LstmrtError, ModelFileError, UnsupportedError
 from .generation_config import GenerationDefaults
 from .graph import Attribute, Graph, Node, Value
-from .tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from .tokenizers import Tokenizer
 
 VERSION = 1
 EXTENSION = ".lstmrt"
@@ -87,6 +88,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     Raises InputError where something stands there that is no regular file (a device must not be replaced by one), and
     ModelFileError, which names `path`, for every OSError.
     """
+    import tempfile  # which brings much along that reading does not need
+
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
@@ -272,7 +275,7 @@ def _model(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> Mo
     try:
         return ModelFile(
             graph.validate(),
-            tokenizer=Tokenizer.from_json(metadata["tokenizer"]) if "tokenizer" in metadata else None,
+            tokenizer=_tokenizer(metadata["tokenizer"]) if "tokenizer" in metadata else None,
             generation=GenerationDefaults.from_json(_from_json("generation", metadata)) if "generation" in metadata
             else None,
             provenance=_provenance(_from_json("provenance", metadata)),
@@ -280,6 +283,12 @@ def _model(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> Mo
         )
     except LstmrtError as error:
         raise _Damage(str(error)) from None
+
+
+def _tokenizer(text: str) -> Tokenizer:
+    from .tokenizers import Tokenizer
+
+    return Tokenizer.from_json(text)
 
 
 def _same_names(what: str, arrays: Mapping[str, np.ndarray], values: tuple[Value, ...]) -> None:

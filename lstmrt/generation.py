@@ -5,10 +5,10 @@ The token loop itself is csrc/decode.c; here it is set up, and its ids become te
 
 from __future__ import annotations
 
-import secrets
+import os
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Iterable, Iterator, Sequence, Union
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence, Union
 
 import numpy as np
 
@@ -120,55 +120,60 @@ def _positive(value: object) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and 0 < value <= sys.float_info.max
 
 
+def options_of(options: Mapping[str, Any]) -> GenerationOptions:
+    """The keywords of a call; raises InputError for unknown ones too."""
+    try:
+        return GenerationOptions(**options)
+    except TypeError:
+        known = GenerationOptions.__dataclass_fields__
+        unknown = ", ".join(name for name in options if name not in known)
+        raise InputError(f"unknown generation options: {unknown}; known are {', '.join(known)}") from None
+
+
 # ---- generate and stream ----
 
 
-def generate(model: Model, prompt: Prompt | Sequence[Prompt], options: GenerationOptions):
-    """The continuation: text for text, an int64 array for ids, a list for a list. See Model.generate."""
-    if _is_list_of_prompts(prompt):
-        return [generate(model, one, options) for one in prompt]
+def generate(model: Model, prompt: Prompt, options: GenerationOptions) -> str | np.ndarray:
+    """The continuation: text for text, an int64 array for ids. See Model.generate."""
     if isinstance(prompt, str):
         return "".join(stream(model, prompt, options))
-    if options.stops:
-        raise InputError("stop_strings: the prompt is ids; give it as text")
-    ids = prompt_ids(model, prompt)
-    slices = [*([ids] if options.echo else []), *continuation(model, ids, options, options.eos_ids)]
+    ids, ending = request_of(model, prompt, options)
+    slices = [*([ids] if options.echo else []), *continuation(model, ids, options, ending)]
     return np.concatenate(slices) if slices else np.empty(0, np.int64)
 
 
 def stream(model: Model, prompt: Prompt, options: GenerationOptions) -> Iterator[str] | Iterator[int]:
     """Pieces of text that joined are what generate gives; for ids, one id after the other."""
-    if _is_list_of_prompts(prompt):
-        raise InputError("stream takes one prompt; run several streams for several")
+    if is_list_of_prompts(prompt):
+        raise InputError("stream takes one prompt; run several streams for several, or a batch")
+    ids, ending = request_of(model, prompt, options)
+    made = continuation(model, ids, options, ending)
     if isinstance(prompt, str):
-        return _stream_text(model, prompt, options)
-    if options.stops:
-        raise InputError("stop_strings: the prompt is ids; give it as text")
-    return _stream_ids(model, prompt_ids(model, prompt), options)
+        return _stream_text(model.tokenizer, prompt, made, options)
+    return _stream_ids(ids, made, options)
 
 
-def _is_list_of_prompts(prompt: object) -> bool:
+def is_list_of_prompts(prompt: object) -> bool:
     return isinstance(prompt, (list, tuple)) and len(prompt) > 0 and not all(_is_int(item) for item in prompt)
 
 
-def _stream_ids(model: Model, ids: np.ndarray, options: GenerationOptions) -> Iterator[int]:
+def _stream_ids(ids: np.ndarray, made: Iterable[np.ndarray], options: GenerationOptions) -> Iterator[int]:
     if options.echo:
         yield from ids.tolist()
-    for made in continuation(model, ids, options, options.eos_ids):
-        yield from made.tolist()
+    for some in made:
+        yield from some.tolist()
 
 
-def _stream_text(model: Model, prompt: str, options: GenerationOptions) -> Iterator[str]:
-    tokenizer = model.tokenizer
-    if tokenizer is None:
-        raise InputError("a text prompt needs a tokenizer: lstmrt.load(..., tokenizer=...), or give ids")
-    ids = prompt_ids(model, tokenizer.encode(prompt))
-    ending = (*options.eos_ids, *tokenizer.textless_ids(model.vocabulary_size))
-    made = continuation(model, ids, options, ending)
-    pieces = _pieces(tokenizer, made, first=not prompt or prompt[-1].isspace())
+def _stream_text(tokenizer: Tokenizer, prompt: str, made: Iterable[np.ndarray],
+                 options: GenerationOptions) -> Iterator[str]:
     if options.echo and prompt:
         yield prompt
-    yield from until_stopped(pieces, options.stops)
+    yield from until_stopped(_pieces(tokenizer, made, first=starts_fresh(prompt)), options.stops)
+
+
+def starts_fresh(prompt: str) -> bool:
+    """Whether no separator is wanted between the prompt and its continuation."""
+    return not prompt or prompt[-1].isspace()
 
 
 def _pieces(tokenizer: Tokenizer, made: Iterable[np.ndarray], first: bool) -> Iterator[str]:
@@ -179,23 +184,37 @@ def _pieces(tokenizer: Tokenizer, made: Iterable[np.ndarray], first: bool) -> It
             first = False
 
 
+class StopStrings:
+    """Cuts a text that comes in pieces where the first of `stops` is complete: one may begin in one piece and end in
+    another, so text that could be the beginning of one is held back until it is known not to be."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self.stops, self.held, self.stopped = stops, "", False
+
+    def push(self, piece: str) -> str:
+        """What `piece` makes certain; `stopped` is set where that was the last of it."""
+        self.held += piece
+        found = [at for at in map(self.held.find, self.stops) if at >= 0]
+        self.stopped = bool(found)
+        safe = min(found) if found else len(self.held) - max((_overlap(self.held, stop) for stop in self.stops), default=0)
+        text, self.held = self.held[:safe], self.held[safe:]
+        return text
+
+    def rest(self) -> str:
+        """What was held back, at the end of the text."""
+        return "" if self.stopped else self.held
+
+
 def until_stopped(pieces: Iterable[str], stops: tuple[str, ...]) -> Iterator[str]:
-    """`pieces` up to the first of `stops`, which may begin in one piece and end in another: text that could be the
-    beginning of one is held back until it is known not to be."""
-    held = ""
+    """`pieces` up to the first of `stops`."""
+    text = StopStrings(stops)
     for piece in pieces:
-        held += piece
-        found = [at for at in map(held.find, stops) if at >= 0]
-        if found:
-            if text := held[:min(found)]:
-                yield text
+        if safe := text.push(piece):
+            yield safe
+        if text.stopped:
             return
-        safe = len(held) - max((_overlap(held, stop) for stop in stops), default=0)
-        if safe > 0:
-            yield held[:safe]
-            held = held[safe:]
-    if held:
-        yield held
+    if rest := text.rest():
+        yield rest
 
 
 def _overlap(text: str, stop: str) -> int:
@@ -206,11 +225,21 @@ def _overlap(text: str, stop: str) -> int:
 # ---- ids ----
 
 
+def request_of(model: Model, prompt: Prompt, options: GenerationOptions) -> tuple[np.ndarray, tuple[int, ...]]:
+    """The prompt as ids, and the ids that end its continuation: of a text, those without text too."""
+    if not isinstance(prompt, str):
+        if options.stops:
+            raise InputError("stop_strings: the prompt is ids; give it as text")
+        return prompt_ids(model, prompt), options.eos_ids
+    if model.tokenizer is None:
+        raise InputError("a text prompt needs a tokenizer: lstmrt.load(..., tokenizer=...), or give ids")
+    ids = prompt_ids(model, model.tokenizer.encode(prompt))
+    return ids, (*options.eos_ids, *model.tokenizer.textless_ids(model.vocabulary_size))
+
+
 def prompt_ids(model: Model, prompt: Sequence[int] | np.ndarray) -> np.ndarray:
     """The prompt as int64 ids (length,), checked against the vocabulary."""
-    known = model.input_vocabulary
-    if known is None:
-        raise UnsupportedError(f"generation needs a model that turns ids into logits in one native program: {model!r}")
+    known = _vocabulary(model)
     ids = np.asarray(prompt)
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise InputError(f"prompt: expected text, ids, or a list of either, got {ids.dtype} of shape {ids.shape}")
@@ -222,6 +251,12 @@ def prompt_ids(model: Model, prompt: Sequence[int] | np.ndarray) -> np.ndarray:
     return ids.astype(np.int64)
 
 
+def _vocabulary(model: Model) -> int:
+    if model.input_vocabulary is None:
+        raise UnsupportedError(f"generation needs a model that turns ids into logits in one native program: {model!r}")
+    return model.input_vocabulary
+
+
 def continuation(model: Model, ids: np.ndarray, options: GenerationOptions,
                  ending: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Slices of new ids, each at most about 20 ms of work, so that a caller can look up in between."""
@@ -229,25 +264,34 @@ def continuation(model: Model, ids: np.ndarray, options: GenerationOptions,
     if left == 0:
         return
     decoder = model.native.model.decoder(
-        **_decode_mode(model, defaults, len(ids) + left),
-        pad_id=defaults.pad_id,
-        pad_right=defaults.padding == "right",
-        do_sample=options.samples,
-        seed=secrets.randbits(64) if options.seed is None else options.seed,
-        temperature=options.temperature or 1.0,
-        top_k=options.top_k or 0,
-        top_p=options.top_p or 1.0,
-        repetition_penalty=options.repetition_penalty,
-        eos_ids=ending,
-    )
-    if defaults.window and options.repetition_penalty == 1.0:
-        ids = ids[-defaults.window:]  # earlier ones are in no window; the penalty alone would see them
-    decoder.prompt(np.ascontiguousarray(ids))
+        **decode_mode(model, defaults, len(ids) + left), pad_id=defaults.pad_id, pad_right=defaults.padding == "right",
+        **choice(options, ending))
+    ids = kept_ids(ids, defaults, options)
+    decoder.prompt(ids)
     ended = False
     while left > 0 and not ended:
         made, ended = decoder.next(left)
         left -= len(made)
         yield made
+
+
+def choice(options: GenerationOptions, ending: tuple[int, ...]) -> dict:
+    """The core's options about which id comes next, and which ends the text."""
+    return {
+        "do_sample": options.samples,
+        "seed": int.from_bytes(os.urandom(8), "little") if options.seed is None else options.seed,
+        "temperature": options.temperature or 1.0,
+        "top_k": options.top_k or 0,
+        "top_p": options.top_p or 1.0,
+        "repetition_penalty": options.repetition_penalty,
+        "eos_ids": ending,
+    }
+
+
+def kept_ids(ids: np.ndarray, defaults: GenerationDefaults, options: GenerationOptions) -> np.ndarray:
+    """What of the prompt the core needs: ids before the window are seen by the repetition penalty alone."""
+    windowed = defaults.window and options.repetition_penalty == 1.0
+    return np.ascontiguousarray(ids[-defaults.window:] if windowed else ids)
 
 
 def settings(model: Model, options: GenerationOptions) -> GenerationDefaults:
@@ -260,7 +304,7 @@ def settings(model: Model, options: GenerationOptions) -> GenerationDefaults:
         other = "masked_window" if mode == "window" else "window"
         raise InputError(f"mode {mode!r}: the model's Embedding does {'' if mode == 'window' else 'not '}mask the "
                          f"padding: use mode={other!r}")
-    if not 0 <= chosen.pad_id < model.input_vocabulary:
+    if not 0 <= chosen.pad_id < _vocabulary(model):
         raise InputError(f"pad_id: {chosen.pad_id} is outside the vocabulary of {model.input_vocabulary}")
     return chosen
 
@@ -276,7 +320,7 @@ def masks_input(graph: Graph) -> bool:
     return any(node.domain == EXTENSION and is_recurrent(node) and named_inputs(node)["mask"] for node in graph.nodes)
 
 
-def _decode_mode(model: Model, defaults: GenerationDefaults, length: int) -> dict:
+def decode_mode(model: Model, defaults: GenerationDefaults, length: int) -> dict:
     """The core's mode. On a causal model a growing context is the carried state, bit for bit, and the windows of
     successive tokens can be advanced together."""
     steppable = model.native.model.steppable

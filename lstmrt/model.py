@@ -1,27 +1,30 @@
-"""Models as an app sees them: load, convert, run, step, generate, save."""
+"""Models as an app sees them: load, convert, run, step, generate, save.
+
+Generation and tokenizers are imported by those who use them: loading a model that lacks them should not wait for them.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from . import format, generation, passes
+from . import format, passes
 from ._core import State
 from .compile import NativeStep, as_dtype, compile_graph
 from .errors import InputError, ModelFileError
 from .format import ModelFile, SelfTest
-from .generation import GenerationOptions, Prompt
-from .generation_config import GenerationDefaults
+from .generation_config import WINDOW_MODES, GenerationDefaults
 from .graph import Graph, Value
-from .tokenizers import Tokenizer, TokenizerSpec, load_tokenizer
 
 if TYPE_CHECKING:
     from .converters import ConfigSpec
+    from .generation import Prompt
+    from .streams import Batch
+    from .tokenizers import Tokenizer, TokenizerSpec
 
 ONNX_EXTENSION = ".onnx"
 
@@ -71,12 +74,18 @@ def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None, config
     try:
         is_ours = config is None and os.path.isfile(path) and format.is_lstmrt(path)
         file = format.read(path) if is_ours else _imported(path, config)
-        return file if tokenizer is None else replace(file, tokenizer=load_tokenizer(tokenizer))
+        if tokenizer is None:
+            return file
+        from .tokenizers import load_tokenizer
+
+        return replace(file, tokenizer=load_tokenizer(tokenizer))
     except OSError as error:
         raise ModelFileError(f"{error.filename or os.fspath(path)}: {error.strerror or error}") from error
 
 
 def _imported(path: str | os.PathLike, config: ConfigSpec | None) -> ModelFile:
+    from importlib.metadata import version
+
     from .converters import load_source
 
     source = load_source(path, config)
@@ -88,9 +97,10 @@ def _imported(path: str | os.PathLike, config: ConfigSpec | None) -> ModelFile:
 
 
 def _with_mode(file: ModelFile, mode: str) -> GenerationDefaults:
+    from .generation import fixed_length
+
     was = file.generation or GenerationDefaults("growing")
-    windowed = mode in generation.WINDOW_MODES
-    return replace(was, mode=mode, window=(was.window or generation.fixed_length(file.graph)) if windowed else None)
+    return replace(was, mode=mode, window=(was.window or fixed_length(file.graph)) if mode in WINDOW_MODES else None)
 
 
 def record(graph: Graph, batch: int = 2, time: int = 7, seed: int = 0) -> SelfTest | None:
@@ -221,18 +231,37 @@ class Model:
     # ---- generation ----
 
     def generate(self, prompt: Prompt | Sequence[Prompt], **options: Any) -> str | np.ndarray | list:
-        """The continuation of `prompt`: text for text, an int64 array for ids, a list for a list of either.
+        """The continuation of `prompt`: text for text, an int64 array for ids, a list for a list of either. Those of a
+        list are written side by side, each as it would be alone.
 
         `options` are the fields of GenerationOptions: max_new_tokens=20, mode, window, do_sample, temperature, top_k,
         top_p, repetition_penalty, seed, eos_token_id, stop_strings, echo.
         Raises InputError for bad options, an empty prompt, ids outside the vocabulary, text without a tokenizer;
         UnsupportedError for a model that cannot generate.
         """
-        return generation.generate(self, prompt, _options(options))
+        from . import generation
+
+        given = generation.options_of(options)
+        if not generation.is_list_of_prompts(prompt):
+            return generation.generate(self, prompt, given)
+        from .streams import generate_together
+
+        return generate_together(self, prompt, given)
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[str] | Iterator[int]:
         """As `generate`, in pieces as they are made: pieces of text for text, ids for ids."""
-        return generation.stream(self, prompt, _options(options))
+        from . import generation
+
+        return generation.stream(self, prompt, generation.options_of(options))
+
+    def batch(self, max_streams: int = 16, *, mode: str | None = None, window: int | None = None) -> Batch:
+        """A streams.Batch: up to `max_streams` texts written side by side, which an app adds and drops between steps.
+
+        Raises InputError where mode and model do not fit; UnsupportedError for a model that cannot generate.
+        """
+        from .streams import Batch
+
+        return Batch(self, max_streams, mode, window)
 
     # ---- files ----
 
@@ -251,12 +280,3 @@ class Model:
     def release_source(self) -> None:
         """Lets go of the weights as the file had them; the packed ones stay. The model cannot be saved afterwards."""
         self._file = None
-
-
-def _options(options: dict[str, Any]) -> GenerationOptions:
-    try:
-        return GenerationOptions(**options)
-    except TypeError:
-        known = GenerationOptions.__dataclass_fields__
-        unknown = ", ".join(name for name in options if name not in known)
-        raise InputError(f"unknown generation options: {unknown}; known are {', '.join(known)}") from None

@@ -62,6 +62,13 @@ def weights(random: np.random.Generator, *shape: int) -> np.ndarray:
     return random.standard_normal(shape).astype(np.float32)
 
 
+def hair_trigger(hidden: int, seed: int = 5) -> np.ndarray:
+    """A kernel whose columns are alike but for their last bits: the winner depends on the last bits of h."""
+    random = np.random.default_rng(seed)
+    column = weights(random, hidden, 1)
+    return column * (1 + random.integers(-2, 3, (hidden, VOCABULARY)).astype(np.float32) * np.float32(2**-23))
+
+
 def compiled(graph: Graph, generation: GenerationDefaults | None = None, tokenizer: TokenizerSpec | None = None,
              isa: str | None = None) -> Model:
     """The model as loading it from a file would give it."""

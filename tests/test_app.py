@@ -7,13 +7,16 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+import pytest
+
 import lstmrt
 
 APP = Path(__file__).parent.parent / "examples" / "app.py"
 
 
-def test_every_user_gets_the_text_of_their_own_prompt(tmp_path):
-    command = [sys.executable, APP, "--pace", "0.001"]
+@pytest.mark.parametrize("way", [("--pace", "0.001"), ("--together",)], ids=" ".join)
+def test_every_user_gets_the_text_of_their_own_prompt(tmp_path, way):
+    command = [sys.executable, APP, *way]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -16,7 +16,7 @@ import lstmrt
 from lstmrt import _core
 from lstmrt.generation import until_stopped
 from lstmrt.generation_config import GenerationDefaults
-from small_models import VOCABULARY, compiled, language_model, logits_of, padded, plain_loop, weights
+from small_models import VOCABULARY, compiled, hair_trigger, language_model, logits_of, padded, plain_loop
 
 COUNT = 25
 WINDOW = 6
@@ -92,13 +92,6 @@ def test_a_model_of_fixed_length_has_its_window():
 
 
 # ---- staggered windows: the bits of running each window again ----
-
-
-def hair_trigger(hidden: int, seed: int = 5) -> np.ndarray:
-    """A kernel whose columns are alike but for their last bits: the winner depends on the last bits of h."""
-    random = np.random.default_rng(seed)
-    column = weights(random, hidden, 1)
-    return column * (1 + random.integers(-2, 3, (hidden, VOCABULARY)).astype(np.float32) * np.float32(2**-23))
 
 
 BITWISE = {

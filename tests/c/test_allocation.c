@@ -29,6 +29,20 @@ static lstmrt_status decode(lstmrt_decoder *decoder, size_t n)
     return status;
 }
 
+static lstmrt_status add_stream(lstmrt_batch *batch, lstmrt_decode_mode mode, size_t most_made)
+{
+    const lstmrt_decode_options options = options_for(mode);
+    size_t slot;
+    return lstmrt_batch_add(batch, &options, PROMPT, PROMPT_LENGTH, most_made, &slot);
+}
+
+static lstmrt_status decode_batch(lstmrt_batch *batch, size_t steps)
+{
+    lstmrt_event events[2 * NEW_IDS];
+    size_t made;
+    return lstmrt_batch_next(batch, steps, events, COUNT(events), NO_HURRY, &made);
+}
+
 /* ---- nothing while warm ---- */
 
 static void test_runs(void)
@@ -86,6 +100,25 @@ static void test_tokens(lstmrt_decode_mode mode)
     CHECK(allocations_alive == 0, "%ld allocations leak", allocations_alive);
 }
 
+static void test_streams(lstmrt_decode_mode mode)
+{
+    builder b = language_model(LSTMRT_OP_LSTM, VOCABULARY, 5, 9);
+    lstmrt_model *model = model_of(&b, "scalar");
+    const lstmrt_decode_options options = options_for(mode);
+    lstmrt_batch *batch;
+    REQUIRE(lstmrt_batch_new(model, &options, 3, &batch) == LSTMRT_OK);
+    for (size_t i = 0; i < 3; i++) {
+        REQUIRE(add_stream(batch, mode, 3 + i) == LSTMRT_OK);
+        const long warm = allocations;
+        REQUIRE(decode_batch(batch, i < 2 ? 1 : NEW_IDS) == LSTMRT_OK);
+        CHECK(allocations == warm, "mode %d: streams allocated %ld times", (int)mode, allocations - warm);
+    }
+    lstmrt_batch_free(batch);
+    lstmrt_model_free(model);
+    builder_free(&b);
+    CHECK(allocations_alive == 0, "%ld allocations leak", allocations_alive);
+}
+
 /* ---- the n-th allocation fails ---- */
 
 static lstmrt_status run_everything(const builder *b)
@@ -132,6 +165,20 @@ static lstmrt_status decode_in_every_mode(lstmrt_model *model)
     return LSTMRT_OK;
 }
 
+static lstmrt_status decode_streams(lstmrt_model *model)
+{
+    const lstmrt_decode_options options = options_for(LSTMRT_DECODE_STAGGERED);
+    lstmrt_batch *batch;
+    lstmrt_status status = lstmrt_batch_new(model, &options, 2, &batch);
+    if (status) return status;
+    for (size_t i = 0; i < 2 && !status; i++) {
+        status = add_stream(batch, LSTMRT_DECODE_STAGGERED, NEW_IDS);
+        if (!status) status = decode_batch(batch, 2);
+    }
+    lstmrt_batch_free(batch);
+    return status;
+}
+
 static lstmrt_status step_and_decode(const builder *b)
 {
     const lstmrt_program program = program_of(b);
@@ -140,6 +187,7 @@ static lstmrt_status step_and_decode(const builder *b)
     if (status) return status;
     status = step_with_copy(model, b);
     if (!status) status = decode_in_every_mode(model);
+    if (!status) status = decode_streams(model);
     lstmrt_model_free(model);
     return status;
 }
@@ -165,6 +213,8 @@ int main(void)
     test_runs();
     test_steps();
     for (lstmrt_decode_mode mode = 0; mode <= LSTMRT_DECODE_GROWING; mode++) test_tokens(mode);
+    test_streams(LSTMRT_DECODE_STATEFUL);
+    test_streams(LSTMRT_DECODE_STAGGERED);
 
     builder all = everything(), lstm = language_model(LSTMRT_OP_LSTM, VOCABULARY, 5, 9);
     test_failures("run", &all, run_everything);
