@@ -97,19 +97,27 @@ def fma_rate(int64_t budget):
 
 # ---- arrays of one call ----
 
+cdef enum:
+    FEW = 3  # arrays that need no memory of their own
+
 cdef struct Arrays:
     Py_buffer *views
     lstmrt_buffer *buffers
     size_t held
+    Py_buffer few_views[FEW]
+    lstmrt_buffer few_buffers[FEW]
 
 
 cdef int hold(Arrays *arrays, tuple objects, size_t expected, int flags, str what) except -1:
     if <size_t>len(objects) != expected:
         raise InputError(f"expected {expected} {what}, got {len(objects)}")
-    arrays.views = <Py_buffer *>PyMem_Calloc(expected, sizeof(Py_buffer))
-    arrays.buffers = <lstmrt_buffer *>PyMem_Calloc(expected, sizeof(lstmrt_buffer))
-    if arrays.views == NULL or arrays.buffers == NULL:
-        raise MemoryError
+    if expected <= FEW:
+        arrays.views, arrays.buffers = arrays.few_views, arrays.few_buffers
+    else:
+        arrays.views = <Py_buffer *>PyMem_Calloc(expected, sizeof(Py_buffer))
+        arrays.buffers = <lstmrt_buffer *>PyMem_Calloc(expected, sizeof(lstmrt_buffer))
+        if arrays.views == NULL or arrays.buffers == NULL:
+            raise MemoryError
     for array in objects:
         PyObject_GetBuffer(array, &arrays.views[arrays.held], PyBUF_C_CONTIGUOUS | flags)
         arrays.buffers[arrays.held].data = arrays.views[arrays.held].buf
@@ -122,8 +130,9 @@ cdef void let_go(Arrays *arrays) noexcept:
     while arrays.held > 0:
         arrays.held -= 1
         PyBuffer_Release(&arrays.views[arrays.held])
-    PyMem_Free(arrays.views)
-    PyMem_Free(arrays.buffers)
+    if arrays.views != arrays.few_views:
+        PyMem_Free(arrays.views)
+        PyMem_Free(arrays.buffers)
 
 
 # ---- programs ----
@@ -285,9 +294,12 @@ cdef class Model:
             state.busy = False
 
     cdef int call(self, lstmrt_state *state, tuple inputs, tuple outputs, size_t batch, size_t time) except -1:
-        cdef Arrays given = Arrays(NULL, NULL, 0)
-        cdef Arrays wanted = Arrays(NULL, NULL, 0)
+        cdef Arrays given
+        cdef Arrays wanted
         cdef lstmrt_status status
+        given.views = wanted.views = NULL
+        given.buffers = wanted.buffers = NULL
+        given.held = wanted.held = 0
         try:
             hold(&given, inputs, self.n_inputs, 0, "inputs")
             hold(&wanted, outputs, self.n_outputs, PyBUF_WRITABLE, "outputs")

@@ -95,21 +95,11 @@ class NativeStep:
             try:
                 self.model.run(arrays, outputs, batch, time)
             except InputError:
-                self._explain(arrays)
+                self.explain(arrays)
                 raise
         values.update((port.name, array) for port, array in zip(self.output_ports, outputs))
 
-    def step(self, state: _core.State, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        """One time step; `arrays` as the ports want them but for the time axis, which is left out."""
-        outputs = self._outputs(state.batch_size, None)
-        try:
-            self.model.step(state, arrays, outputs)
-        except InputError:
-            self._explain(arrays)
-            raise
-        return outputs
-
-    def _outputs(self, batch: int, time: int | None) -> tuple[np.ndarray, ...]:
+    def _outputs(self, batch: int, time: int) -> tuple[np.ndarray, ...]:
         return tuple(np.empty(port.shape(batch, time), port.dtype) for port in self.output_ports)
 
     def _size(self, role: str, arrays: tuple[np.ndarray, ...]) -> int:
@@ -120,11 +110,39 @@ class NativeStep:
             raise InputError(f"inputs of different {role} sizes: {sizes}")
         return next(iter(sizes.values()), 1)
 
-    def _explain(self, arrays: tuple[np.ndarray, ...]) -> None:
+    def explain(self, arrays: tuple[np.ndarray, ...]) -> None:
         """Raises the InputError that names the id which is out of range, if one is."""
         for port, array in zip(self.input_ports, arrays):
             if port.vocabulary is not None:
                 check_ids(port, array)
+
+
+class StepForm:
+    """One time step of a program with one input, for one batch size: shapes and dtypes are known, so that a step costs
+    little more than its arithmetic.
+
+    shape, dtype  of the input, without its time axis
+    """
+
+    def __init__(self, native: NativeStep, batch_size: int) -> None:
+        (port,) = native.input_ports
+        self.shape, self.dtype = port.shape(batch_size, None), np.dtype(port.dtype)
+        self._outputs = [(port.shape(batch_size, None), np.dtype(port.dtype)) for port in native.output_ports]
+        self._native, self._run = native, native.model.step
+
+    def fits(self, x: Any) -> bool:
+        """Whether `x` can be read as it is."""
+        return type(x) is np.ndarray and x.dtype is self.dtype and x.shape == self.shape and x.flags.c_contiguous
+
+    def step(self, state: _core.State, x: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """The outputs without their time axis: one, or a tuple; the state goes on."""
+        outputs = tuple([np.empty(shape, dtype) for shape, dtype in self._outputs])
+        try:
+            self._run(state, (x,), outputs)
+        except InputError:
+            self._native.explain((x,))
+            raise
+        return outputs[0] if len(outputs) == 1 else outputs
 
 
 def check_ids(port: Port, ids: np.ndarray) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import format, passes
 from ._core import State
-from .compile import NativeStep, as_dtype, compile_graph
+from .compile import NativeStep, StepForm, as_dtype, compile_graph
 from .errors import InputError, ModelFileError
 from .format import ModelFile, SelfTest
 from .generation_config import WINDOW_MODES, GenerationDefaults
@@ -143,6 +143,7 @@ class Model:
     def __init__(self, file: ModelFile, isa: str | None = None) -> None:
         self._file = file
         self._executable = compile_graph(passes.load(file.graph), isa)
+        self._step_forms: dict[int, StepForm] = {}
         self.graph = replace(file.graph, constants={})  # its nodes say what the model does; weights are packed
         self.inputs, self.outputs = file.graph.inputs, file.graph.outputs
         self.tokenizer: Tokenizer | None = file.tokenizer
@@ -208,19 +209,24 @@ class Model:
         x  ids (batch,) or features (batch, width): the input without its time axis
         Returns each output without its time axis, (batch, width); a tuple where there are several.
         """
+        form = self._step_forms.get(state.batch_size) if type(state) is State else None
+        if form is None or not form.fits(x):
+            form, x = self._step_form(x, state)
+        return form.step(state, x)
+
+    def _step_form(self, x: Any, state: State) -> tuple[StepForm, np.ndarray]:
+        """The form for the state's batch size, kept for the next time, and `x` as it wants it."""
         native = self._steppable()
         if not isinstance(state, State):
             raise InputError(f"state: expected what new_state gave, got {type(state).__name__}")
         if len(native.input_ports) != 1:
             raise InputError(f"step takes one input, the model has {len(native.input_ports)}")
-        (port,) = native.input_ports
-        array = x if isinstance(x, np.ndarray) and x.dtype == port.dtype else as_dtype(self.inputs[0], x)
-        array = np.ascontiguousarray(array, port.dtype)
-        expected = port.shape(state.batch_size, None)
-        if array.shape != expected:
-            raise InputError(f"input '{port.name}': expected shape {expected} for one step, got {array.shape}")
-        outputs = native.step(state, (array,))
-        return outputs[0] if len(outputs) == 1 else outputs
+        form = self._step_forms.setdefault(state.batch_size, StepForm(native, state.batch_size))
+        array = np.ascontiguousarray(as_dtype(self.inputs[0], x), form.dtype)
+        if array.shape != form.shape:
+            raise InputError(f"input '{native.input_ports[0].name}': expected shape {form.shape} for one step, "
+                             f"got {array.shape}")
+        return form, array
 
     def _steppable(self) -> NativeStep:
         if not self._executable.steppable:
