@@ -10,7 +10,7 @@ import numpy as np
 import floors
 import models
 import shapes
-from floors import Work
+from lstmrt.benchmark import BYTES, Work
 from lstmrt.machine import Limits
 from measure import Program, Timing, in_turn, repeat
 from report import Comparison, Row, figure
@@ -80,7 +80,7 @@ def tutorial(bench: Bench) -> Iterator[Comparison]:
     text = np.array([*PROMPT, *programs[bench.runtimes[0]](np.array([PROMPT]), 20)[0]])
     off = {runtime: float(np.mean([generate(text[None, :end], 1)[0, 0] != text[end] for end in range(len(PROMPT), len(text))]))
            for runtime, generate in programs.items()}
-    work = {precision: floors.token_work(shape, precision, rows=window) for precision in floors.BYTES}
+    work = {precision: floors.token_work(shape, precision, rows=window) for precision in BYTES}
     yield compared(bench, "tutorial", f"window {window}, {shape}", "word", asdict(shape), off, work, writing(programs, 1))
 
 
@@ -93,7 +93,7 @@ def layer_comparison(bench: Bench, group: str, method: str, shape: LayerShape) -
     outputs = {runtime: np.stack([call.output() for _ in range(CALLS)]) for runtime, call in calls.items()}
     expected = outputs[bench.runtimes[0]]
     off = {runtime: float(np.abs(found - expected).max()) for runtime, found in outputs.items()}
-    work = {precision: floors.layer_work(shape, precision) for precision in floors.BYTES}
+    work = {precision: floors.layer_work(shape, precision) for precision in BYTES}
     programs = {runtime: repeat(call.run) for runtime, call in calls.items()}
     return compared(bench, group, str(shape), "step", asdict(shape), off, work, programs, shape.time)
 
@@ -104,7 +104,7 @@ def token_comparison(bench: Bench, group: str, shape: TokenShape, count: int) ->
     prompts = several_prompts(count)
     text = loops[bench.runtimes[0]].generate(prompts, CHECKED)
     off = {runtime: differing(runtime, loop, prompts, text) for runtime, loop in loops.items()}
-    work = {precision: floors.token_work(shape, precision, count, count) for precision in floors.BYTES}
+    work = {precision: floors.token_work(shape, precision, count, count) for precision in BYTES}
     name = str(shape) if group == "token" else f"{count} x {shape}"
     facts = {**asdict(shape), "streams": count}
     programs = writing({runtime: loop.generate for runtime, loop in loops.items()}, count)
@@ -165,7 +165,7 @@ def compared(
                 Timing(*(value / units_a_call for value in (timing.median, timing.low, timing.high))),
                 off[runtime],
                 need.moved if ours else None,
-                need.floor(bench.limits, runtime.precision) if ours else None,
+                1e6 * need.floor(bench.limits, runtime.precision) if ours else None,
             )
         )
     return Comparison(group, work_name, unit, bench.threads, shape, rows, notes)

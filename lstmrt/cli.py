@@ -1,4 +1,4 @@
-"""The command line: `lstmrt convert | generate | inspect | verify`.
+"""The command line: `lstmrt convert | generate | inspect | verify | bench`.
 
 What was asked for goes to stdout, everything else to stderr. Exit status: 0; 1 for bad input, with one line that says
 what; 2 for wrong usage; 130 after Ctrl-C.
@@ -10,13 +10,15 @@ import argparse
 import os
 import sys
 import time
+from contextlib import nullcontext
 from importlib.resources import as_file, files
-from typing import Sequence
+from typing import ContextManager, Iterable, Sequence, TypeVar
 
 from .errors import LstmrtError
 from .generation_config import MODES
 
 SAMPLE = "data/sample.lstmrt"  # in the package
+T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("model", metavar="MODEL")
     verify.add_argument("--source", metavar="FILE", help="the file it was converted from, to run in its own framework")
     verify.set_defaults(run=_verify)
+
+    bench = commands.add_parser("bench", help="measure a model beside what this machine allows")
+    bench.add_argument("model", nargs="?", metavar="MODEL", help="without one, the sample model")
+    bench.add_argument("--time", type=int, default=64, metavar="T", help="steps of a run (default: %(default)s)")
+    bench.add_argument("--seconds", type=float, default=1.0, metavar="S", help="for each figure (default: %(default)s)")
+    bench.set_defaults(run=_bench)
     return parser
 
 
@@ -87,11 +95,8 @@ def _convert(options: argparse.Namespace) -> int:
 def _generate(options: argparse.Namespace) -> int:
     from .model import load
 
-    if options.model is None:
-        with as_file(files("lstmrt") / SAMPLE) as sample:
-            model = load(sample, tokenizer=options.tokenizer)
-    else:
-        model = load(options.model, tokenizer=options.tokenizer)
+    with _file_or_sample(options.model) as path:
+        model = load(path, tokenizer=options.tokenizer)
     pieces = model.stream(
         options.prompt, max_new_tokens=options.max_new_tokens, mode=options.mode, temperature=options.temperature,
         top_k=options.top_k, top_p=options.top_p, repetition_penalty=options.repetition_penalty, seed=options.seed,
@@ -108,6 +113,10 @@ def _generate(options: argparse.Namespace) -> int:
     print("" if started else options.prompt)
     print(f"{made} tokens, {made / seconds:,.0f} tokens/s", file=sys.stderr)
     return 0
+
+
+def _file_or_sample(path: str | None) -> ContextManager[str | os.PathLike]:
+    return as_file(files("lstmrt") / SAMPLE) if path is None else nullcontext(path)
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -150,3 +159,43 @@ def _verify(options: argparse.Namespace) -> int:
         print(f"{word}: {found.output} against {found.against}: "
               f"largest error {found.error:.1e} (allowed {found.allowed:.1e})")
     return 0 if all(found.good for found in comparisons) else 1
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from . import benchmark, machine
+    from .errors import InputError
+    from .model import load
+
+    if options.time < 1 or not 0 < options.seconds < 3600:
+        raise InputError("bench: --time and --seconds want numbers above 0")
+    with _file_or_sample(options.model) as path:
+        model = load(path)
+    limits = machine.measure()
+    print(machine.cpu_name())
+    rates = ", ".join(f"{level} {rate / 1e9:.0f} GB/s" for level, rate in limits.rates.items())
+    print(f"one thread reads {rates}, and computes {limits.flops / 1e9:.0f} GFLOP/s in f32")
+    tasks = benchmark.tasks(model, options.time)
+    found = [benchmark.measured(task, limits, options.seconds) for task in _progress(tasks, "measuring")]
+    header = ("a", "a second", "us", "MB read", "GB/s", "limit us", "of limit")
+    _print_table(header, [_bench_row(result) for result in found])
+    return 0
+
+
+def _bench_row(result) -> tuple[str, ...]:
+    row = (result.unit, f"{1 / result.seconds:,.0f}", f"{1e6 * result.seconds:,.2f}")
+    if result.floor is None:  # a part of it runs elsewhere
+        return (*row, "", "", "", "")
+    return (*row, f"{result.moved / 1e6:.2f}", f"{result.moved / result.seconds / 1e9:.1f}", f"{1e6 * result.floor:,.2f}",
+            f"{100 * result.floor / result.seconds:.0f} %")
+
+
+def _progress(items: Sequence[T], what: str) -> Iterable[T]:
+    """`items`, with a bar on stderr where rich is installed and somebody looks on."""
+    if not sys.stderr.isatty():
+        return items
+    try:
+        from rich.console import Console
+        from rich.progress import track
+    except ImportError:
+        return items
+    return track(items, what, console=Console(stderr=True), transient=True)

@@ -110,7 +110,7 @@ def record(graph: Graph, batch: int = 2, time: int = 7, seed: int = 0) -> SelfTe
 
     random = np.random.default_rng(seed)
     sizes = {"batch": batch, "time": time}
-    inputs = {value.name: _random(value, _vocabulary(graph, value), sizes, random) for value in graph.inputs}
+    inputs = {value.name: random_array(value, vocabulary_of(graph, value), sizes, random) for value in graph.inputs}
     try:
         outputs = reference.run(graph, inputs)
     except UnsupportedError:
@@ -118,14 +118,15 @@ def record(graph: Graph, batch: int = 2, time: int = 7, seed: int = 0) -> SelfTe
     return SelfTest(inputs, {value.name: outputs[value.name].astype(value.dtype) for value in graph.outputs})
 
 
-def _random(value: Value, vocabulary: int, sizes: Mapping[str, int], random: np.random.Generator) -> np.ndarray:
+def random_array(value: Value, vocabulary: int, sizes: Mapping[str, int], random: np.random.Generator) -> np.ndarray:
+    """Something for an input: ids below `vocabulary` or normal floats; free sizes by name, 1 where they have none."""
     shape = [size if isinstance(size, int) else sizes.get(size, 1) for size in value.shape or ()]
     if np.dtype(value.dtype).kind == "f":
         return random.standard_normal(shape).astype(value.dtype)
     return random.integers(0, vocabulary, shape).astype(value.dtype)
 
 
-def _vocabulary(graph: Graph, value: Value) -> int:
+def vocabulary_of(graph: Graph, value: Value) -> int:
     """Rows of the smallest table that the ids index; 2 where none does."""
     tables = [node.inputs[0] for node in graph.nodes if node.op == "Gather" and node.inputs[1] == value.name]
     return min((len(graph.constants[name]) for name in tables if name in graph.constants), default=2)

@@ -132,7 +132,7 @@ def test_the_core_knows_errors_alone():
 
 
 def test_the_command_line_goes_through_the_model():
-    assert known_to("lstmrt.cli") <= within("errors", "generation_config", "model", "report", "verify")
+    assert known_to("lstmrt.cli") <= within("benchmark", "errors", "generation_config", "machine", "model", "report", "verify")
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=module_name)

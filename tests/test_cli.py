@@ -68,7 +68,18 @@ def test_a_changed_weight_is_found(tmp_path, sample):
         assert done.stderr.startswith("lstmrt: damaged.lstmrt: damaged: its checksum") and done.stderr.count("\n") == 1
 
 
+def test_bench_holds_a_model_against_the_machine(tmp_path, sample):
+    for model in ([], [sample]):
+        done = lstmrt_command("bench", *model, "--seconds", "0.02", "--time", "5", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        token, run = (line.split() for line in done.stdout.splitlines()[-2:])
+        assert token[0] == "token" and token[-1] == "%" and float(token[1].replace(",", "")) > 100
+        assert " ".join(run[:4]) == "run of (1, 9)", "the sample's window is fixed"
+
+
 @pytest.mark.parametrize("arguments, status, said", [
+    (["bench", "--seconds", "0"], 1, "--seconds"),
+    (["bench", "absent.keras"], 1, "absent.keras"),
     (["generate"], 2, "PROMPT"),
     (["generate", "x", "--beams", "3"], 2, "--beams"),
     (["nonsense"], 2, "nonsense"),

@@ -1,0 +1,163 @@
+"""What `lstmrt bench` measures: how fast a model runs here, beside the least time that its weights and sums can take."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Callable
+
+import numpy as np
+
+from .generation import GenerationOptions, settings
+from .graph import Graph
+from .machine import Limits
+from .model import Model, load, random_array, vocabulary_of
+from .operators import is_recurrent, named_inputs
+
+BYTES = {"f32": 4, "bf16": 2, "int8": 1}  # of a weight
+SCREENED = 1 << 18  # weights of an output layer from which on greedy choice in f32 reads a byte of each, not four
+PIECE = 0.02  # seconds of work between two looks at the clock
+PROMPT = 8  # ids
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one unit needs: bytes of weights read, of which `resident` are read again by the next unit; operations."""
+
+    moved: float
+    resident: float
+    operations: float
+
+    def floor(self, limits: Limits, precision: str = "f32") -> float:
+        """Seconds, whoever does it: the larger of bytes over the bandwidth of the level they stay in and operations over
+        the peak. The peak is that of float32, so that reduced precisions have the bytes alone."""
+        read = self.moved / limits.rates[limits.level(self.resident)]
+        return max(read, self.operations / limits.flops if precision == "f32" else 0)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is repeated: `run(n)` makes `n` units, called `unit`; `work` is one unit's, None where not all is native."""
+
+    unit: str
+    run: Callable[[int], object]
+    work: Work | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Seconds a unit, and what the machine would allow where that is known."""
+
+    unit: str
+    seconds: float
+    moved: float | None
+    floor: float | None
+
+
+def measured(task: Task, limits: Limits, seconds: float) -> Result:
+    """Measures for about `seconds`. Raises what calls of the model raise."""
+    work = task.work
+    return Result(task.unit, median_seconds(task.run, seconds), work and work.moved, work and work.floor(limits))
+
+
+def tasks(model: Model, time: int) -> list[Task]:
+    """Tokens where the model generates, else steps where it carries states; whole runs always, of `time` steps where the
+    model leaves them open."""
+    found = []
+    if model.generation is not None and model.input_vocabulary is not None:
+        found.append(_tokens(model))
+    elif len(model.inputs) == 1 and model.native is not None and model.native.model.steppable:
+        found.append(_steps(model))
+    return [*found, _runs(model, time)]
+
+
+def _tokens(model: Model) -> Task:
+    ids = np.arange(PROMPT) % model.input_vocabulary
+    window = settings(model, GenerationOptions()).window or 1
+    weights = Weights.of(model)
+    output = weights.others if weights.others < SCREENED else weights.others / 4
+    work = Work(4 * (weights.again + weights.inputs + output), 4 * weights.all,
+                2 * (window * (weights.again + weights.inputs) + weights.others))
+    return Task("token", lambda n: model.generate(ids, max_new_tokens=n), work)
+
+
+def _steps(model: Model) -> Task:
+    state = model.new_state()
+    (x,) = (array[:, 0] for array in random_inputs(model.source.graph, 1).values())
+    weights = Weights.of(model)
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            model.step(x, state)
+
+    return Task("step", run, Work(4 * weights.all, 4 * weights.all, 2 * weights.all))
+
+
+def _runs(model: Model, time: int) -> Task:
+    inputs = random_inputs(model.source.graph, time)
+    weights = Weights.of(model)
+    work = Work(4 * (time * weights.again + weights.inputs + weights.others), 4 * weights.again,
+                2 * (time * (weights.again + weights.inputs) + weights.others))
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            model.run(inputs)
+
+    shapes = " ".join(str(array.shape) for array in inputs.values())
+    return Task(f"run of {shapes}", run, work if model.native else None)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How many weights a model reads: `again` at each time step, `inputs` of recurrent layers and `others` once in a run
+    at least. Tables are looked up, not read."""
+
+    again: int
+    inputs: int
+    others: int
+
+    @property
+    def all(self) -> int:
+        return self.again + self.inputs + self.others
+
+    @classmethod
+    def of(cls, model: Model) -> Weights:
+        from . import passes
+
+        graph = passes.load(model.source.graph)
+        sizes = {name: array.size for name, array in graph.constants.items() if array.ndim > 1}
+        again = inputs = others = 0
+        for node in graph.nodes:
+            if is_recurrent(node):
+                given = named_inputs(node)
+                again += sizes.get(given["R"], 0)
+                inputs += sizes.get(given["W"], 0)
+            elif node.op != "Gather":
+                others += sum(sizes.get(name, 0) for name in node.inputs)
+        return cls(again, inputs, others)
+
+
+def random_inputs(graph: Graph, time: int) -> dict[str, np.ndarray]:
+    """One sequence for each input of the graph; a free first axis is the batch, other free ones are `time`."""
+    random, sizes = np.random.default_rng(0), {}
+    for value in graph.inputs:
+        for axis, size in enumerate(value.shape or ()):
+            sizes.setdefault(size, time if axis else 1)
+    return {value.name: random_array(value, vocabulary_of(graph, value), sizes, random) for value in graph.inputs}
+
+
+def median_seconds(run: Callable[[int], object], seconds: float) -> float:
+    """Of one unit, over pieces that are long enough for the clock."""
+    run(1)
+    units = 1
+    while (taken := _timed(run, units)) < PIECE / 2:
+        units *= max(2, int(PIECE / 2 / max(taken, 1e-9) / 2))
+    pieces = [_timed(run, units) / units for _ in range(max(3, round(seconds / taken)))]
+    return statistics.median(pieces)
+
+
+def _timed(run: Callable[[int], object], units: int) -> float:
+    start = perf_counter()
+    run(units)
+    return perf_counter() - start
