@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
-from typing import Any, Callable, Mapping, Union, get_type_hints
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Mapping, get_type_hints
 
 from ..errors import ModelFileError, UnsupportedError
 from .keras_activations import AS_LAYER
@@ -13,8 +13,11 @@ from .keras_calls import Call, Reference
 from .keras_config import Architecture, Layer, parse_layer
 from .keras_json import shown
 from .keras_layers import LAYERS, ROW_WISE, activated
+from .keras_operators import OPERATORS
 from .keras_options import options
 from .keras_recurrent import RECURRENT, bidirectional, recurrent
+from .keras_tensorflow import FUNCTIONS
+from .keras_tensorflow import LAYERS as TENSORFLOW_LAYERS
 from .keras_weights import LayerWeights, NoWeights
 from .located import located
 
@@ -63,12 +66,47 @@ def apply_layer(scope: Scope, layer: Layer, args: list, kwargs: Mapping[str, Any
         return _apply_nested(scope, layer.model, args, kwargs)
     if layer.class_name in RECURRENT:
         return recurrent(scope, layer, **_bound(recurrent, args, kwargs))
-    if layer.class_name in AS_LAYER:
+    if layer.class_name not in HANDLERS and layer.class_name in AS_LAYER:
         handler = AS_LAYER[layer.class_name]
         chosen = options((handler,), layer, scope.keras_major)
         return [activated(scope, **_bound(activated, args, kwargs), activation=handler(**chosen))]
+    if operator := operator_of(layer):
+        return _apply_operator(scope, operator, args, kwargs)
     handler = HANDLERS[layer.class_name]
     result = handler(scope, **_bound(handler, args, kwargs), **options((handler,), layer, scope.keras_major))
+    return result if isinstance(result, list) else [result]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A layer that is a call of a function: with the arguments that its configuration holds, and those of the call by
+    the names that they have there."""
+
+    function: Callable
+    settings: Mapping[str, Any]
+    names: Mapping[str, str]
+
+
+def operator_of(layer: Layer) -> Operator | None:
+    """The function that `layer` calls; None for a layer that is none, or calls one that lstmrt does not have."""
+    if layer.class_name in TENSORFLOW_LAYERS and layer.config.get("function") in FUNCTIONS:
+        function, names = FUNCTIONS[layer.config["function"]]
+        return Operator(function, {}, names)
+    if layer.class_name.startswith("ops.") and layer.class_name[4:] in OPERATORS:
+        settings = {key: value for key, value in layer.config.items() if key != "name" and value is not None}
+        return Operator(OPERATORS[layer.class_name[4:]], settings, {})
+    return None
+
+
+def _apply_operator(scope: Scope, operator: Operator, args: list, kwargs: Mapping[str, Any]) -> list[Tensor]:
+    given = {operator.names.get(key, key): value for key, value in kwargs.items() if key != "name"}
+    given.pop("", None)
+    given = {**operator.settings, **given}
+    try:
+        inspect.signature(operator.function).bind(scope, *args, **given)
+    except TypeError as error:
+        raise UnsupportedError(f"called with arguments it does not have: {error}") from None
+    result = operator.function(scope, *args, **given)
     return result if isinstance(result, list) else [result]
 
 

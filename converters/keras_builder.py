@@ -224,12 +224,12 @@ class Scope:
         """Whether one of the elements along `axes` is set."""
         return self.add("ReduceMax", mask, self.ints("axes", axes), keepdims=0)
 
-    def same_shape(self, *tensors: Tensor, but: int | None = None) -> None:
-        """Records that the sizes of `tensors` are the same along every axis, but the axis `but`."""
+    def same_shape(self, *tensors: Tensor, but: int) -> None:
+        """Records that the sizes of `tensors` are the same along every axis but `but`."""
         first = tensors[0]
         for other in tensors[1:]:
             for axis, (a, b) in enumerate(zip(first.shape, other.shape)):
-                if but is None or axis != but % first.rank:
+                if axis != but % first.rank:
                     self.builder.same_size(a, b)
 
     def activate(self, x: str, activation: Activation) -> str:

@@ -34,6 +34,8 @@ def field(config: Mapping[str, Any], key: str, hint: Any, default: Any = REQUIRE
 
 def fits(value: Any, hint: Any) -> bool:
     """Whether a JSON value has the type `hint`: a JSON type, a Literal or a Union of them. A bool is no number."""
+    if hint is Any:
+        return True
     if get_origin(hint) is Literal:
         return any(value == allowed and type(value) is type(allowed) for allowed in get_args(hint))
     if get_origin(hint) is Union:

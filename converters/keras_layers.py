@@ -7,16 +7,19 @@ keras_options.py). It returns a Tensor, or a list of them where the layer has se
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Callable, Mapping
+from typing import Callable, Literal, Mapping, Union
 
 import numpy as np
 
 from ..activations import Activation
 from ..errors import UnsupportedError
-from .keras_activations import AS_LAYER, SOFTMAX
+from .keras_activations import AS_LAYER, SOFTMAX, relu
+from .keras_attention import ATTENTION
 from .keras_builder import Scope, Tensor
+from .keras_convolution import CONVOLUTION
 from .keras_merging import MERGING
+from .keras_normalization import NORMALIZATION
+from .keras_pooling import POOLING
 from .keras_shaping import SHAPING
 from .keras_weights import take
 
@@ -39,6 +42,53 @@ def dense(scope: Scope, x: Tensor, *, units: int, activation: Activation, use_bi
     for array in bias:
         y = scope.add("Add", y, scope.constant("bias", array))
     return scope.tensor(scope.activate(y, activation), x.mask)
+
+
+def masking(scope: Scope, x: Tensor, *, mask_value: float = 0.0) -> Tensor:
+    """A step whose features all are `mask_value` is masked, and becomes 0."""
+    x = scope.floats(x)
+    masked = scope.add("Equal", x.name, scope.constant("mask_value", np.array(mask_value, np.float32)))
+    other = scope.add("ReduceMax", scope.cast(scope.add("Not", masked), "float32"), scope.ints("last_axis", [-1]), keepdims=1)
+    return scope.tensor(scope.add("Mul", x.name, other), scope.cast(scope.squeeze(other, -1), "bool"))
+
+
+def prelu(scope: Scope, x: Tensor, *, shared_axes: Union[list, None] = None) -> Tensor:
+    """x where it is above 0, else slopes of its own times x."""
+    shape = tuple(1 if axis in (shared_axes or ()) else x.size(axis) for axis in range(1, x.rank))
+    (slopes,) = take(scope.weights, alpha=shape)
+    return scope.tensor(scope.add("PRelu", scope.floats(x).name, scope.constant("alpha", slopes)), x.mask)
+
+
+def relu_layer(scope: Scope, x: Tensor, *, max_value: Union[float, None] = None,
+               negative_slope: Union[float, None] = None, threshold: Union[float, None] = None) -> Tensor:
+    """x from `threshold` on, up to `max_value`; below it, `negative_slope` times what is missing."""
+    slope, threshold = negative_slope or 0.0, threshold or 0.0
+    try:
+        return activated(scope, x, relu(max_value=max_value, negative_slope=slope, threshold=threshold))
+    except UnsupportedError:  # no one function: several nodes
+        pass
+    name = scope.floats(x).name
+    y = scope.add("ThresholdedRelu", name, alpha=float(threshold)) if threshold else scope.add("Relu", name)
+    if max_value is not None:
+        y = scope.add("Clip", y, scope.scalar(0.0), scope.scalar(float(max_value)))
+    if slope:
+        missing = scope.add("Relu", scope.add("Sub", scope.scalar(float(threshold)), name))
+        y = scope.add("Sub", y, scope.add("Mul", missing, scope.scalar(float(slope))))
+    return scope.tensor(y, x.mask)
+
+
+def category_encoding(scope: Scope, x: Tensor, *, num_tokens: int,
+                      output_mode: Literal["one_hot", "multi_hot", "count"] = "multi_hot") -> Tensor:
+    """Ids as vectors of `num_tokens`: one each, or one for all of a row."""
+    ids = scope.cast(x.name, "int64")
+    if output_mode == "one_hot" and x.shape[-1] == 1 and x.rank > 1:
+        ids = scope.squeeze(ids, -1)
+    one_hot = scope.add("OneHot", ids, scope.constant("num_tokens", np.array(num_tokens, np.int64)),
+                        scope.constant("off_on", np.array([0, 1], np.float32)), axis=-1)
+    if output_mode != "one_hot" and x.rank > 1:
+        op = "ReduceMax" if output_mode == "multi_hot" else "ReduceSum"
+        one_hot = scope.add(op, one_hot, scope.ints("axes", [-2]), keepdims=0)
+    return scope.tensor(one_hot)
 
 
 def identity(scope: Scope, x: Tensor) -> Tensor:
@@ -64,7 +114,15 @@ LAYERS: Mapping[str, Callable] = {
     "Embedding": embedding,
     "Dense": dense,
     "Activation": activation_layer,
+    "ReLU": relu_layer,
+    "PReLU": prelu,
+    "Masking": masking,
+    "CategoryEncoding": category_encoding,
     **{name: identity for name in DROPOUTS},
     **MERGING,
     **SHAPING,
+    **NORMALIZATION,
+    **CONVOLUTION,
+    **POOLING,
+    **ATTENTION,
 }

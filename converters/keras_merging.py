@@ -22,6 +22,32 @@ def _merging(op: str) -> Callable:
     return merge
 
 
+def multiply(scope: Scope, inputs: Tensors) -> Tensor:
+    """For Keras 3 a masked step is 1 where another input has the step, 0 where none has."""
+    if scope.keras_major < 3 or not any(x.mask for x in inputs):
+        return _merging("Mul")(scope, inputs)
+    inputs = _comparable(scope, inputs)
+    factors = [scope.add("Where", scope.unsqueeze(x.mask, -1), x.name, scope.scalar(1.0)) if x.mask else x.name
+               for x in inputs]
+    y, mask = reduce(lambda a, b: scope.add("Mul", a, b), factors), _common_mask(scope, inputs)
+    return scope.tensor(scope.add("Where", scope.unsqueeze(mask, -1), y, scope.scalar(0.0)) if mask else y, mask)
+
+
+def _extreme(op: str) -> Callable:
+    def merge(scope: Scope, inputs: Tensors) -> Tensor:
+        """For Keras 3 a masked step is what the other inputs are."""
+        if scope.keras_major < 3 or not any(x.mask for x in inputs):
+            return _merging(op)(scope, inputs)
+        y, *rest = _comparable(scope, inputs)
+        for x in rest:
+            name = scope.add("Where", scope.unsqueeze(x.mask, -1), x.name, y.name) if x.mask else x.name
+            so_far = scope.add("Where", scope.unsqueeze(y.mask, -1), y.name, name) if y.mask else y.name
+            y = scope.tensor(scope.add(op, so_far, name), _common_mask(scope, [y, x]))
+        return y
+
+    return merge
+
+
 def subtract(scope: Scope, inputs: Tensors) -> Tensor:
     """The first less the second."""
     if len(inputs) != 2:
@@ -55,7 +81,10 @@ def _comparable(scope: Scope, inputs: Tensors) -> Tensors:
             axes = scope.ints("axes", list(range(1, 1 + rank - x.rank)))
             x = scope.tensor(scope.add("Unsqueeze", x.name, axes))
         aligned.append(x)
-    scope.same_shape(*aligned)
+    for x in aligned[1:]:
+        for a, b in zip(aligned[0].shape, x.shape):
+            if isinstance(a, str) and isinstance(b, str):  # a number may be a 1 that is repeated
+                scope.builder.same_size(a, b)
     return aligned
 
 
@@ -80,6 +109,14 @@ def _concatenated_mask(scope: Scope, inputs: Tensors, axis: int) -> str:
     true = scope.constant("true", np.array(True))
     masks = [x.mask or scope.add("Expand", true, scope.sizes(x.shape[:2], x)) for x in inputs]
     return scope.add("Concat", *masks, axis=1)
+
+
+def _normalized(scope: Scope, x: Tensor, axis: int) -> str:
+    """`x` over its length along `axis`, as Keras takes it: not below the root of 1e-12."""
+    squares = scope.add("Mul", scope.floats(x).name, scope.floats(x).name)
+    total = scope.add("ReduceSum", squares, scope.ints("axes", [axis]), keepdims=1)
+    length = scope.add("Sqrt", scope.add("Max", total, scope.scalar(1e-12)))
+    return scope.add("Div", scope.floats(x).name, length)
 
 
 def dot(scope: Scope, inputs: Tensors, *, axes: Union[int, list], normalize: bool = False) -> Tensor:
@@ -113,8 +150,10 @@ def _as_matrix(scope: Scope, x: str, rank: int, axis: int, last: bool) -> str:
 MERGING: Mapping[str, Callable] = {
     "Add": _merging("Add"),
     "Subtract": subtract,
-    "Multiply": _merging("Mul"),
+    "Multiply": multiply,
     "Average": average,
+    "Maximum": _extreme("Max"),
+    "Minimum": _extreme("Min"),
     "Concatenate": concatenate,
     "Dot": dot,
 }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import h5py
 
 HALVES = ("forward_layer", "backward_layer")
+HEADS = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
 KERNEL = re.compile(r"kernel(_\d+)?(:0)?")
 
 
@@ -53,15 +54,17 @@ class NamedWeights:
         return [Stored.at(self._group, name) for name in self.names]
 
     def child(self, attribute: str) -> NamedWeights:
-        """Of Bidirectional's two halves the one asked for; any other child has all the weights.
+        """Of Bidirectional's two halves or MultiHeadAttention's parts the one asked for; any other child has all weights.
 
         Keras puts `forward_` before the first half's name, but nothing before that of a backward layer of its own.
         """
+        if attribute in HEADS:
+            return self._part(name for name in self.names if HEADS[attribute] in name.split("/")[-2:-1])
         if attribute not in HALVES:
             return self
         paths = [name.split("/") for name in self.names]
         depth = len(os.path.commonprefix(paths))
-        forward = ["/".join(path[depth:]).startswith("forward_") for path in paths]
+        forward = [any(part.startswith("forward_") for part in path[depth:]) for path in paths]
         return self._part(name for name, half in zip(self.names, forward) if half == (attribute == "forward_layer"))
 
     def layers(self, layers: Sequence[Layer]) -> Mapping[str, LayerWeights]:

@@ -53,7 +53,8 @@ class NumberedWeights:
         return [Stored.at(owners[str(i)], str(i)) for i in range(len(owners))]
 
     def child(self, attribute: str) -> NumberedWeights:
-        found = [subgroup(group, attribute) for group in self._groups if attribute in group]
+        names = [attribute, f"_{attribute}"]  # what MultiHeadAttention holds was private up to Keras 2
+        found = [subgroup(group, name) for group in self._groups for name in names if name in group]
         if not found:
             raise ModelFileError(f"the file has no weights '{attribute}' in '{self._name}'")
         return NumberedWeights(found, self._check_names)

@@ -21,7 +21,9 @@ from .located import located
 # Options that mean the same in every layer: for training, for building, or about how to compute and not what.
 WITHOUT_EFFECT = frozenset({
     "name", "trainable", "dtype", "dynamic", "seed", "implementation", "unroll", "unit_forget_bias", "input_length",
-    "batch_input_shape", "batch_shape", "dropout", "recurrent_dropout", "rate", "stddev", "noise_shape",
+    "batch_input_shape", "batch_shape", "dropout", "recurrent_dropout", "rate", "stddev", "noise_shape", "momentum",
+    "renorm_clipping", "renorm_momentum", "virtual_batch_size", "synchronized", "fused", "query_shape", "key_shape",
+    "value_shape", "flash_attention", "softmax_robust_masking", "sparse", "ragged", "autocast",
 })
 TRAINING_SUFFIXES = ("_initializer", "_regularizer", "_constraint")
 QUANTIZED_POLICY = re.compile("(int|float)[48]_from_|int[48]$|gptq|awq")

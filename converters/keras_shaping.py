@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Callable, Literal, Mapping, Union
+from typing import Any, Callable, Literal, Mapping, Union
 
-from ..errors import ModelFileError, UnsupportedError
+from ..errors import ModelFileError
 from .keras_builder import Scope, Tensor
 from .keras_json import shown
 
@@ -56,7 +56,7 @@ def zero_padding1d(scope: Scope, x: Tensor, *, padding: Union[int, list], data_f
 
 
 def zero_padding2d(scope: Scope, x: Tensor, *, padding: Union[int, list], data_format: ChannelsLast = None) -> Tensor:
-    rows, columns = (padding, padding) if isinstance(padding, int) else pair("padding", padding, Union[int, list])
+    rows, columns = padding if isinstance(padding, list) and len(padding) == 2 else [padding, padding]
     (top, bottom), (left, right) = pair("padding", rows), pair("padding", columns)
     return scope.tensor(scope.add("Pad", x.name, scope.ints("pads", [0, top, left, 0, 0, bottom, right, 0])))
 
@@ -68,10 +68,10 @@ def up_sampling1d(scope: Scope, x: Tensor, *, size: int) -> Tensor:
     return scope.tensor(scope.add("Reshape", repeated, scope.ints("shape", [0, time, x.width])))
 
 
-def pair(name: str, value: Union[int, list], kind: type = int) -> tuple:
+def pair(name: str, value: Any) -> tuple[int, int]:
     """One number for both, or two."""
     both = [value, value] if isinstance(value, int) else value
-    if len(both) != 2 or not all(isinstance(one, (int, list) if kind is not int else int) for one in both):
+    if not isinstance(both, list) or len(both) != 2 or not all(type(one) is int and one >= 0 for one in both):
         raise ModelFileError(f"{name}: expected a number or two, got {shown(value)}")
     return tuple(both)
 
@@ -82,5 +82,7 @@ SHAPING: Mapping[str, Callable] = {
     "Permute": permute,
     "RepeatVector": repeat_vector,
     "Cropping1D": cropping1d,
+    "ZeroPadding1D": zero_padding1d,
+    "ZeroPadding2D": zero_padding2d,
     "UpSampling1D": up_sampling1d,
 }

@@ -6,7 +6,7 @@ from typing import Iterator
 
 from ..errors import UnsupportedError
 from .keras_activations import AS_LAYER
-from .keras_apply import HANDLERS, argument_faults
+from .keras_apply import HANDLERS, argument_faults, operator_of
 from .keras_calls import Call
 from .keras_config import Architecture, Layer
 from .keras_layers import activated
@@ -39,6 +39,8 @@ def _layer_faults(layer: Layer, keras_major: int) -> Iterator[str]:
         yield from _model_faults(layer.model, keras_major)
     elif layer.class_name in RECURRENT:
         yield from layer_faults(layer, keras_major)
+    elif operator_of(layer):
+        return
     elif layer.class_name in HANDLERS or layer.class_name in AS_LAYER:
         try:
             options((HANDLERS.get(layer.class_name) or AS_LAYER[layer.class_name],), layer, keras_major)
@@ -58,6 +60,6 @@ def _argument_faults(layer: Layer, call: Call) -> list[str]:
         return [name for name in call.kwargs if name != "mask"] + ["args"] * (len(call.args) != 1)
     if layer.class_name in RECURRENT:
         return argument_faults(recurrent, call)
-    if layer.class_name in AS_LAYER:
-        return argument_faults(activated, call)
-    return argument_faults(HANDLERS[layer.class_name], call) if layer.class_name in HANDLERS else []
+    if layer.class_name in HANDLERS:
+        return argument_faults(HANDLERS[layer.class_name], call)
+    return argument_faults(activated, call) if layer.class_name in AS_LAYER else []

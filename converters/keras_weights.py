@@ -191,6 +191,14 @@ def take(weights: LayerWeights, **variables: Union[Shape, Sequence[Shape]]) -> l
             for variable, (name, shapes) in zip(stored, variables.items())]
 
 
+def take_first(weights: LayerWeights, **variables: Shape) -> list[np.ndarray]:
+    """As `take`, of a layer that keeps more behind these: what only training reads."""
+    stored = weights.variables()
+    if len(stored) < len(variables):
+        raise ModelFileError(f"expected the weights {', '.join(variables)}, the file has {len(stored)}")
+    return [_read(variable, name, [shape]) for variable, (name, shape) in zip(stored, variables.items())]
+
+
 def _read(variable: Variable, name: str, shapes: list[Shape]) -> np.ndarray:
     if variable.shape not in shapes or min(variable.shape, default=1) < 1:
         raise ModelFileError(f"{name}: expected shape {' or '.join(map(str, shapes))}, got {variable.shape}")

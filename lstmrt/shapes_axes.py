@@ -327,6 +327,7 @@ def einsum(*tensors: Tensor, equation) -> list[Tensor]:
         same_dtype(tensors[0], tensor)
     if any(tensor.shape is None for tensor in tensors):
         return [Tensor(tensors[0].dtype, None)]
+    named = _named_sizes(equation.replace(" ", ""), [tensor.shape for tensor in tensors])
     known = [np.broadcast_to(np.int8(0), [size if isinstance(size, int) else 1 for size in tensor.shape])
              for tensor in tensors]
     symbolic = any(not isinstance(size, int) for tensor in tensors for size in tensor.shape)
@@ -334,9 +335,18 @@ def einsum(*tensors: Tensor, equation) -> list[Tensor]:
         shape = np.einsum(equation.replace(" ", ""), *known, optimize=False).shape if _small(known) else None
     except (ValueError, TypeError) as error:
         if symbolic:
-            return [Tensor(tensors[0].dtype, None)]
+            return [Tensor(tensors[0].dtype, named)]
         raise Mismatch(f"equation {equation!r}: {error}") from None
-    return [Tensor(tensors[0].dtype, None if shape is None or symbolic else shape)]
+    return [Tensor(tensors[0].dtype, named if shape is None or symbolic else shape)]
+
+
+def _named_sizes(equation: str, shapes: list[Shape]) -> Shape:
+    """The sizes of the result's letters; None where an ellipsis or no arrow leaves them to be worked out."""
+    terms, arrow, result = equation.partition("->")
+    if not arrow or "." in equation or [len(term) for term in terms.split(",")] != [len(shape) for shape in shapes]:
+        return None
+    sizes = {letter: size for term, shape in zip(terms.split(","), shapes) for letter, size in zip(term, shape)}
+    return tuple(sizes[letter] for letter in result) if set(result) <= set(sizes) else None
 
 
 def _small(arrays: list[np.ndarray]) -> bool:

@@ -77,7 +77,8 @@ def assert_parity(model, folder: Path, *inputs: np.ndarray, containers=CONTAINER
 
 def assert_close(found, expected, error: float = 2e-6, message: str = "") -> None:
     assert len(found) == len(expected), message
-    for got, wanted in zip(found, expected):
-        assert got.shape == wanted.shape, message
+    for i, (got, wanted) in enumerate(zip(found, expected)):
+        where = f"{message} output {i}"
+        assert got.shape == wanted.shape, where
         allowed = error * max(1.0, float(np.abs(wanted).max(initial=0)))
-        np.testing.assert_allclose(got, wanted, rtol=0, atol=allowed, err_msg=message)
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=allowed, err_msg=where)

@@ -1,0 +1,36 @@
+"""What layers of one or two spatial axes have in common: sizes along them, and where the channels are."""
+
+from __future__ import annotations
+
+from typing import Literal, Union
+
+from ..errors import ModelFileError
+from .keras_builder import Scope, Tensor
+from .keras_json import shown
+
+ImageFormat = Literal["channels_last", "channels_first", None]
+Sizes = Union[int, list]
+
+
+def as_sizes(name: str, value: Sizes, axes: int) -> tuple[int, ...]:
+    """One size above 0 for each spatial axis; one number stands for all."""
+    sizes = [value] * axes if isinstance(value, int) else value
+    if len(sizes) != axes or not all(type(size) is int and size > 0 for size in sizes):
+        raise ModelFileError(f"{name}: expected {axes} numbers above 0, got {shown(value)}")
+    return tuple(sizes)
+
+
+def channels_first(scope: Scope, x: Tensor, data_format: str | None) -> str:
+    """(batch, channels, ...), as ONNX has it."""
+    x = scope.floats(x)
+    if data_format == "channels_first":
+        return x.name
+    return scope.add("Transpose", x.name, perm=(0, x.rank - 1, *range(1, x.rank - 1)))
+
+
+def channels_last(scope: Scope, y: str, data_format: str | None) -> Tensor:
+    """Back from what `channels_first` made."""
+    if data_format == "channels_first":
+        return scope.tensor(y)
+    rank = scope.tensor(y).rank
+    return scope.tensor(scope.add("Transpose", y, perm=(0, *range(2, rank), 1)))

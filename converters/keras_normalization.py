@@ -1,0 +1,107 @@
+"""Layers that shift and scale: by statistics of training, by those of each step, or by numbers."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Literal, Mapping, Sequence, Union
+
+import numpy as np
+
+from ..errors import ModelFileError, UnsupportedError
+from .keras_builder import Scope, Tensor
+from .keras_json import shown
+from .keras_weights import take, take_first
+
+Axes = Union[int, list]
+Numbers = Union[float, list]
+LEAST_DEVIATION = 1e-7  # Keras's epsilon, below which Normalization does not divide
+
+
+def batch_normalization(scope: Scope, x: Tensor, *, axis: Axes = -1, epsilon: float = 1e-3, center: bool = True,
+                        scale: bool = True, renorm: Literal[False] = False) -> Tensor:
+    """(x - moving mean) / sqrt(moving variance + epsilon) · gamma + beta for each channel."""
+    (channel,) = _positive_axes(axis, x, 1)
+    shape = (x.size(channel),)
+    names = ["gamma"] * scale + ["beta"] * center + ["moving_mean", "moving_variance"]
+    arrays = {name: array.astype(np.float64) for name, array in
+              zip(names, take(scope.weights, **dict.fromkeys(names, shape)))}
+    factor = arrays.get("gamma", 1.0) / np.sqrt(arrays["moving_variance"] + epsilon)
+    return _scaled(scope, x, factor, arrays.get("beta", 0.0) - arrays["moving_mean"] * factor, [channel])
+
+
+def layer_normalization(scope: Scope, x: Tensor, *, axis: Axes = -1, epsilon: float = 1e-3, center: bool = True,
+                        scale: bool = True, rms_scaling: Literal[False] = False) -> Tensor:
+    """Over the last axis, or several of the last ones."""
+    axes = _positive_axes(axis, x)
+    if axes != list(range(axes[0], x.rank)):
+        raise UnsupportedError(f"axis={shown(axis)} of {x.rank}")
+    shape = tuple(x.size(one) for one in axes)
+    arrays = take(scope.weights, **dict.fromkeys(["gamma"] * scale + ["beta"] * center, shape))
+    gamma = arrays[0] if scale else np.ones(shape, np.float32)
+    names = [scope.constant("gamma", gamma)] + [scope.constant("beta", arrays[-1])] * center
+    y = scope.add("LayerNormalization", scope.floats(x).name, *names, axis=axes[0] - x.rank, epsilon=float(epsilon))
+    return scope.tensor(y, x.mask)
+
+
+def normalization(scope: Scope, x: Tensor, *, axis: Union[int, list, None] = -1, mean: Any = None, variance: Any = None,
+                  invert: bool = False) -> Tensor:
+    """(x - mean) / deviation by statistics of the training data, or the other way round."""
+    axes = [] if axis is None else _positive_axes(axis, x)
+    shape = tuple(x.size(one) for one in axes)
+    if mean is None:
+        mean, variance = take_first(scope.weights, mean=shape, variance=shape)
+    try:
+        mean, variance = (np.broadcast_to(_numbers("mean or variance", one), shape) for one in (mean, variance))
+    except ValueError as error:
+        raise ModelFileError(f"mean and variance: {error}") from error
+    deviation = np.maximum(np.sqrt(variance), LEAST_DEVIATION)
+    if invert:
+        return _scaled(scope, x, deviation, mean, axes)
+    return _scaled(scope, x, 1 / deviation, -mean / deviation, axes)
+
+
+def rescaling(scope: Scope, x: Tensor, *, scale: Numbers, offset: Numbers = 0.0) -> Tensor:
+    """x · scale + offset"""
+    return _scaled(scope, x, _numbers("scale", scale), _numbers("offset", offset), [x.rank - 1])
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise ModelFileError(f"{name}: expected numbers, got {shown(value)}") from None
+
+
+def _positive_axes(axis: Axes, x: Tensor, count: int | None = None) -> list[int]:
+    axes = [axis] if isinstance(axis, int) else axis
+    if not axes or not all(type(one) is int and -x.rank <= one < x.rank for one in axes) or len(axes) != (
+            count or len(axes)):
+        raise ModelFileError(f"axis: expected axes of {x.rank}, got {shown(axis)}")
+    return sorted(one % x.rank for one in axes)
+
+
+def _scaled(scope: Scope, x: Tensor, factor: np.ndarray, offset: np.ndarray, axes: Sequence[int]) -> Tensor:
+    """x · factor + offset, numbers that run along `axes` of x; no node for a factor of 1 or an offset of 0."""
+    y = scope.floats(x).name
+    for op, name, numbers, nothing in (("Mul", "factor", factor, 1.0), ("Add", "offset", offset, 0.0)):
+        numbers = np.asarray(numbers, np.float64)
+        if (numbers != nothing).any():
+            y = scope.add(op, y, scope.constant(name, _along(numbers, axes, x.rank).astype(np.float32)))
+    return scope.tensor(y, x.mask)
+
+
+def _along(numbers: np.ndarray, axes: Sequence[int], rank: int) -> np.ndarray:
+    """`numbers` with axes of size 1 behind them, so that they run along `axes` of a tensor of `rank` axes."""
+    if numbers.ndim != len(axes) or not axes:
+        return numbers
+    shape = [1] * rank
+    for axis, size in zip(axes, numbers.shape):
+        shape[axis] = size
+    return numbers.reshape(shape[axes[0]:])
+
+
+NORMALIZATION: Mapping[str, Callable] = {
+    "BatchNormalization": batch_normalization,
+    "LayerNormalization": layer_normalization,
+    "Normalization": normalization,
+    "Rescaling": rescaling,
+}

@@ -1,0 +1,217 @@
+"""Layers that merge, move, pool, convolve and normalise, beside Keras 3 and tf-keras: many in one model, for speed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_models import (
+    BATCH, FEATURES, FRAMEWORKS, IDS, TIME, VECTORS, VOCABULARY, assert_parity, framework, with_random_weights)
+
+pytestmark = pytest.mark.parametrize("name", FRAMEWORKS)
+
+RANDOM = np.random.default_rng(3)
+IMAGES = RANDOM.standard_normal((BATCH, 6, 7, 4)).astype(np.float32)
+STEPS = RANDOM.standard_normal((BATCH, 9, 4)).astype(np.float32)
+
+
+def assert_all(keras, tmp_path, x, layers, *, time: int | None = None, positive: bool = False) -> None:
+    """Each of `layers` on the input `x`, as so many outputs of one model."""
+    shape = x.shape[1:] if time is None else (None, *x.shape[2:])
+    inputs = keras.Input(shape, name="x")
+    model = with_random_weights(keras.Model(inputs, [layer(inputs) for layer in layers]))
+    if positive:  # variances
+        model.set_weights([abs(array) for array in model.get_weights()])
+        for layer in layers:
+            getattr(layer, "finalize_state", lambda: None)()
+    assert_parity(model, tmp_path, x)
+
+
+def test_shaping(tmp_path, name):
+    keras = framework(name)
+    layers = keras.layers
+    assert_all(keras, tmp_path, STEPS, [
+        layers.Flatten(), layers.Reshape((4, 9)), layers.Reshape((-1, 2)), layers.Reshape((3, 3, 4)), layers.Permute((2, 1)),
+        layers.Cropping1D(2), layers.Cropping1D((0, 3)), layers.ZeroPadding1D((1, 2)), layers.UpSampling1D(3)])
+    assert_all(keras, tmp_path, IMAGES, [
+        layers.Flatten(), layers.Permute((3, 1, 2)), layers.ZeroPadding2D(2), layers.ZeroPadding2D(((1, 2), (0, 3)))])
+    assert_all(keras, tmp_path, VECTORS[:, 0], [layers.RepeatVector(4), layers.Flatten()])
+
+
+def test_shaping_of_any_length(tmp_path, name):
+    keras = framework(name)
+    layers = keras.layers
+    assert_all(keras, tmp_path, STEPS, [
+        layers.Cropping1D((1, 2)), layers.ZeroPadding1D(2), layers.UpSampling1D(2), layers.Permute((2, 1)),
+        layers.LSTM(3, return_sequences=True)], time=-1)
+
+
+@pytest.mark.parametrize("layer", ["Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"])
+def test_merging(tmp_path, name, layer):
+    keras = framework(name)
+    layers = keras.layers
+    a, b, c = (keras.Input((None, FEATURES), name=letter) for letter in "abc")
+    row = keras.Input((1, FEATURES), name="row")
+    merge = getattr(layers, layer)
+    outputs = [merge()([a, b]), layers.GRU(3)(merge()([b, a]))]
+    if layer != "Subtract":
+        outputs.append(merge()([a, b, c]))
+    if layer != "Concatenate":
+        outputs.append(merge()([a, row]))
+    else:
+        outputs += [merge(axis=1)([a, b, c]), merge(axis=-2)([a, row])]
+    arrays = [RANDOM.standard_normal((BATCH, size, FEATURES)).astype(np.float32) for size in (TIME, TIME, TIME, 1)]
+    assert_parity(with_random_weights(keras.Model([a, b, c, row], outputs)), tmp_path, *arrays)
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("layer", ["Add", "Multiply", "Maximum", "Concatenate", "Concatenate in time"])
+def test_masks_of_merged_inputs(tmp_path, name, layer, both):
+    """Two Embeddings that mask different steps, or one of them only."""
+    keras = framework(name)
+    layers = keras.layers
+    if layer == "Concatenate in time" and not both and name == "tf_keras":
+        pytest.skip("tf_keras cannot concatenate a mask with none")
+    ids, others = (keras.Input((TIME,), dtype="int32", name=key) for key in ("ids", "others"))
+    x = layers.Embedding(VOCABULARY, FEATURES, mask_zero=True)(ids)
+    z = layers.Embedding(VOCABULARY, FEATURES, mask_zero=both)(others)
+    merge = layers.Concatenate(axis=1) if "time" in layer else getattr(layers, layer)()
+    y = layers.LSTM(4, return_sequences=True)(merge([x, z]))
+    assert_parity(with_random_weights(keras.Model([ids, others], y)), tmp_path, IDS, IDS[::-1, ::-1].copy())
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_dot(tmp_path, name, normalize):
+    keras = framework(name)
+    dot = keras.layers.Dot
+    a, b = keras.Input((TIME, FEATURES), name="a"), keras.Input((TIME, FEATURES), name="b")
+    c, d = keras.Input((FEATURES,), name="c"), keras.Input((FEATURES,), name="d")
+    outputs = [dot(2, normalize=normalize)([a, b]), dot(1, normalize=normalize)([a, b]),
+               dot((2, 1), normalize=normalize)([a, c]), dot(1, normalize=normalize)([c, d]),
+               dot((1, 2), normalize=normalize)([c, a])]
+    arrays = [RANDOM.standard_normal(shape).astype(np.float32) for shape in [(BATCH, TIME, FEATURES)] * 2 + [(BATCH, FEATURES)] * 2]
+    assert_parity(keras.Model([a, b, c, d], outputs), tmp_path, *arrays)
+
+
+def test_pooling(tmp_path, name):
+    keras = framework(name)
+    layers = keras.layers
+    one, two = [], []
+    for padding in ("valid", "same"):
+        for kind in ("Max", "Average"):
+            one += [getattr(layers, f"{kind}Pooling1D")(size, strides, padding=padding)
+                    for size, strides in ((2, None), (3, 2), (4, 1))]
+            two += [getattr(layers, f"{kind}Pooling2D")(size, strides, padding=padding)
+                    for size, strides in ((2, None), ((3, 2), (2, 1)))]
+    everything = [getattr(layers, f"Global{kind}Pooling{axes}D")(keepdims=keepdims) for kind in ("Max", "Average")
+                  for keepdims in (False, True) for axes in (1, 2)]
+    assert_all(keras, tmp_path, STEPS, one + everything[::2])
+    assert_all(keras, tmp_path, IMAGES, two + everything[1::2])
+    assert_all(keras, tmp_path, STEPS, one + everything[::2], time=-1)
+
+
+def test_averages_of_masked_steps(tmp_path, name):
+    """The others do not heed masks."""
+    keras = framework(name)
+    layers = keras.layers
+    ids = keras.Input((TIME,), dtype="int32", name="ids")
+    x = layers.Embedding(VOCABULARY, FEATURES, mask_zero=True)(ids)
+    model = keras.Model(ids, [layers.GlobalAveragePooling1D()(x), layers.GlobalAveragePooling1D(keepdims=True)(x),
+                              layers.GlobalMaxPooling1D()(x)])
+    assert_parity(with_random_weights(model), tmp_path, IDS[[0, 1, 2, 4]])
+
+
+def test_convolution_of_steps(tmp_path, name):
+    keras = framework(name)
+    conv = keras.layers.Conv1D
+    assert_all(keras, tmp_path, STEPS, [
+        conv(5, 3), conv(5, 3, padding="same", activation="relu"), conv(5, 4, padding="same"), conv(5, 3, padding="causal"),
+        conv(5, 3, strides=2), conv(5, 3, strides=2, padding="same"), conv(5, 4, strides=3, padding="same"),
+        conv(6, 3, dilation_rate=2), conv(6, 2, dilation_rate=3, padding="causal", use_bias=False),
+        conv(6, 3, dilation_rate=2, padding="same"), conv(6, 2, groups=2), conv(6, 1, strides=2, padding="causal")])
+    assert_all(keras, tmp_path, STEPS, [conv(5, 3, padding=padding) for padding in ("valid", "same", "causal")], time=-1)
+
+
+def test_convolution_of_images(tmp_path, name):
+    keras = framework(name)
+    conv = keras.layers.Conv2D
+    assert_all(keras, tmp_path, IMAGES, [
+        conv(5, 3), conv(5, (2, 4), padding="same", activation="tanh"), conv(5, 3, strides=(2, 1), padding="same"),
+        conv(6, 2, dilation_rate=2, padding="same"), conv(6, 2, groups=2, use_bias=False)])
+
+
+def test_separable_and_depthwise_convolution(tmp_path, name):
+    keras = framework(name)
+    layers = keras.layers
+    one = [layers.SeparableConv1D(5, 3), layers.SeparableConv1D(5, 2, padding="same", depth_multiplier=3, activation="relu"),
+           layers.DepthwiseConv1D(3), layers.DepthwiseConv1D(2, depth_multiplier=2, padding="same", use_bias=False)]
+    two = [layers.SeparableConv2D(5, 3, padding="same", depth_multiplier=2), layers.SeparableConv2D(5, 2, strides=2),
+           layers.DepthwiseConv2D(3), layers.DepthwiseConv2D((2, 3), depth_multiplier=2, padding="same")]
+    assert_all(keras, tmp_path, STEPS, one)
+    assert_all(keras, tmp_path, IMAGES, two)
+
+
+def test_normalization(tmp_path, name):
+    keras = framework(name)
+    layers = keras.layers
+    several = [layers.BatchNormalization(), layers.BatchNormalization(scale=False, epsilon=0.02),
+               layers.BatchNormalization(center=False), layers.BatchNormalization(axis=1), layers.LayerNormalization(),
+               layers.LayerNormalization(epsilon=0.05, center=False), layers.LayerNormalization(scale=False),
+               layers.LayerNormalization(axis=[1, 2]), layers.Rescaling(0.25, 1.5), layers.Normalization(),
+               layers.Normalization(axis=1), layers.Normalization(mean=0.5, variance=3.0),
+               layers.Normalization(mean=0.5, variance=3.0, invert=True)]
+    assert_all(keras, tmp_path, STEPS, several, positive=True)
+
+
+@pytest.mark.parametrize("layer", ["BatchNormalization", "LayerNormalization", "Masking", "PReLU"])
+def test_masks_go_through(tmp_path, name, layer):
+    keras = framework(name)
+    layers = keras.layers
+    middle = getattr(layers, layer)(**{"shared_axes": [1]} if layer == "PReLU" else {})
+    model = keras.Sequential([keras.Input((TIME,)), layers.Embedding(VOCABULARY, FEATURES, mask_zero=True), middle,
+                              layers.LSTM(4, return_sequences=True)])
+    model = with_random_weights(model)
+    model.set_weights([abs(array) for array in model.get_weights()])
+    assert_parity(model, tmp_path, IDS)
+
+
+@pytest.mark.parametrize("layer", [
+    lambda layers: layers.Conv1D(4, 2, padding="same"), lambda layers: layers.MaxPooling1D(1),
+    lambda layers: layers.Reshape((TIME, FEATURES)), lambda layers: layers.ZeroPadding1D(1)],
+    ids=["Conv1D", "MaxPooling1D", "Reshape", "ZeroPadding1D"])
+def test_masks_end(tmp_path, name, layer):
+    keras = framework(name)
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((TIME,)), layers.Embedding(VOCABULARY, FEATURES, mask_zero=True),
+                              layer(layers), layers.LSTM(4)])
+    assert_parity(with_random_weights(model), tmp_path, IDS)
+
+
+@pytest.mark.parametrize("mask_value", [0.0, -1.5])
+def test_masking(tmp_path, name, mask_value):
+    """A step is masked where all its features are the value; masked steps become 0 for what follows."""
+    keras = framework(name)
+    layers = keras.layers
+    x = VECTORS.copy()
+    x[IDS == 0] = mask_value
+    x[1, 1, 0] = x[2, 5, 1] = mask_value
+    inputs = keras.Input((None, FEATURES))
+    masked = layers.Masking(mask_value)(inputs)
+    outputs = [masked, layers.GRU(4, return_sequences=True)(masked), layers.Bidirectional(layers.LSTM(3))(masked)]
+    assert_parity(with_random_weights(keras.Model(inputs, outputs)), tmp_path, x)
+
+
+def test_activation_layers_with_weights_or_several_options(tmp_path, name):
+    keras = framework(name)
+    layers = keras.layers
+    assert_all(keras, tmp_path, STEPS, [
+        layers.PReLU(), layers.PReLU(shared_axes=[1]), layers.ReLU(max_value=0.6, negative_slope=0.3),
+        layers.ReLU(max_value=0.9, threshold=0.2, negative_slope=0.1), layers.ReLU(threshold=0.4, negative_slope=0.2)])
+
+
+def test_category_encoding(tmp_path, name):
+    keras = framework(name)
+    encoding = keras.layers.CategoryEncoding
+    ids = keras.Input((TIME,), dtype="int32")
+    outputs = [encoding(VOCABULARY, output_mode=mode)(ids) for mode in ("multi_hot", "count")]
+    assert_parity(keras.Model(ids, outputs), tmp_path, IDS, containers=[".keras"])
