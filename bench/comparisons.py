@@ -54,9 +54,10 @@ def sequence(bench: Bench) -> Iterator[Comparison]:
 
 
 def batch(bench: Bench) -> Iterator[Comparison]:
-    """Many sequences in one call."""
+    """Many sequences in one call; at last some of very different lengths."""
     for shape in bench.some(shapes.BATCHES):
         yield layer_comparison(bench, "batch", "sequence", shape)
+    yield ragged_comparison(bench)
 
 
 def token(bench: Bench) -> Iterator[Comparison]:
@@ -98,6 +99,21 @@ def layer_comparison(bench: Bench, group: str, method: str, shape: LayerShape) -
     return compared(bench, group, str(shape), "step", asdict(shape), off, work, programs, shape.time)
 
 
+def ragged_comparison(bench: Bench) -> Comparison:
+    """A unit is a step of one sequence that counts."""
+    shape, lengths = shapes.RAGGED, np.array(shapes.LENGTHS)
+    layers, x = models.random_layers(shape), models.random_input(shape)
+    calls = {runtime: runtime.ragged(shape, layers, x, lengths) for runtime in bench.those_with("ragged")}
+    outputs = {runtime: call.output() for runtime, call in calls.items()}
+    expected = outputs[bench.runtimes[0]]
+    off = {runtime: float(np.abs(found - expected).max()) for runtime, found in outputs.items()}
+    one_row = LayerShape(shape.cell, shape.inputs, shape.hidden, batch=1, time=shape.time)
+    work = {precision: floors.layer_work(one_row, precision) for precision in BYTES}
+    programs = {runtime: repeat(call.run) for runtime, call in calls.items()}
+    name = f"{shape}, lengths {min(lengths)} to {max(lengths)}"
+    return compared(bench, "batch", name, "step", asdict(shape), off, work, programs, int(lengths.sum()))
+
+
 def token_comparison(bench: Bench, group: str, shape: TokenShape, count: int) -> Comparison:
     weights = models.random_weights(shape)
     loops = {runtime: runtime.greedy(weights, count) for runtime in bench.those_with("greedy")}
@@ -108,7 +124,7 @@ def token_comparison(bench: Bench, group: str, shape: TokenShape, count: int) ->
     name = str(shape) if group == "token" else f"{count} x {shape}"
     facts = {**asdict(shape), "streams": count}
     programs = writing({runtime: loop.generate for runtime, loop in loops.items()}, count)
-    return compared(bench, group, name, "token" if count == 1 else f"token of each of {count}", facts, off, work, programs)
+    return compared(bench, group, name, "token" if group == "token" else "token of each", facts, off, work, programs)
 
 
 def several_prompts(count: int) -> np.ndarray:

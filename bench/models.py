@@ -96,6 +96,20 @@ def layer_graph(shape: LayerShape, layers: tuple[Layer, ...]) -> Graph:
     return Graph((x,), (y,), nodes, {name: array for name, array in constants.items() if name in read})
 
 
+def ragged_layer_graph(shape: LayerShape, layers: tuple[Layer, ...], time_first: bool) -> Graph:
+    """x and the sequences' lengths (batch) to Y, which is 0 beyond them; batch first, or time."""
+    layout = {} if time_first else {"layout": 1}
+    node = Node(shape.cell, ("x", "W", "R", "B", "lengths"), ("Y",), {**layer_attributes(shape), **layout})
+    rows, directions = (shape.time, shape.batch) if time_first else (shape.batch, shape.time), (shape.directions,)
+    y = (rows[0], *directions, rows[1]) if time_first else (*rows, *directions)
+    return Graph(
+        (Value("x", "float32", (*rows, shape.inputs)), Value("lengths", "int32", (shape.batch,))),
+        (Value("Y", "float32", (*y, shape.hidden)),),
+        (node,),
+        layer_constants(layers),
+    )
+
+
 def bare_layer_graph(shape: LayerShape, layers: tuple[Layer, ...], states: bool) -> Graph:
     """What suits ONNX runtimes best: x (time, batch, inputs) to Y (time, directions, batch, hidden); with `states`
     h0 (and c0) come in and h1 (and c1) go out, (directions, batch, hidden)."""

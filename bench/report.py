@@ -95,6 +95,22 @@ def summary(comparisons: Iterable[Comparison]) -> Iterable[Table]:
     for group, found in groups.items():
         rows = {one.work: (*beside(one, f32=True), *beside(one, f32=False)) for one in found}
         yield Table(f"{group}, {threads(found[0].threads)}: us a {found[0].unit}", columns, rows)
+        if group == "streams":
+            yield from throughput(found)
+
+
+def throughput(found: list[Comparison]) -> Iterable[Table]:
+    """Tokens a second of all streams together, against how many there are: a table for each model."""
+    models: dict[str, list[Comparison]] = {}
+    for one in found:
+        models.setdefault(one.work.partition(" x ")[2], []).append(one)
+    for model, several in models.items():
+        rows: dict[str, list[Cell]] = {}
+        for i, one in enumerate(several):
+            for row in one.rows:
+                rows.setdefault(row.runtime, [None] * len(several))[i] = one.shape["streams"] * 1e6 / row.timing.median
+        columns = tuple(f"{one.shape['streams']} streams" for one in several)
+        yield Table(f"streams, {model}: tokens a second", columns, {name: tuple(cells) for name, cells in rows.items()})
 
 
 def beside(one: Comparison, f32: bool) -> tuple[Cell, ...]:
@@ -150,8 +166,8 @@ def figure(value: Cell) -> str:
         return ""
     if isinstance(value, str):
         return value
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
+    if abs(value) >= 1e-3 or value == 0:
+        return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"
     return f"{value:.1e}"
 
 

@@ -76,6 +76,8 @@ BATCHES = (
     LayerShape("GRU", 1024, 1024, batch=8, time=30),
     LayerShape("GRU", 800, 800, batch=20, time=100),
 )
+LENGTHS = (4000, 2200, 1200, 650, 350, 190, 60, 10)
+RAGGED = LayerShape("LSTM", 64, 128, batch=len(LENGTHS), time=max(LENGTHS))
 TOKENS = (
     TokenShape("LSTM", 40, 64, 150),
     TokenShape("LSTM", 64, 64, 256, 2),

@@ -49,8 +49,13 @@ def decay(bench: Bench) -> Iterator[Table]:
 
 
 def threads(bench: Bench) -> Iterator[Table]:
-    """Two Python threads on one model against one: how much more work is done."""
-    ours = bench.runtimes[0]
+    """Two threads against one: of Python, on one model, and of lstmrt, in one call."""
+    yield python_threads(bench)
+    yield threads_of_a_call(bench)
+
+
+def python_threads(bench: Bench) -> Table:
+    ours = type(bench.runtimes[0])(1)
     windows = ours.window(models.random_weights(shapes.TUTORIAL), shapes.WINDOW)
     cases: dict[str, Generate] = {f"window {shapes.WINDOW}, {shapes.TUTORIAL}": windows}
     for shape in bench.some(shapes.TOKENS):
@@ -62,7 +67,27 @@ def threads(bench: Bench) -> Iterator[Table]:
             timings = in_turn(programs, bench.rounds)
             rows[title] = (*spread(timings[1]), *spread(timings[2]), 2 * timings[1].median / timings[2].median)
     columns = ("one", "25 %", "75 %", "two", "25 %", "75 %", "work of two")
-    yield Table("threads: Python threads on one model: us a token of each", columns, rows)
+    return Table("threads: Python threads on one model: us a token of each", columns, rows)
+
+
+def threads_of_a_call(bench: Bench) -> Table:
+    one, two = (type(bench.runtimes[0])(n) for n in (1, 2))
+    rows = {}
+    for shape in bench.some(shapes.TOKENS):
+        weights = models.random_weights(shape)
+        rows[str(shape)] = two_over_one(bench, [runtime.greedy(weights, 1).generate for runtime in (one, two)])
+    for shape in bench.some(shapes.SEQUENCES) + bench.some(shapes.BATCHES):
+        layers, x = models.random_layers(shape), models.random_input(shape)
+        calls = [runtime.sequence(shape, layers, x).run for runtime in (one, two)]
+        rows[str(shape)] = two_over_one(bench, [lambda prompts, n, call=call: call() for call in calls], 1)
+    return Table("threads: of one call: us a token, or a call", ("one", "two", "times as fast"), rows)
+
+
+def two_over_one(bench: Bench, generates: list[Generate], most: int = 1000) -> tuple[float, float, float]:
+    prompts = np.array([PROMPT])
+    programs = {i: Program(lambda n, run=run: run(prompts, n), most) for i, run in enumerate(generates)}
+    one, two = (timing.median for timing in in_turn(programs, bench.rounds).values())
+    return one, two, one / two
 
 
 def at_once(pool: ThreadPoolExecutor, generate: Generate, workers: int) -> Callable[[int], object]:

@@ -5,6 +5,7 @@ raises ImportError where it is not installed, and has a method for each kind of 
 
     step(shape, layers, x) -> Call        one time step of a recurrent layer; each run goes on from the last one's states
     sequence(shape, layers, x) -> Call    all time steps of it, from zero states
+    ragged(shape, layers, x, lengths) -> Call    the same where each sequence has its own length; outputs beyond it are 0
     greedy(weights, streams) -> Greedy    tokens with carried states, the streams side by side
     window(weights, window) -> Generate   the tutorials' loop: a window again for each new word
 

@@ -19,6 +19,9 @@ from shapes import LayerShape
 from .common import Call, Generate, Greedy
 
 
+OPTIONS = inspect.signature(lstmrt.load).parameters
+
+
 class Lstmrt:
     name, precision = "lstmrt", "f32"
 
@@ -28,6 +31,11 @@ class Lstmrt:
     def sequence(self, shape: LayerShape, layers: tuple[Layer, ...], x: np.ndarray) -> Call:
         model = self.load(models.layer_graph(shape, layers))
         return Call(lambda: model(x), lambda: model(x))
+
+    def ragged(self, shape: LayerShape, layers: tuple[Layer, ...], x: np.ndarray, lengths: np.ndarray) -> Call:
+        model = self.load(models.ragged_layer_graph(shape, layers, time_first=False))
+        lengths = lengths.astype(np.int32)
+        return Call(lambda: model(x, lengths), lambda: model(x, lengths)[:, :, 0])
 
     def step(self, shape: LayerShape, layers: tuple[Layer, ...], x: np.ndarray) -> Call:
         model = self.load(models.layer_graph(shape, layers))
@@ -54,13 +62,14 @@ class Lstmrt:
             return lstmrt.load(path, **self.options())
 
     def options(self) -> dict:
-        return {"precision": self.precision} if self.precision != "f32" else {}
+        wanted = {"precision": self.precision, "threads": self.threads}
+        return {name: value for name, value in wanted.items() if name in OPTIONS}
 
 
 class Reduced(Lstmrt):
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
-        if "precision" not in inspect.signature(lstmrt.load).parameters:
+        if "precision" not in OPTIONS:
             raise ImportError("this version has no reduced precisions")
 
 

@@ -53,6 +53,11 @@ class OnnxRuntime:
 
         return Call(run, lambda: (run(), directions_last(fixed["Y"]))[1])
 
+    def ragged(self, shape: LayerShape, layers: tuple[Layer, ...], x: np.ndarray, lengths: np.ndarray) -> Call:
+        session = self.session(models.ragged_layer_graph(shape, layers, time_first=True))
+        feeds = {"x": np.ascontiguousarray(x.swapaxes(0, 1)), "lengths": lengths.astype(np.int32)}
+        return Call(lambda: session.run(None, feeds), lambda: directions_last(session.run(None, feeds)[0]))
+
     def greedy(self, weights: Weights, streams: int) -> Greedy:
         graph = models.stepwise(weights, streams)
         fixed = {"ids": np.zeros((1, streams), np.int64), "logits": zeros(graph.outputs[0])}

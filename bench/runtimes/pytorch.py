@@ -51,6 +51,18 @@ class Torch:
         choice = quickest({enabled: with_onednn(enabled).run for enabled in (True, False)})
         return with_onednn(choice)
 
+    def ragged(self, shape: LayerShape, layers: tuple[Layer, ...], x: np.ndarray, lengths: np.ndarray) -> Call:
+        torch, utils = self.torch, self.torch.nn.utils.rnn
+        recurrent = self.lowered(self.recurrent(shape.cell, [layers]))
+        given = torch.from_numpy(np.ascontiguousarray(x.swapaxes(0, 1))).to(self.dtype)
+        packed = utils.pack_padded_sequence(given, torch.from_numpy(lengths))  # the longest is the first
+
+        def run():
+            with torch.inference_mode():
+                return recurrent(packed)[0]
+
+        return Call(run, lambda: utils.pad_packed_sequence(run())[0].float().numpy().swapaxes(0, 1))
+
     def greedy(self, weights: Weights, streams: int) -> Greedy:
         torch = self.torch
         embedding = torch.nn.Embedding.from_pretrained(torch.from_numpy(weights.table)).to(self.dtype)
