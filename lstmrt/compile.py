@@ -15,7 +15,7 @@ import numpy as np
 from . import _core
 from .errors import InputError, UnsupportedError
 from .graph import Graph, Node, Value
-from .host_ops import HostStep
+from .host_ops import HostStep, moves
 from .native import Port, Program, lower
 from .onnx_proto import go_together
 from .operators import find, is_recurrent
@@ -226,8 +226,10 @@ class _Segment:
     foreign: bool
 
 
-# What NumPy is slow at: where a native program has no place for such a node, onnxruntime runs it if it is installed.
+# What NumPy is slow at, one of these or many of any kind: where native programs have no place for such nodes, onnxruntime
+# runs them if it is installed. A step of NumPy costs some 10 us, a session as much for all its nodes together.
 _HEAVY = {"Conv", "MaxPool", "AveragePool", "MatMul", "Gemm", "Einsum", "MatMulInteger", "QLinearMatMul"}
+_MANY = 4
 
 
 def _segments(graph: Graph, facts: Facts, isa: str | None) -> list[NativeStep | HostStep | ForeignStep]:
@@ -235,12 +237,10 @@ def _segments(graph: Graph, facts: Facts, isa: str | None) -> list[NativeStep | 
 
     foreign = [node for node in graph.nodes if find(node) is None]
     if foreign:
-        from .foreign import ForeignStep, require_runtime
-
         require_runtime(foreign)
     segments = _settled(graph, facts, bool(foreign))
-    left_over = {node.op for segment in segments if not segment.region for node in segment.nodes}
-    if not foreign and left_over & _HEAVY and has_runtime():
+    computing = [node.op for segment in segments if not segment.region for node in segment.nodes if not moves(node)]
+    if not foreign and (len(computing) >= _MANY or _HEAVY.intersection(computing)) and has_runtime():
         segments = _settled(graph, facts, True)
     dtypes = {name: tensor.dtype for name, tensor in facts.tensors.items()}
     steps: list[NativeStep | HostStep | ForeignStep] = []
@@ -286,13 +286,27 @@ def _settled(graph: Graph, facts: Facts, with_runtime: bool) -> list[_Segment]:
 def _partition(graph: Graph, facts: Facts, unfit: set[int], with_runtime: bool) -> list[_Segment]:
     segments: list[_Segment] = []
     made_in: dict[str, int] = {}  # value -> the segment that makes it
-    for node in graph.nodes:
+    fitting = {id(node) for node in graph.nodes
+               if id(node) not in unfit and find(node) is not None and Region(facts).take(node)}
+    for node in _by_turns(graph.nodes, fitting):
         earliest = max((made_in[name] for name in node.reads if name in made_in), default=0)
-        region = None if id(node) in unfit or find(node) is None else _native_place(node, segments, earliest, facts)
+        region = _native_place(node, segments, earliest, facts) if id(node) in fitting else None
         index = _other_place(node, segments, earliest, with_runtime) if region is None else region
         segments[index].nodes.append(node)
         made_in.update((name, index) for name in node.outputs if name)
     return segments
+
+
+def _by_turns(nodes: tuple[Node, ...], fitting: set[int]) -> list[Node]:
+    """`nodes` in an order that changes between native programs and the rest as seldom as can be: first the rest, as
+    far as it needs no native result, then the native ones (`fitting`, by id) that need nothing more, and so on."""
+    turns: list[int] = []  # of each node; native ones have odd turns
+    made_in: dict[str, int] = {}
+    for node in nodes:
+        turn = max((made_in[name] for name in node.reads if name in made_in), default=0)
+        turns.append(turn + (turn % 2 != (id(node) in fitting)))
+        made_in.update((name, turns[-1]) for name in node.outputs if name)
+    return [nodes[i] for i in sorted(range(len(nodes)), key=turns.__getitem__)]
 
 
 def _native_place(node: Node, segments: list[_Segment], earliest: int, facts: Facts) -> int | None:

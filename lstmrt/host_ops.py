@@ -13,6 +13,15 @@ from .errors import InputError, OutOfMemoryError
 from .graph import Node
 from .reference import as_float64, run_node
 
+# Operators that only move, choose or compare elements: they need no float64 and hand on the dtypes that they are given.
+_MOVES = frozenset({"Concat", "Equal", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape", "Slice", "Split",
+                    "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"})
+
+
+def moves(node: Node) -> bool:
+    """Whether a node computes nothing."""
+    return node.op in _MOVES and not node.domain
+
 
 class HostStep:
     """One node."""
@@ -21,13 +30,14 @@ class HostStep:
 
     def __init__(self, node: Node, dtypes: Mapping[str, str | None]) -> None:
         self.nodes, self.reads = [node], node.inputs
+        self._moves = moves(node)
         self._dtypes = [dtypes.get(name) for name in node.outputs]
 
     def run(self, values: dict[str, np.ndarray]) -> None:
         (node,) = self.nodes
         given = [values[name] if name else None for name in node.inputs]
         try:
-            made = run_node(node, [None if array is None else as_float64(array) for array in given])
+            made = run_node(node, given if self._moves else [None if a is None else as_float64(a) for a in given])
         except (ValueError, IndexError) as error:  # sizes that only this call knows
             raise InputError(f"{node}: {error}") from error
         except MemoryError as error:

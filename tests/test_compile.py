@@ -27,7 +27,10 @@ CONSTANTS = {
     "R2": weights(RANDOM, 1, 3 * WIDTH, WIDTH) / 2, "kernel": weights(RANDOM, HIDDEN, WIDTH) / 3,
     "row": weights(RANDOM, WIDTH),
     "axes": np.array([2]), "last": np.array(-1), "middle": np.array(3),
-    "pairs": np.array([0, 0, 2, HIDDEN // 2]), "flat": np.array([0, -1]),
+    "pairs": np.array([0, 0, 2, HIDDEN // 2]), "flat": np.array([0, -1]), "twice": np.array([1, 1, 2]),
+    "W1": weights(RANDOM, 1, 3 * WIDTH, WIDTH) / 2, "W3": weights(RANDOM, 1, 3 * WIDTH, 2 * WIDTH) / 2,
+    "padding": np.array([0, 0, 0, 0, 0, WIDTH - 2]),
+    "0": np.array([0]), "1": np.array([1]), "2": np.array([2]),
 }
 
 
@@ -40,9 +43,9 @@ LSTM = (Node("LSTM", ("x", "W", "R", "B"), ("Y",), {"hidden_size": HIDDEN, "layo
         Node("Squeeze", ("Y", "axes"), ("h",)))
 
 
-def gru(source: str) -> tuple[Node, ...]:
-    return (Node("GRU", (source, "W2", "R2"), ("Y2",), {"hidden_size": WIDTH, "layout": 1}, "gru"),
-            Node("Squeeze", ("Y2", "axes"), ("h2",)))
+def gru(source: str, made: str = "h2", w: str = "W2") -> tuple[Node, ...]:
+    return (Node("GRU", (source, w, "R2"), (f"Y {made}",), {"hidden_size": WIDTH, "layout": 1}, "gru"),
+            Node("Squeeze", (f"Y {made}", "axes"), (made,)))
 
 
 def graph(*nodes: Node, **ranks: int) -> Graph:
@@ -84,6 +87,20 @@ MIXES = {
         graph(*LSTM, Node("Reshape", ("h", "pairs"), ("split",)), foreign("split", "s"),
               Node("ReduceSum", ("s", "axes"), ("y",), {"keepdims": 0})),
         ["native", "onnxruntime"]),
+    "much of NumPy's work in onnxruntime": (
+        graph(Node("ReduceMean", ("x", "1"), ("mean",)), Node("Sub", ("x", "mean"), ("from mean",)),
+              Node("ReduceMax", ("from mean", "1"), ("peak",)), Node("Mul", ("from mean", "peak"), ("scaled",)),
+              *gru("scaled", w="W1"), Node("Add", ("h2", "mean"), ("y",))),
+        ["onnxruntime", "native", "onnxruntime"]),
+    "a width that only the layer knows": (
+        graph(Node("Shape", ("x",), ("shape",)), Node("Min", ("shape", "twice"), ("repeats",)),
+              Node("Tile", ("x", "repeats"), ("wide",)), *gru("wide", "y", "W3")),
+        ["NumPy", "NumPy", "NumPy", "native"]),
+    "a part of the input before the second layer": (
+        graph(*gru("x", w="W1"), Node("Slice", ("x", "0", "2", "2"), ("some",)),
+              Node("Pad", ("some", "padding"), ("filled",)), *gru("filled", "h3", "W1"),
+              Node("Sub", ("h2", "h3"), ("y",))),
+        ["NumPy", "NumPy", "native"]),
     "one value for two segments": (
         graph(*LSTM, foreign("h", "s"), Node("Mul", ("h", "s"), ("m",)), *dense("m", "y"), y=3, h=3),
         None),

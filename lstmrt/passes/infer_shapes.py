@@ -56,14 +56,17 @@ def _read_by_recurrent(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, T
         batch = outer[0] if options["layout"] else outer[1]
         states = (batch, r[0], r[2]) if options["layout"] else (r[0], batch, r[2])
         wanted.update((given[name], states) for name in ("initial_h", "initial_c") if given.get(name))
-    return {name: Tensor(dtype, shape) for name, shape in wanted.items() if _vague(name, tensors.get(name))}
+    return {name: Tensor(dtype, shape) for name, shape in wanted.items() if _vague(name, tensors.get(name), shape)}
 
 
-def _vague(name: str, tensor: Tensor | None) -> bool:
-    """Whether something about three axes is unknown, or has no name but that of the value itself."""
+def _vague(name: str, tensor: Tensor | None, wanted: tuple) -> bool:
+    """Whether something about three axes is unknown, has no name but that of the value itself, or only a name where
+    `wanted` has a number."""
     if tensor is None or tensor.shape is None:
         return True
-    return len(tensor.shape) == 3 and any(size in (None, f"{name}.{i}") for i, size in enumerate(tensor.shape))
+    return len(tensor.shape) == 3 and any(
+        size in (None, f"{name}.{i}") or isinstance(size, str) > isinstance(wanted[i], str)
+        for i, size in enumerate(tensor.shape))
 
 
 def infer_node(node: Node, tensors: dict[str, Tensor]) -> list[Tensor]:
