@@ -189,10 +189,27 @@ static bool wants_padding(const lstmrt_decoder *d)
     return d->options.mode == LSTMRT_DECODE_STAGGERED && d->length + 1 < d->rows;
 }
 
+/* Around the work for up to `n` ids; head and body are never at work at once. */
+static lstmrt_fp_state begin(lstmrt_decoder *d, size_t n)
+{
+    const lstmrt_fp_state was = lstmrt_fp_flush_denormals();
+    const size_t rows = reruns(d) ? d->body->time : d->rows;
+    lstmrt_call_begin(d->body, lstmrt_size_product(rows, n));
+    d->head->threads = d->body->threads;
+    return was;
+}
+
+static void end(lstmrt_decoder *d, lstmrt_fp_state was)
+{
+    lstmrt_call_end(d->body);
+    d->head->threads = 1;
+    lstmrt_fp_restore(was);
+}
+
 lstmrt_status lstmrt_decoder_prompt(lstmrt_decoder *d, const int64_t *ids, size_t n, int64_t budget, size_t *taken)
 {
     const int64_t deadline = lstmrt_clock() + budget;
-    const lstmrt_fp_state was = lstmrt_fp_flush_denormals();
+    const lstmrt_fp_state was = begin(d, n);
     lstmrt_status status = d->has_pending ? read_id(d, d->pending) : LSTMRT_OK;
     d->has_pending = false;
     size_t i = 0;
@@ -206,7 +223,7 @@ lstmrt_status lstmrt_decoder_prompt(lstmrt_decoder *d, const int64_t *ids, size_
         }
         if (lstmrt_clock() > deadline) break;
     }
-    lstmrt_fp_restore(was);
+    end(d, was);
     *taken = i;
     return status;
 }
@@ -222,7 +239,7 @@ static lstmrt_status make_id(lstmrt_decoder *d, int64_t *id)
 lstmrt_status lstmrt_decoder_next(lstmrt_decoder *d, int64_t *ids, size_t n, int64_t budget, size_t *made, bool *ended)
 {
     const int64_t deadline = lstmrt_clock() + budget;
-    const lstmrt_fp_state was = lstmrt_fp_flush_denormals();
+    const lstmrt_fp_state was = begin(d, n);
     lstmrt_status status = d->length > 0 || d->has_pending ? LSTMRT_OK : LSTMRT_BAD_ARGUMENT;
     *made = 0;
     while (!status && !d->ended && *made < n) {
@@ -240,7 +257,7 @@ lstmrt_status lstmrt_decoder_next(lstmrt_decoder *d, int64_t *ids, size_t n, int
         d->has_pending = true;
         if (lstmrt_clock() > deadline) break;
     }
-    lstmrt_fp_restore(was);
+    end(d, was);
     *ended = d->ended;
     return status;
 }

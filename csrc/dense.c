@@ -6,6 +6,8 @@
 
 #include "pack.h"
 
+size_t lstmrt_dense_panels(size_t vectors) { return (vectors + LSTMRT_DENSE_VECTORS - 1) / LSTMRT_DENSE_VECTORS; }
+
 lstmrt_status lstmrt_dense_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
     const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
@@ -19,6 +21,7 @@ lstmrt_status lstmrt_dense_prepare(const lstmrt_model *model, const lstmrt_step 
     lstmrt_columns columns;
     lstmrt_status status = lstmrt_columns_plain(y->width, model->kernels->width, &columns);
     layer->gate_vectors = columns.vectors;
+    layer->x_panels = lstmrt_dense_panels(columns.vectors);
     if (!status)
         status = lstmrt_pack_matrix(w->data, x->width, y->width, 1, &columns, LSTMRT_DENSE_VECTORS, &layer->x_weights);
     if (!status)
@@ -27,29 +30,64 @@ lstmrt_status lstmrt_dense_prepare(const lstmrt_model *model, const lstmrt_step 
     return status;
 }
 
+/* What the parts of a dense layer's work share. */
+typedef struct {
+    const lstmrt_kernels *kernels;
+    lstmrt_dense_args args; /* but for the panels */
+    size_t panels;
+    bool backward;
+} dense_work;
+
+static void dense_part(const void *argument, size_t part, size_t parts)
+{
+    const dense_work *work = argument;
+    lstmrt_dense_args args = work->args;
+    args.panels = lstmrt_panels_part(work->panels, part, parts, work->backward);
+    work->kernels->dense(&args);
+}
+
+static dense_work work_of(const lstmrt_kernels *kernels, const lstmrt_layer *layer, const float *x, size_t x_stride,
+                          size_t rows, float *y, size_t y_stride)
+{
+    return (dense_work){
+        .kernels = kernels,
+        .args = {
+            .x = x,
+            .x_stride = x_stride,
+            .init = layer->x_bias,
+            .weights = layer->x_weights,
+            .y = y,
+            .y_stride = y_stride,
+            .rows = rows,
+            .inputs = layer->inputs,
+            .vectors = layer->gate_vectors,
+            .clip = INFINITY,
+            .activation = lstmrt_op_recurrent(layer->step.op) ? (lstmrt_activation){0} : layer->step.activations[0],
+        },
+        .panels = layer->x_panels,
+    };
+}
+
 void lstmrt_dense_rows(const lstmrt_kernels *kernels, const lstmrt_layer *layer, const float *x, size_t x_stride,
                        size_t rows, float *y, size_t y_stride)
 {
-    kernels->dense(&(lstmrt_dense_args){
-        .x = x,
-        .x_stride = x_stride,
-        .init = layer->x_bias,
-        .weights = layer->x_weights,
-        .y = y,
-        .y_stride = y_stride,
-        .rows = rows,
-        .inputs = layer->inputs,
-        .vectors = layer->gate_vectors,
-        .clip = INFINITY,
-        .activation = layer->step.activations[0],
-    });
+    const dense_work work = work_of(kernels, layer, x, x_stride, rows, y, y_stride);
+    dense_part(&work, 0, 1);
+}
+
+void lstmrt_dense_share(const lstmrt_workspace *ws, const lstmrt_layer *layer, const float *x, size_t x_stride,
+                        size_t rows, float *y, size_t y_stride)
+{
+    dense_work work = work_of(ws->model->kernels, layer, x, x_stride, rows, y, y_stride);
+    work.backward = ws->backward;
+    lstmrt_share(ws, layer->inputs * layer->gate_vectors * ws->model->kernels->width, rows, dense_part, &work);
 }
 
 lstmrt_status lstmrt_dense_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
 {
     const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
     const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
-    lstmrt_dense_rows(workspace->model->kernels, layer, x->data, x->stride, rows, y->data, y->stride);
+    lstmrt_dense_share(workspace, layer, x->data, x->stride, rows, y->data, y->stride);
     return LSTMRT_OK;
 }
 

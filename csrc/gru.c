@@ -27,19 +27,8 @@ static lstmrt_status pack_bias(const lstmrt_model *model, const lstmrt_step *ste
     return status;
 }
 
-static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
-{
-    lstmrt_status status;
-    if (step->linear_before_reset) {
-        status = pack_gates(model, step, layer, (int[]){0, 1, 2}, 3, &layer->h_weights);
-        return status ? status : pack_bias(model, step, layer);
-    }
-    status = pack_gates(model, step, layer, (int[]){0, 1}, 2, &layer->h_weights);
-    return status ? status : pack_gates(model, step, layer, (int[]){2}, 1, &layer->h_candidate_weights);
-}
-
 static void step_after(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates,
-                       lstmrt_cell *cell)
+                       const lstmrt_cell *cell, lstmrt_panels panels)
 {
     workspace->model->kernels->gru(&(lstmrt_gru_args){
         .gates = gates,
@@ -50,16 +39,16 @@ static void step_after(const lstmrt_layer *layer, const lstmrt_workspace *worksp
         .h_next = cell->h_next,
         .stride = cell->stride,
         .rows = workspace->batch,
-        .hidden = layer->width,
         .inputs = layer->width,
+        .panels = panels,
         .clip = layer->step.clip,
         .f = layer->step.activations[0],
         .g = layer->step.activations[1],
     });
 }
 
-static void step_before(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates,
-                        lstmrt_cell *cell)
+static void step_gates(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates,
+                       const lstmrt_cell *cell, lstmrt_panels panels)
 {
     workspace->model->kernels->gru_gates(&(lstmrt_gru_gates_args){
         .gates = gates,
@@ -70,11 +59,16 @@ static void step_before(const lstmrt_layer *layer, const lstmrt_workspace *works
         .reset_h = workspace->reset_h,
         .stride = cell->stride,
         .rows = workspace->batch,
-        .hidden = layer->width,
         .inputs = layer->width,
+        .panels = panels,
         .clip = layer->step.clip,
         .f = layer->step.activations[0],
     });
+}
+
+static void step_candidate(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates,
+                           const lstmrt_cell *cell, lstmrt_panels panels)
+{
     workspace->model->kernels->gru_candidate(&(lstmrt_gru_candidate_args){
         .gates = gates,
         .gates_stride = layer->gates_stride,
@@ -85,16 +79,26 @@ static void step_before(const lstmrt_layer *layer, const lstmrt_workspace *works
         .h_next = cell->h_next,
         .stride = cell->stride,
         .rows = workspace->batch,
-        .hidden = layer->width,
         .inputs = layer->width,
+        .panels = panels,
         .clip = layer->step.clip,
         .g = layer->step.activations[1],
     });
 }
 
-static void step(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates, lstmrt_cell *cell)
+static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
-    (layer->step.linear_before_reset ? step_after : step_before)(layer, workspace, gates, cell);
+    const size_t width = model->kernels->width;
+    layer->h_panels = (layer->width + width - 1) / width;
+    layer->phases[0] = step->linear_before_reset ? step_after : step_gates;
+    layer->phases[1] = step->linear_before_reset ? NULL : step_candidate;
+    lstmrt_status status;
+    if (step->linear_before_reset) {
+        status = pack_gates(model, step, layer, (int[]){0, 1, 2}, 3, &layer->h_weights);
+        return status ? status : pack_bias(model, step, layer);
+    }
+    status = pack_gates(model, step, layer, (int[]){0, 1}, 2, &layer->h_weights);
+    return status ? status : pack_gates(model, step, layer, (int[]){2}, 1, &layer->h_candidate_weights);
 }
 
-const lstmrt_cell_kind lstmrt_gru_kind = {{0, 1, 2}, 3, pack_recurrent, step};
+const lstmrt_cell_kind lstmrt_gru_kind = {{0, 1, 2}, 3, pack_recurrent};

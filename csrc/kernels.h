@@ -17,6 +17,13 @@ enum {
     LSTMRT_DENSE_VECTORS = 4 /* vectors in a panel of a dense matrix; its last panel may have fewer */
 };
 
+/* Which panels a call computes: begin <= panel < end, the last ones first where `backward`. Threads share a layer by its
+ * panels; sweeps back and forth find the weights that were read last still in the cache. */
+typedef struct {
+    size_t begin, end;
+    bool backward;
+} lstmrt_panels;
+
 /* y = activation(clip(init + x W)): also the plain RNN's step, and every input part. */
 typedef struct {
     const float *x;       /* rows x inputs */
@@ -24,7 +31,8 @@ typedef struct {
     const float *weights; /* panels of LSTMRT_DENSE_VECTORS vectors */
     float *y;             /* rows x vectors */
     size_t x_stride, init_stride, y_stride;
-    size_t rows, inputs, vectors;
+    size_t rows, inputs, vectors; /* `vectors` are a whole row's; the last panel has what is left of them */
+    lstmrt_panels panels;
     float clip; /* INFINITY: none */
     lstmrt_activation activation;
 } lstmrt_dense_args;
@@ -42,7 +50,8 @@ typedef struct {
     const float *h, *c;     /* rows x hidden, stride `stride` like the next two */
     float *h_next, *c_next;
     size_t gates_stride, stride;
-    size_t rows, hidden, inputs;
+    size_t rows, inputs;
+    lstmrt_panels panels;
     float clip;
     bool input_forget; /* f = 1 - i */
     lstmrt_activation f, g, activation_h;
@@ -57,7 +66,8 @@ typedef struct {
     const float *h;
     float *h_next;
     size_t gates_stride, bias_stride, stride;
-    size_t rows, hidden, inputs;
+    size_t rows, inputs;
+    lstmrt_panels panels;
     float clip;
     lstmrt_activation f, g;
 } lstmrt_gru_args;
@@ -69,7 +79,8 @@ typedef struct {
     const float *h;
     float *z, *reset_h;
     size_t gates_stride, stride;
-    size_t rows, hidden, inputs;
+    size_t rows, inputs;
+    lstmrt_panels panels;
     float clip;
     lstmrt_activation f;
 } lstmrt_gru_gates_args;
@@ -81,7 +92,8 @@ typedef struct {
     const float *h, *z, *reset_h;
     float *h_next;
     size_t gates_stride, stride;
-    size_t rows, hidden, inputs;
+    size_t rows, inputs;
+    lstmrt_panels panels;
     float clip;
     lstmrt_activation g;
 } lstmrt_gru_candidate_args;

@@ -35,22 +35,41 @@ VEC_INLINE vf v_exp(vf x)
     return v_mul(v_mul(e.s, v_add(v_set1(1.0f), e.q)), v_set1(2.0f));
 }
 
-/* 1 / (1 + e^-x), for negative x as e^x / (1 + e^x). */
-VEC_INLINE vf v_sigmoid(vf x)
+/* n / d, not yet divided: cells divide products of several only once. */
+typedef struct {
+    vf n, d;
+} v_fraction;
+
+/* 1 / (1 + e^-x), for negative x as e^x / (1 + e^x); 1 <= d <= 2. In *rest the numerator of 1 - sigmoid. */
+VEC_INLINE v_fraction v_sigmoid_fraction(vf x, vf *rest)
 {
     const vf one = v_set1(1.0f), zero = v_set1(0.0f);
     const v_exp_parts e = v_exp_split(v_max(v_set1(-88.0f), v_sub(zero, v_abs(x))), zero);
     const vf t = v_mul(e.s, v_add(one, e.q));
-    return v_div(v_select_lt(x, zero, t, one), v_add(one, t));
+    *rest = v_select_lt(x, zero, one, t);
+    return (v_fraction){v_select_lt(x, zero, t, one), v_add(one, t)};
 }
 
-/* With m = e^(-2|x|) - 1: tanh |x| = -m / (2 + m). */
+/* With m = (e^(-2|x|) - 1) / 2: tanh |x| = -m / (1 + m); 1/2 <= d <= 1. */
+VEC_INLINE v_fraction v_tanh_fraction(vf x)
+{
+    const vf y = v_max(v_set1(-40.0f), v_mul(v_set1(-2.0f), v_abs(x))), half = v_set1(0.5f);
+    const v_exp_parts e = v_exp_split(y, v_set1(0.0f));
+    const vf s = v_mul(half, e.s), m = v_fma(s, e.q, v_sub(s, half));
+    return (v_fraction){v_copysign(m, x), v_add(v_set1(1.0f), m)};
+}
+
+VEC_INLINE vf v_sigmoid(vf x)
+{
+    vf rest;
+    const v_fraction y = v_sigmoid_fraction(x, &rest);
+    return v_div(y.n, y.d);
+}
+
 VEC_INLINE vf v_tanh(vf x)
 {
-    const vf y = v_max(v_set1(-40.0f), v_mul(v_set1(-2.0f), v_abs(x)));
-    const v_exp_parts e = v_exp_split(y, v_set1(0.0f));
-    const vf m = v_fma(e.s, e.q, v_sub(e.s, v_set1(1.0f)));
-    return v_copysign(v_div(m, v_add(v_set1(2.0f), m)), x);
+    const v_fraction y = v_tanh_fraction(x);
+    return v_div(y.n, y.d);
 }
 
 static float softplus(float x) { return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x))); }

@@ -13,7 +13,7 @@ static __attribute__((noinline)) void dense_end(const lstmrt_dense_args *a, cons
 VEC_INLINE void dense_tile(const lstmrt_dense_args *a, int panels, int vectors, int rows, size_t panel, size_t row)
 {
     const size_t pitch = LSTMRT_DENSE_VECTORS * VEC_WIDTH, panel_size = a->inputs * pitch, column = panel * pitch;
-    vf total[STREAM_SUMS];
+    vf total[VEC_REGISTERS];
     stream_begin(panels, vectors, rows, a->init + row * a->init_stride + column, pitch, a->init_stride, total);
     stream(panels, vectors, rows, a->weights + panel * panel_size, panel_size,
            a->x + row * a->x_stride, a->x_stride, a->inputs, total);
@@ -21,23 +21,27 @@ VEC_INLINE void dense_tile(const lstmrt_dense_args *a, int panels, int vectors, 
 }
 
 #define DENSE_TILE(a, panels, rows, panel, row) dense_tile(a, panels, LSTMRT_DENSE_VECTORS, rows, panel, row)
-#define DENSE_TILE_1(a, panels, rows, panel, row) dense_tile(a, 1, 1, rows, panel, row)
-#define DENSE_TILE_2(a, panels, rows, panel, row) dense_tile(a, 1, 2, rows, panel, row)
-#define DENSE_TILE_3(a, panels, rows, panel, row) dense_tile(a, 1, 3, rows, panel, row)
+#define DENSE_TILE_1(a, panels, rows, panel, row) dense_tile(a, panels, 1, rows, panel, row)
+#define DENSE_TILE_2(a, panels, rows, panel, row) dense_tile(a, panels, 2, rows, panel, row)
+#define DENSE_TILE_3(a, panels, rows, panel, row) dense_tile(a, panels, 3, rows, panel, row)
 
 /* The last panel, of `vectors` < LSTMRT_DENSE_VECTORS vectors. */
 static void dense_rest(const lstmrt_dense_args *a, size_t panel, size_t vectors)
 {
-    for (size_t row = 0; row < a->rows; row += VEC_MAX_ROWS) {
-        if (vectors == 1) FOR_ROWS(DENSE_TILE_1, a, panel, row, a->rows - row)
-        if (vectors == 2) FOR_ROWS(DENSE_TILE_2, a, panel, row, a->rows - row)
-        if (vectors == 3) FOR_ROWS(DENSE_TILE_3, a, panel, row, a->rows - row)
-    }
+    if (vectors == 1) FOR_ROWS(DENSE_TILE_1, a, 1, TILE_ROWS(1), panel, a->rows)
+    if (vectors == 2) FOR_ROWS(DENSE_TILE_2, a, 1, TILE_ROWS(2), panel, a->rows)
+    if (vectors == 3) FOR_ROWS(DENSE_TILE_3, a, 1, TILE_ROWS(3), panel, a->rows)
 }
+
+static void dense_whole(const lstmrt_dense_args *a) { FOR_TILES(DENSE_TILE, a, 1, LSTMRT_DENSE_VECTORS, a->rows) }
 
 static void kernel_dense(const lstmrt_dense_args *a)
 {
-    const size_t full = a->vectors / LSTMRT_DENSE_VECTORS;
-    FOR_TILES(DENSE_TILE, a, full, a->rows);
-    dense_rest(a, full, a->vectors % LSTMRT_DENSE_VECTORS);
+    lstmrt_dense_args whole = *a;
+    const size_t rest = a->vectors / LSTMRT_DENSE_VECTORS; /* the panel that is not whole, if there is one */
+    const bool has_rest = a->panels.begin <= rest && rest < a->panels.end;
+    if (has_rest) whole.panels.end = rest;
+    if (has_rest && a->panels.backward) dense_rest(a, rest, a->vectors % LSTMRT_DENSE_VECTORS);
+    dense_whole(&whole);
+    if (has_rest && !a->panels.backward) dense_rest(a, rest, a->vectors % LSTMRT_DENSE_VECTORS);
 }

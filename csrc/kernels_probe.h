@@ -1,6 +1,6 @@
 /* What a core can do at best: the limits that benchmarks are held against. See lstmrt_probe_read. */
 
-enum { PROBE_SUMS = VEC_MAX_ROWS > 3 ? 16 : 8 }; /* independent chains: more than latency times additions a cycle */
+enum { PROBE_SUMS = VEC_REGISTERS > 16 ? 16 : 8 }; /* independent chains: more than latency times additions a cycle */
 
 /* Adds up `passes` readings of x. `width` is a multiple of 16 vectors; what is left over is not read. */
 static void kernel_probe_read(const lstmrt_probe_read_args *a)

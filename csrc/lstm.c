@@ -2,10 +2,36 @@
 #include "pack.h"
 #include "program.h"
 
+static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates,
+                       const lstmrt_cell *cell, lstmrt_panels panels)
+{
+    workspace->model->kernels->lstm(&(lstmrt_lstm_args){
+        .gates = gates,
+        .gates_stride = layer->gates_stride,
+        .weights = layer->h_weights,
+        .peepholes = layer->peepholes,
+        .h = cell->h,
+        .c = cell->c,
+        .h_next = cell->h_next,
+        .c_next = cell->c_next,
+        .stride = cell->stride,
+        .rows = workspace->batch,
+        .inputs = layer->width,
+        .panels = panels,
+        .clip = layer->step.clip,
+        .input_forget = layer->step.input_forget,
+        .f = layer->step.activations[0],
+        .g = layer->step.activations[1],
+        .activation_h = layer->step.activations[2],
+    });
+}
+
 static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
     const lstmrt_weight *r = &step->weights[1], *p = &step->weights[3];
     const size_t width = model->kernels->width;
+    layer->h_panels = (layer->width + width - 1) / width;
+    layer->phases[0] = step_units;
     lstmrt_columns columns;
     lstmrt_status status = lstmrt_columns_gates((int[]){0, 1, 2, 3}, 4, layer->width, width, &columns);
     if (!status) status = lstmrt_pack_matrix(r->data, layer->width, 1, layer->width, &columns, 4, &layer->h_weights);
@@ -19,27 +45,4 @@ static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step
     return status;
 }
 
-static void step(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates, lstmrt_cell *cell)
-{
-    workspace->model->kernels->lstm(&(lstmrt_lstm_args){
-        .gates = gates,
-        .gates_stride = layer->gates_stride,
-        .weights = layer->h_weights,
-        .peepholes = layer->peepholes,
-        .h = cell->h,
-        .c = cell->c,
-        .h_next = cell->h_next,
-        .c_next = cell->c_next,
-        .stride = cell->stride,
-        .rows = workspace->batch,
-        .hidden = layer->width,
-        .inputs = layer->width,
-        .clip = layer->step.clip,
-        .input_forget = layer->step.input_forget,
-        .f = layer->step.activations[0],
-        .g = layer->step.activations[1],
-        .activation_h = layer->step.activations[2],
-    });
-}
-
-const lstmrt_cell_kind lstmrt_lstm_kind = {{0, 1, 2, 3}, 4, pack_recurrent, step};
+const lstmrt_cell_kind lstmrt_lstm_kind = {{0, 1, 2, 3}, 4, pack_recurrent};

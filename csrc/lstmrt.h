@@ -158,6 +158,9 @@ lstmrt_status lstmrt_model_new(const lstmrt_program *program, const char *isa, l
 void lstmrt_model_free(lstmrt_model *model);
 const char *lstmrt_model_isa(const lstmrt_model *model);
 bool lstmrt_model_steppable(const lstmrt_model *model);
+/* The threads that one call may use, before the first call; 0, as it is made: as many as there are processors that no
+ * other call is using. Only calls that are long enough for it use more than one. Results do not depend on it. */
+void lstmrt_model_set_threads(lstmrt_model *model, size_t threads);
 
 /* Caller's arrays, in the program's order: rows x width of float, int64_t, or one-byte bools.
  * `bytes` is checked against the shape, so that no wrong size is ever read or written. */

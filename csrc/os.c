@@ -1,10 +1,15 @@
-#define _POSIX_C_SOURCE 200809L /* -std=c11 hides clock_gettime and posix_memalign otherwise */
+#define _GNU_SOURCE /* -std=c11 hides clock_gettime, posix_memalign and what Linux adds otherwise */
 
 #include "os.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -53,6 +58,25 @@ void lstmrt_mutex_lock(lstmrt_mutex *mutex) { (void)pthread_mutex_lock(mutex); }
 void lstmrt_mutex_unlock(lstmrt_mutex *mutex) { (void)pthread_mutex_unlock(mutex); }
 
 void lstmrt_mutex_destroy(lstmrt_mutex *mutex) { (void)pthread_mutex_destroy(mutex); }
+
+size_t lstmrt_cpu_count(void)
+{
+#if defined(__linux__)
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return (size_t)CPU_COUNT(&allowed);
+#endif
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (size_t)online : 1;
+}
+
+size_t lstmrt_cache_size(void)
+{
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+    const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (bytes > 0) return (size_t)bytes;
+#endif
+    return (size_t)1 << 20;
+}
 
 int64_t lstmrt_clock(void)
 {

@@ -27,6 +27,10 @@ void lstmrt_mutex_lock(lstmrt_mutex *mutex);
 void lstmrt_mutex_unlock(lstmrt_mutex *mutex);
 void lstmrt_mutex_destroy(lstmrt_mutex *mutex);
 
+/* Processors that this process may run on; bytes of a core's second-level cache, 1 MiB where the system does not say. */
+size_t lstmrt_cpu_count(void);
+size_t lstmrt_cache_size(void);
+
 /* Nanoseconds since some fixed moment; never goes backwards. */
 int64_t lstmrt_clock(void);
 

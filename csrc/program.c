@@ -54,6 +54,13 @@ static lstmrt_status check_order(const lstmrt_model *model, const lstmrt_program
     return sound ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
 }
 
+/* Floats that a time step streams for one row. */
+static size_t weights_of(const lstmrt_model *model, const lstmrt_layer *layer)
+{
+    const size_t outputs = layer->gate_vectors * model->kernels->width;
+    return (layer->x_weights ? layer->inputs * outputs : 0) + (layer->h_weights ? layer->width * outputs : 0);
+}
+
 static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *program)
 {
     model->steppable = true;
@@ -63,7 +70,11 @@ static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *p
         if (status) return status;
         if (lstmrt_op_recurrent(layer->step.op)) layer->cell = model->n_cells++;
         model->steppable = model->steppable && lstmrt_layer_steppable(layer);
+        model->weights = lstmrt_size_sum(model->weights, weights_of(model, layer));
     }
+    /* a quarter of the cache is for states, tables and whatever else runs there */
+    model->sweeps = model->weights > lstmrt_cache_size() / sizeof(float) / 4 * 3;
+    model->processors = lstmrt_cpu_count();
     return LSTMRT_OK;
 }
 
@@ -125,6 +136,8 @@ const char *lstmrt_model_isa(const lstmrt_model *model)
 {
     return lstmrt_isa_shown(model->isa, model->precision);
 }
+
+void lstmrt_model_set_threads(lstmrt_model *model, size_t threads) { model->threads = threads; }
 
 bool lstmrt_model_steppable(const lstmrt_model *model) { return model->steppable; }
 
@@ -189,7 +202,9 @@ static lstmrt_status run_shaped(lstmrt_workspace *ws, lstmrt_state *state, const
     ws->state = state ? state : &ws->own;
     bind_inputs(ws, inputs);
     const lstmrt_fp_state was = lstmrt_fp_flush_denormals();
+    lstmrt_call_begin(ws, lstmrt_size_product(ws->batch, ws->time));
     status = lstmrt_workspace_run(ws, 0, model->n_layers);
+    lstmrt_call_end(ws);
     lstmrt_fp_restore(was);
     if (!status) copy_outputs(ws, outputs);
     return status;

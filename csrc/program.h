@@ -11,18 +11,34 @@
 #include "dispatch.h"
 #include "kernels.h"
 #include "os.h"
+#include "pool.h"
 
 /* Rows of input parts computed at once: few enough to stay near, enough for the weights to serve many. A multiple
- * of every kernel's rows at a time. */
+ * of the rows of every kernel's tiles. */
 enum { LSTMRT_HOISTED_ROWS = 48 };
 
+typedef struct lstmrt_layer lstmrt_layer;
+typedef struct lstmrt_workspace lstmrt_workspace;
+
+/* h and c before and after a step, rows `stride` floats apart; started says which rows have had a valid step. */
 typedef struct {
+    float *h, *c, *h_next, *c_next;
+    uint8_t *started;
+    size_t stride;
+} lstmrt_cell;
+
+/* Advances all rows of a cell, the units of `panels`, by one step; `gates` has their input parts. */
+typedef void lstmrt_cell_step(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates,
+                              const lstmrt_cell *cell, lstmrt_panels panels);
+
+struct lstmrt_layer {
     lstmrt_step step; /* without its weights */
     size_t inputs;    /* width of x */
     size_t width;     /* width of y; hidden units of a recurrent layer */
     /* dense: y = x W + bias; recurrent: gates = x W + bias, gates side by side for each vector of units */
     float *x_weights, *x_bias;
     size_t gate_vectors; /* vectors in a row of gates */
+    size_t x_panels, h_panels; /* panels of x_weights and of h_weights */
     size_t gates_stride; /* floats between rows of gates, and of the table */
     float *table;        /* vocabulary rows: of an embedding, or of gates */
     size_t vocabulary;
@@ -32,14 +48,8 @@ typedef struct {
     float *peepholes;
     float *row;    /* ADD ... DIV: the constant row */
     size_t cell;   /* recurrent: its place among the states' cells */
-} lstmrt_layer;
-
-/* h and c before and after a step, rows `stride` floats apart; started says which rows have had a valid step. */
-typedef struct {
-    float *h, *c, *h_next, *c_next;
-    uint8_t *started;
-    size_t stride;
-} lstmrt_cell;
+    lstmrt_cell_step *phases[2]; /* recurrent: one step; the second, or NULL, needs all panels of the first */
+};
 
 struct lstmrt_state {
     const lstmrt_model *model;
@@ -54,17 +64,20 @@ typedef struct {
     size_t stride;
 } lstmrt_slot;
 
-typedef struct lstmrt_workspace {
+struct lstmrt_workspace {
     const lstmrt_model *model;
     size_t batch, time;
+    size_t threads; /* that share this call's work, 1 where it has no region of the pool */
+    bool backward;  /* the next sweep over the weights; see lstmrt_panels */
     lstmrt_slot *slots; /* one for each value */
     lstmrt_arena arena;
-    float *gates;       /* input parts of a few time steps */
+    float *x_rows;      /* inputs of a few time steps, time first */
+    float *gates;       /* their input parts */
     float *z, *reset_h; /* between the halves of a GRU without linear_before_reset */
     lstmrt_state *state;     /* what recurrent layers read and advance: `own`, or the caller's */
     lstmrt_state own;
-    struct lstmrt_workspace *next; /* in the model's list of idle ones */
-} lstmrt_workspace;
+    lstmrt_workspace *next; /* in the model's list of idle ones */
+};
 
 typedef struct lstmrt_screen lstmrt_screen; /* screen.h */
 
@@ -79,6 +92,10 @@ struct lstmrt_model {
     int32_t *inputs, *outputs;
     size_t n_inputs, n_outputs;
     bool steppable;
+    size_t threads; /* at most in a call; 0: as many as there are idle processors */
+    size_t processors;
+    size_t weights; /* floats that a time step of one row streams */
+    bool sweeps;    /* back and forth: the weights do not fit into a core's cache */
     lstmrt_mutex lock; /* of the next two: all else is fixed once the model is made */
     bool has_lock;
     lstmrt_workspace *idle;
@@ -116,22 +133,35 @@ lstmrt_prepare lstmrt_dense_prepare, lstmrt_embedding_prepare, lstmrt_recurrent_
 lstmrt_run_layer lstmrt_dense_run, lstmrt_embedding_run, lstmrt_recurrent_run, lstmrt_activate_run, lstmrt_softmax_run,
     lstmrt_combine_run, lstmrt_concat_run, lstmrt_time_run, lstmrt_not_equal_run;
 
-/* y = the dense layer's outputs for rows of x. */
-void lstmrt_dense_rows(const lstmrt_kernels *kernels, const lstmrt_layer *layer, const float *x, size_t x_stride,
-                       size_t rows, float *y, size_t y_stride);
-
-/* Cells: lstm.c, gru.c, rnn.c. pack_recurrent packs R, B and P; step advances all rows of a cell by one step. */
+/* Cells: lstm.c, gru.c, rnn.c. pack_recurrent packs R, B and P, and chooses what computes a step. */
 typedef struct {
     int gates[4]; /* ONNX's order, which is also the packed one */
     size_t n_gates;
     lstmrt_status (*pack_recurrent)(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer);
-    void (*step)(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates, lstmrt_cell *cell);
 } lstmrt_cell_kind;
 
 extern const lstmrt_cell_kind lstmrt_lstm_kind, lstmrt_gru_kind, lstmrt_rnn_kind;
 
+/* y = rows of x through the layer's x_weights, x_bias and, if it is no recurrent layer, its activation; by the calling
+ * thread, or by the call's threads together. */
+void lstmrt_dense_rows(const lstmrt_kernels *kernels, const lstmrt_layer *layer, const float *x, size_t x_stride,
+                       size_t rows, float *y, size_t y_stride);
+void lstmrt_dense_share(const lstmrt_workspace *workspace, const lstmrt_layer *layer, const float *x, size_t x_stride,
+                        size_t rows, float *y, size_t y_stride);
+size_t lstmrt_dense_panels(size_t vectors);
+
 /* Copies row `id` of the layer's table to `to`; negative ids count from the end. */
 lstmrt_status lstmrt_table_lookup(const lstmrt_layer *layer, int64_t id, size_t width, float *to);
+
+/* share.c: work that the threads of a call share. */
+
+/* Panels [0, count) of a layer, or the part of them that is `part` of `parts`. */
+lstmrt_panels lstmrt_panels_part(size_t count, size_t part, size_t parts, bool backward);
+/* job(argument, part, parts) for every part, in as many parts as `weights` floats, each for `rows` rows, are worth. */
+void lstmrt_share(const lstmrt_workspace *workspace, size_t weights, size_t rows, lstmrt_job *job, const void *argument);
+/* A call that works on `rows` rows begins and ends: it gets threads if it is long enough for them. */
+void lstmrt_call_begin(lstmrt_workspace *workspace, size_t rows);
+void lstmrt_call_end(lstmrt_workspace *workspace);
 
 /* state.c */
 lstmrt_status lstmrt_state_open(lstmrt_state *state, const lstmrt_model *model, size_t batch);

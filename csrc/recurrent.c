@@ -83,10 +83,22 @@ lstmrt_status lstmrt_recurrent_prepare(const lstmrt_model *model, const lstmrt_s
     lstmrt_columns columns;
     lstmrt_status status = lstmrt_columns_gates(kind->gates, kind->n_gates, hidden, model->kernels->width, &columns);
     layer->gate_vectors = columns.vectors;
+    layer->x_panels = lstmrt_dense_panels(columns.vectors);
     layer->gates_stride = lstmrt_round_up(columns.vectors * columns.width, LSTMRT_PAD);
     if (!status) status = pack_input_part(step, &columns, kind->n_gates, layer);
     lstmrt_columns_free(&columns);
     return status ? status : kind->pack_recurrent(model, step, layer);
+}
+
+/* x of `steps` time steps to workspace->x_rows, time first. */
+static void gather_rows(const lstmrt_slot *x, const lstmrt_value *value, const lstmrt_workspace *ws, size_t begin,
+                        size_t steps)
+{
+    for (size_t b = 0; b < ws->batch; b++) {
+        const float *from = (const float *)x->data + lstmrt_row_at(value, ws, begin, b) * x->stride;
+        for (size_t t = 0; t < steps; t++)
+            memcpy(ws->x_rows + (t * ws->batch + b) * x->stride, from + t * x->stride, value->width * sizeof *from);
+    }
 }
 
 /* Input parts of time steps [begin, end) to workspace->gates: row (t - begin) * batch + b. */
@@ -104,34 +116,15 @@ static lstmrt_status input_part(const lstmrt_layer *layer, lstmrt_workspace *ws,
         }
         return LSTMRT_OK;
     }
-    lstmrt_dense_args args = {
-        .x = x->data,
-        .x_stride = x->stride,
-        .init = layer->x_bias,
-        .weights = layer->x_weights,
-        .y = ws->gates,
-        .y_stride = stride,
-        .rows = steps * batch,
-        .inputs = layer->inputs,
-        .vectors = layer->gate_vectors,
-        .clip = INFINITY,
-    };
-    if (value->rows == LSTMRT_ROWS_TIME_BATCH || batch == 1) {
-        args.x += begin * batch * x->stride;
-        ws->model->kernels->dense(&args);
-    } else if (steps == 1) {
-        args.x += begin * x->stride;
-        args.x_stride = ws->time * x->stride;
-        ws->model->kernels->dense(&args);
-    } else {
-        args.rows = steps;
-        args.y_stride = batch * stride;
-        for (size_t b = 0; b < batch; b++) {
-            args.x = (const float *)x->data + lstmrt_row_at(value, ws, begin, b) * x->stride;
-            args.y = ws->gates + b * stride;
-            ws->model->kernels->dense(&args);
-        }
+    const float *rows = (const float *)x->data + lstmrt_row_at(value, ws, begin, 0) * x->stride;
+    size_t rows_stride = x->stride;
+    if (value->rows == LSTMRT_ROWS_BATCH_TIME && batch > 1 && steps == 1) {
+        rows_stride = ws->time * x->stride;
+    } else if (value->rows == LSTMRT_ROWS_BATCH_TIME && batch > 1) {
+        gather_rows(x, value, ws, begin, steps);
+        rows = ws->x_rows;
     }
+    lstmrt_dense_share(ws, layer, rows, rows_stride, steps * batch, ws->gates, stride);
     return LSTMRT_OK;
 }
 
@@ -226,11 +219,39 @@ static bool any_valid(const validity *v, size_t t)
     return false;
 }
 
+/* What the parts of one phase of a step share. */
+typedef struct {
+    const lstmrt_layer *layer;
+    const lstmrt_workspace *workspace;
+    const float *gates;
+    const lstmrt_cell *cell;
+    lstmrt_cell_step *step;
+    bool backward;
+} step_work;
+
+static void step_part(const void *argument, size_t part, size_t parts)
+{
+    const step_work *work = argument;
+    work->step(work->layer, work->workspace, work->gates, work->cell,
+               lstmrt_panels_part(work->layer->h_panels, part, parts, work->backward));
+}
+
+static void step_all(const lstmrt_layer *layer, const lstmrt_workspace *ws, size_t t, const float *gates,
+                     const lstmrt_cell *cell)
+{
+    const size_t weights = layer->width * layer->gate_vectors * ws->model->kernels->width;
+    for (size_t i = 0; i < 2 && layer->phases[i]; i++) {
+        const bool backward = ws->model->sweeps && ws->backward != (t % 2 == 1);
+        const step_work work = {layer, ws, gates, cell, layer->phases[i], backward};
+        lstmrt_share(ws, weights, ws->batch, step_part, &work);
+    }
+}
+
 static void advance(const lstmrt_layer *layer, const lstmrt_workspace *ws, const validity *v, size_t t,
                     const float *gates, lstmrt_cell *cell)
 {
     if (any_valid(v, t)) {
-        kind_of(&layer->step)->step(layer, ws, gates, cell);
+        step_all(layer, ws, t, gates, cell);
         if (v->lengths || v->mask) keep_invalid(layer, v, t, cell);
         swap(&cell->h, &cell->h_next);
         swap(&cell->c, &cell->c_next);

@@ -2,19 +2,8 @@
 #include "pack.h"
 #include "program.h"
 
-static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
-{
-    const size_t hidden = layer->width;
-    lstmrt_columns columns;
-    lstmrt_status status = lstmrt_columns_plain(hidden, model->kernels->width, &columns);
-    if (!status)
-        status = lstmrt_pack_matrix(step->weights[1].data, hidden, 1, hidden, &columns, LSTMRT_DENSE_VECTORS,
-                                    &layer->h_weights);
-    lstmrt_columns_free(&columns);
-    return status;
-}
-
-static void step(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates, lstmrt_cell *cell)
+static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates,
+                       const lstmrt_cell *cell, lstmrt_panels panels)
 {
     workspace->model->kernels->dense(&(lstmrt_dense_args){
         .x = cell->h,
@@ -27,9 +16,24 @@ static void step(const lstmrt_layer *layer, const lstmrt_workspace *workspace, c
         .rows = workspace->batch,
         .inputs = layer->width,
         .vectors = layer->gate_vectors,
+        .panels = panels,
         .clip = layer->step.clip,
         .activation = layer->step.activations[0],
     });
 }
 
-const lstmrt_cell_kind lstmrt_rnn_kind = {{0}, 1, pack_recurrent, step};
+static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const size_t hidden = layer->width;
+    layer->h_panels = layer->x_panels;
+    layer->phases[0] = step_units;
+    lstmrt_columns columns;
+    lstmrt_status status = lstmrt_columns_plain(hidden, model->kernels->width, &columns);
+    if (!status)
+        status = lstmrt_pack_matrix(step->weights[1].data, hidden, 1, hidden, &columns, LSTMRT_DENSE_VECTORS,
+                                    &layer->h_weights);
+    lstmrt_columns_free(&columns);
+    return status;
+}
+
+const lstmrt_cell_kind lstmrt_rnn_kind = {{0}, 1, pack_recurrent};

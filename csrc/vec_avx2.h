@@ -6,7 +6,7 @@
 #define VEC_ISA avx2
 #define VEC_NAME "avx2"
 #define VEC_WIDTH 8
-#define VEC_MAX_ROWS 3
+#define VEC_REGISTERS 16
 
 typedef __m256 vf;
 

@@ -5,7 +5,8 @@
  *   v_min, v_max(a, b)    b where either is NaN: put the constant first and NaN passes through
  *   v_select_lt(a,b,x,y)  x where a < b, else y
  *   v_exponent(a)         2^n for a = 1.5 * 2^23 + n, -126 <= n <= 127; 0 for n = -127
- *   VEC_MAX_ROWS          rows that one pass over the weights can serve from registers
+ *   v_copysign(a, s)      the magnitude of a with the sign of s
+ *   VEC_REGISTERS         how many the CPU has
  */
 #include <immintrin.h>
 #include <stdint.h>
@@ -14,7 +15,7 @@
 #define VEC_ISA avx512
 #define VEC_NAME "avx512"
 #define VEC_WIDTH 16
-#define VEC_MAX_ROWS 6
+#define VEC_REGISTERS 32
 
 typedef __m512 vf;
 
@@ -35,8 +36,9 @@ VEC_INLINE vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 VEC_INLINE vf v_abs(vf a) { return _mm512_abs_ps(a); }
 VEC_INLINE vf v_copysign(vf a, vf sign)
 {
-    const vf minus = _mm512_set1_ps(-0.0f);
-    return _mm512_or_ps(_mm512_andnot_ps(minus, a), _mm512_and_ps(minus, sign));
+    const __m512i minus = _mm512_castps_si512(_mm512_set1_ps(-0.0f)); /* 0xca: bit by bit, minus ? sign : a */
+    return _mm512_castsi512_ps(
+        _mm512_ternarylogic_epi32(minus, _mm512_castps_si512(sign), _mm512_castps_si512(a), 0xca));
 }
 VEC_INLINE vf v_select_lt(vf a, vf b, vf x, vf y)
 {

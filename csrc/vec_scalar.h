@@ -7,7 +7,7 @@
 #define VEC_ISA scalar
 #define VEC_NAME "scalar"
 #define VEC_WIDTH 1
-#define VEC_MAX_ROWS 2
+#define VEC_REGISTERS 16
 
 typedef float vf;
 

@@ -7,6 +7,7 @@ lstmrt_status lstmrt_workspace_new(const lstmrt_model *model, lstmrt_workspace *
     lstmrt_workspace *made = *workspace = lstmrt_allocate(sizeof *made);
     if (!made) return LSTMRT_OUT_OF_MEMORY;
     made->model = model;
+    made->threads = 1;
     made->slots = lstmrt_allocate_array(model->n_values, sizeof *made->slots);
     if (made->slots) return LSTMRT_OK;
     lstmrt_workspace_free(made);
@@ -35,17 +36,20 @@ static void place_value(lstmrt_workspace *ws, int32_t index)
 static void place(void *owner)
 {
     lstmrt_workspace *ws = owner;
-    size_t gates = 0, between = 0;
+    size_t gates = 0, between = 0, inputs = 0;
     for (size_t i = 0; i < ws->model->n_layers; i++) {
         const lstmrt_layer *layer = &ws->model->layers[i];
         for (size_t o = 0; o < LSTMRT_MAX_OUTPUTS; o++)
             if (layer->step.outputs[o] >= 0) place_value(ws, layer->step.outputs[o]);
         if (!lstmrt_op_recurrent(layer->step.op)) continue;
         const size_t hidden = lstmrt_round_up(layer->width, LSTMRT_PAD);
+        const size_t x_width = layer->x_weights ? lstmrt_round_up(layer->inputs, LSTMRT_PAD) : 0;
+        if (x_width > inputs) inputs = x_width;
         if (layer->gates_stride > gates) gates = layer->gates_stride;
         if (layer->h_candidate_weights && hidden > between) between = hidden;
     }
     const size_t hoisted = ws->batch > LSTMRT_HOISTED_ROWS ? ws->batch : LSTMRT_HOISTED_ROWS;
+    ws->x_rows = lstmrt_arena_take(&ws->arena, lstmrt_size_product(hoisted, inputs), sizeof(float));
     ws->gates = lstmrt_arena_take(&ws->arena, lstmrt_size_product(hoisted, gates), sizeof(float));
     ws->z = lstmrt_arena_take(&ws->arena, lstmrt_size_product(ws->batch, between), sizeof(float));
     ws->reset_h = lstmrt_arena_take(&ws->arena, lstmrt_size_product(ws->batch, between), sizeof(float));
@@ -64,6 +68,7 @@ lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *ws, size_t batch, size_t 
 
 lstmrt_status lstmrt_workspace_run(lstmrt_workspace *ws, size_t begin, size_t end)
 {
+    ws->backward = ws->model->sweeps && !ws->backward;
     for (size_t i = begin; i < end; i++) {
         const lstmrt_status status = lstmrt_layer_run(&ws->model->layers[i], ws);
         if (status) return status;

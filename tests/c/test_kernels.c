@@ -7,7 +7,7 @@
  * magnitudes bounds; activations and products after it are within a few more. */
 static double tolerance(double magnitudes) { return 0x1p-21 * (1 + magnitudes); }
 
-static const size_t ROWS[] = {1, 2, 3, 6, 7, 13};
+static const size_t ROWS[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 13}; /* every tile there is */
 
 static lstmrt_activation activation(lstmrt_function function) { return (lstmrt_activation){function, 0.2f, 0.5f}; }
 
@@ -59,7 +59,29 @@ static float gate_input(const lstmrt_kernels *kernels, const float *gates, size_
     return gates[((unit / w) * count + gate) * w + unit % w];
 }
 
+/* All panels, then in two parts, the first of them backwards: who computes a panel, and when, changes no bit. `y` is
+ * what the kernel writes. */
+#define RUN(kernels, kernel, args, n_panels, y)                                                                   \
+    do {                                                                                                          \
+        guarded before_ = guarded_new((y)->n), whole_ = guarded_new((y)->n);                                      \
+        memcpy(before_.x, (y)->x, (y)->n * sizeof(float));                                                        \
+        const size_t cut_ = random_below((n_panels) + 1);                                                         \
+        (args).panels = (lstmrt_panels){0, (n_panels), false};                                                    \
+        (kernels)->kernel(&(args));                                                                               \
+        memcpy(whole_.x, (y)->x, (y)->n * sizeof(float));                                                         \
+        memcpy((y)->x, before_.x, (y)->n * sizeof(float));                                                        \
+        (args).panels = (lstmrt_panels){cut_, (n_panels), false};                                                 \
+        (kernels)->kernel(&(args));                                                                               \
+        (args).panels = (lstmrt_panels){0, cut_, true};                                                           \
+        (kernels)->kernel(&(args));                                                                               \
+        CHECK(memcmp(whole_.x, (y)->x, (y)->n * sizeof(float)) == 0, "%s " #kernel ": panels in parts have other bits", \
+              (kernels)->name);                                                                                   \
+        guarded_free(before_), guarded_free(whole_);                                                              \
+    } while (0)
+
 /* ---- dense ---- */
+
+static size_t dense_panels(size_t vectors) { return (vectors + LSTMRT_DENSE_VECTORS - 1) / LSTMRT_DENSE_VECTORS; }
 
 static void check_dense(const lstmrt_kernels *kernels, const lstmrt_dense_args *a)
 {
@@ -103,13 +125,14 @@ static void test_dense_size(const lstmrt_kernels *kernels, size_t inputs, size_t
     const size_t width = vectors * kernels->width, x_stride = inputs + 3;
     guarded x = rows_random(rows, inputs, x_stride, 1), weights = guarded_random(inputs * width, 0.3f);
     guarded init = guarded_random(one_init ? width : rows * width, 1), y = guarded_new(rows * width);
-    const lstmrt_dense_args args = {
+    lstmrt_dense_args args = {
         .x = x.x, .init = init.x, .weights = weights.x, .y = y.x,
         .x_stride = x_stride, .init_stride = one_init ? 0 : width, .y_stride = width,
         .rows = rows, .inputs = inputs, .vectors = vectors,
         .clip = one_init ? INFINITY : 0.75f, .activation = activation(one_init ? LSTMRT_IDENTITY : LSTMRT_TANH),
     };
-    kernels->dense(&args);
+    RUN(kernels, dense, args, dense_panels(vectors), &y);
+    args.panels = (lstmrt_panels){0, dense_panels(vectors), false};
     check_dense(kernels, &args);
     check_dense_alone(kernels, &args);
     guarded_free(x), guarded_free(weights), guarded_free(init), guarded_free(y);
@@ -209,16 +232,16 @@ static void test_lstm_size(const lstmrt_kernels *kernels, size_t hidden, size_t 
 {
     for (int variant = 0; variant < 4; variant++) {
         cell s = cell_new(kernels, hidden, rows, inputs, 4, 3);
-        const lstmrt_lstm_args args = {
+        lstmrt_lstm_args args = {
             .gates = s.gates.x, .weights = s.weights.x, .peepholes = variant & 1 ? s.extra.x : NULL,
             .h = s.h.x, .c = s.c.x, .h_next = s.h_next.x, .c_next = s.c_next.x,
-            .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows, .hidden = hidden, .inputs = inputs,
+            .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows, .inputs = inputs,
             .clip = variant == 3 ? 0.8f : INFINITY, .input_forget = variant & 2,
             .f = activation(variant == 1 ? LSTMRT_HARD_SIGMOID : LSTMRT_SIGMOID),
             .g = activation(variant == 2 ? LSTMRT_SOFTSIGN : LSTMRT_TANH),
             .activation_h = activation(variant == 3 ? LSTMRT_SCALED_TANH : LSTMRT_TANH),
         };
-        kernels->lstm(&args);
+        RUN(kernels, lstm, args, s.padded / kernels->width, &s.h_next);
         check_lstm(&s, &args);
         cell_free(&s);
     }
@@ -245,14 +268,14 @@ static void test_gru_size(const lstmrt_kernels *kernels, size_t hidden, size_t r
 {
     for (int variant = 0; variant < 2; variant++) {
         cell s = cell_new(kernels, hidden, rows, inputs, 3, rows);
-        const lstmrt_gru_args args = {
+        lstmrt_gru_args args = {
             .gates = s.gates.x, .weights = s.weights.x, .bias = s.extra.x, .h = s.h.x, .h_next = s.h_next.x,
             .bias_stride = variant ? s.padded : 0, .gates_stride = s.gates_stride, .stride = s.stride,
-            .rows = rows, .hidden = hidden, .inputs = inputs,
+            .rows = rows, .inputs = inputs,
             .clip = variant ? 0.8f : INFINITY, .f = activation(LSTMRT_SIGMOID),
             .g = activation(variant ? LSTMRT_SOFTSIGN : LSTMRT_TANH),
         };
-        kernels->gru(&args);
+        RUN(kernels, gru, args, s.padded / kernels->width, &s.h_next);
         check_gru(&s, &args);
         cell_free(&s);
     }
@@ -261,12 +284,12 @@ static void test_gru_size(const lstmrt_kernels *kernels, size_t hidden, size_t r
 static void test_gru_gates_size(const lstmrt_kernels *kernels, size_t hidden, size_t rows, size_t inputs)
 {
     cell s = cell_new(kernels, hidden, rows, inputs, 3, 1);
-    const lstmrt_gru_gates_args args = {
+    lstmrt_gru_gates_args args = {
         .gates = s.gates.x, .weights = s.weights.x, .h = s.h.x, .z = s.z.x, .reset_h = s.reset_h.x,
-        .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows, .hidden = hidden, .inputs = inputs,
+        .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows, .inputs = inputs,
         .clip = 1.5f, .f = activation(LSTMRT_SIGMOID),
     };
-    kernels->gru_gates(&args);
+    RUN(kernels, gru_gates, args, s.padded / kernels->width, &s.reset_h);
     FOR_UNITS(&s, row, unit) {
         const sum z = gate_sum(&s, args.h, args.weights, 2, 0, 3, 0, row, unit);
         const sum r = gate_sum(&s, args.h, args.weights, 2, 1, 3, 1, row, unit);
@@ -281,13 +304,13 @@ static void test_gru_gates_size(const lstmrt_kernels *kernels, size_t hidden, si
 static void test_gru_candidate_size(const lstmrt_kernels *kernels, size_t hidden, size_t rows, size_t inputs)
 {
     cell s = cell_new(kernels, hidden, rows, inputs, 3, 1);
-    const lstmrt_gru_candidate_args args = {
+    lstmrt_gru_candidate_args args = {
         .gates = s.gates.x, .weights = s.second_weights.x, .h = s.h.x, .z = s.z.x, .reset_h = s.reset_h.x,
-        .h_next = s.h_next.x, .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows, .hidden = hidden,
+        .h_next = s.h_next.x, .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows,
         .inputs = inputs,
         .clip = 1.5f, .g = activation(LSTMRT_TANH),
     };
-    kernels->gru_candidate(&args);
+    RUN(kernels, gru_candidate, args, s.padded / kernels->width, &s.h_next);
     FOR_UNITS(&s, row, unit) {
         const sum n = gate_sum(&s, args.reset_h, args.weights, 1, 0, 3, 2, row, unit);
         const double candidate = reference_activate(args.g, reference_clip(args.clip, n.value));
@@ -512,7 +535,7 @@ static void test_screen_left(const lstmrt_kernels *kernels)
 /* Every vector alone has the bits that it has among all. */
 static void test_dense_vector(const lstmrt_kernels *kernels)
 {
-    static const size_t INPUTS[] = {1, 7, 127, 128, 129, 300};
+    static const size_t INPUTS[] = {1, 7, LSTMRT_BLOCK - 1, LSTMRT_BLOCK, LSTMRT_BLOCK + 1, 3 * LSTMRT_BLOCK + 5};
     const size_t w = kernels->width;
     for (size_t i = 0; i < COUNT(INPUTS); i++)
         for (size_t vectors = 1; vectors <= 9; vectors++) {
@@ -520,7 +543,8 @@ static void test_dense_vector(const lstmrt_kernels *kernels)
             guarded x = guarded_random(inputs, 1), weights = guarded_random(inputs * vectors * w, 0.3f);
             guarded init = guarded_random(vectors * w, 1), all = guarded_new(vectors * w), y = guarded_new(w);
             kernels->dense(&(lstmrt_dense_args){.x = x.x, .init = init.x, .weights = weights.x, .y = all.x, .rows = 1,
-                                                .inputs = inputs, .vectors = vectors, .clip = INFINITY});
+                                                .inputs = inputs, .vectors = vectors, .panels = {0, dense_panels(vectors), false},
+                                                .clip = INFINITY});
             for (size_t vector = 0; vector < vectors; vector++) {
                 const size_t in_panel = vector % LSTMRT_DENSE_VECTORS, panel = vector - in_panel;
                 const size_t left = vectors - panel, pitch = left < LSTMRT_DENSE_VECTORS ? left : LSTMRT_DENSE_VECTORS;

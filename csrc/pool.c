@@ -1,0 +1,197 @@
+#define _POSIX_C_SOURCE 200809L /* -std=c11 hides sched_yield and sigfillset otherwise */
+
+#include "pool.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "os.h"
+
+enum {
+    SPIN_NS = 50 * 1000, /* how long a thread spins for the next section before it sleeps: a wake-up costs as much */
+    SPINS_A_LOOK = 64    /* turns between two looks at the clock */
+};
+
+/* What has become of one part, told with the section's number so that a late thread cannot mistake another's for it. */
+enum { OFFERED, CLAIMED, DONE, STATES };
+
+typedef struct {
+    _Alignas(64) atomic_uint_fast64_t state; /* section * STATES + one of the above */
+    atomic_bool asleep;                      /* its thread, which waits for `wake` */
+    pthread_cond_t wake;
+} part_state;
+
+static struct {
+    _Alignas(64) atomic_uint_fast64_t section; /* the newest one; published after the three below and the parts' states */
+    lstmrt_job *job;
+    const void *argument;
+    size_t parts;
+    _Alignas(64) atomic_bool taken; /* a region is open */
+    atomic_uint_fast64_t region;    /* odd while one is open */
+    atomic_size_t members, calls;
+    part_state part[LSTMRT_MOST_THREADS];
+    pthread_mutex_t lock; /* of falling asleep */
+    size_t workers;       /* threads that exist beside the callers; whoever has taken the pool may change it */
+    bool forks_watched;
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void spin_once(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static bool region_is_open(void) { return atomic_load(&pool.region) % 2 == 1; }
+
+static bool is_wanted(size_t number) { return region_is_open() && number < atomic_load(&pool.members); }
+
+/* Until a section other than `seen` comes; false where none came within SPIN_NS, or the region closed. */
+static bool spin_for_section(uint_fast64_t seen, size_t number)
+{
+    const int64_t deadline = lstmrt_clock() + SPIN_NS;
+    do {
+        for (int i = 0; i < SPINS_A_LOOK; i++) {
+            if (atomic_load_explicit(&pool.section, memory_order_acquire) != seen) return true;
+            spin_once();
+        }
+    } while (is_wanted(number) && lstmrt_clock() < deadline);
+    return false;
+}
+
+/* Until a section other than `seen` is there in a region that wants this thread. */
+static void sleep_for_section(uint_fast64_t seen, size_t number)
+{
+    part_state *own = &pool.part[number];
+    lstmrt_mutex_lock(&pool.lock);
+    for (;;) {
+        atomic_store(&own->asleep, true); /* before looking: who posts a section looks the other way round */
+        if (is_wanted(number) && atomic_load(&pool.section) != seen) break;
+        pthread_cond_wait(&own->wake, &pool.lock);
+    }
+    atomic_store(&own->asleep, false);
+    lstmrt_mutex_unlock(&pool.lock);
+}
+
+/* Takes a part that is offered; only one of its thread and the caller gets it. */
+static bool claim(size_t part, uint_fast64_t section)
+{
+    uint_fast64_t offered = section * STATES + OFFERED;
+    return atomic_compare_exchange_strong(&pool.part[part].state, &offered, section * STATES + CLAIMED);
+}
+
+static void *worker(void *argument)
+{
+    const size_t number = (size_t)(uintptr_t)argument;
+    uint_fast64_t seen = 0;
+    (void)lstmrt_fp_flush_denormals(); /* this thread does nothing else */
+    for (;;) {
+        if (!spin_for_section(seen, number)) sleep_for_section(seen, number);
+        seen = atomic_load_explicit(&pool.section, memory_order_acquire);
+        if (!claim(number, seen)) continue;
+        pool.job(pool.argument, number, pool.parts);
+        atomic_store_explicit(&pool.part[number].state, seen * STATES + DONE, memory_order_release);
+    }
+    return NULL;
+}
+
+static void wake_if_asleep(size_t number)
+{
+    if (!atomic_load(&pool.part[number].asleep)) return;
+    lstmrt_mutex_lock(&pool.lock);
+    if (atomic_exchange(&pool.part[number].asleep, false)) pthread_cond_signal(&pool.part[number].wake);
+    lstmrt_mutex_unlock(&pool.lock);
+}
+
+/* A child of fork has none of the threads. */
+static void forget_threads(void)
+{
+    pool.workers = 0;
+    atomic_store(&pool.taken, false);
+    atomic_store(&pool.region, 0);
+    atomic_store(&pool.calls, 0);
+    (void)pthread_mutex_init(&pool.lock, NULL);
+}
+
+static bool make_thread(size_t number, const pthread_attr_t *attributes)
+{
+    pthread_t thread;
+    atomic_store(&pool.part[number].asleep, false);
+    return pthread_cond_init(&pool.part[number].wake, NULL) == 0 &&
+           pthread_create(&thread, attributes, worker, (void *)(uintptr_t)number) == 0;
+}
+
+/* Makes threads up to number `wanted` - 1, signals blocked: those are for the program's own threads. The caller has
+ * taken the pool. Returns how many threads there are with the caller. */
+static size_t make_threads(size_t wanted)
+{
+    if (!pool.forks_watched) pool.forks_watched = pthread_atfork(NULL, NULL, forget_threads) == 0;
+    sigset_t all, before;
+    sigfillset(&all);
+    if (!pool.forks_watched || pthread_sigmask(SIG_SETMASK, &all, &before)) return 1;
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) == 0) {
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        while (pool.workers + 1 < wanted && make_thread(pool.workers + 1, &attributes)) pool.workers++;
+        pthread_attr_destroy(&attributes);
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return pool.workers + 1 < wanted ? pool.workers + 1 : wanted;
+}
+
+size_t lstmrt_pool_open(size_t wanted)
+{
+    if (wanted > LSTMRT_MOST_THREADS) wanted = LSTMRT_MOST_THREADS;
+    if (wanted < 2 || atomic_exchange(&pool.taken, true)) return 1;
+    const size_t threads = pool.workers + 1 < wanted ? make_threads(wanted) : wanted;
+    if (threads < 2) {
+        atomic_store(&pool.taken, false);
+        return 1;
+    }
+    atomic_store(&pool.members, threads);
+    atomic_fetch_add(&pool.region, 1);
+    return threads;
+}
+
+void lstmrt_pool_close(void)
+{
+    atomic_fetch_add(&pool.region, 1);
+    atomic_store(&pool.taken, false);
+}
+
+static void wait_for(size_t part, uint_fast64_t section)
+{
+    const uint_fast64_t done = section * STATES + DONE;
+    for (int turns = 0; atomic_load_explicit(&pool.part[part].state, memory_order_acquire) != done; turns++)
+        if (turns < 4096)
+            spin_once();
+        else
+            (void)sched_yield(); /* its thread may be off its core */
+}
+
+void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts)
+{
+    const uint_fast64_t section = atomic_load(&pool.section) + 1;
+    pool.job = job;
+    pool.argument = argument;
+    pool.parts = parts;
+    for (size_t part = 1; part < parts; part++)
+        atomic_store_explicit(&pool.part[part].state, section * STATES + OFFERED, memory_order_relaxed);
+    atomic_store(&pool.section, section);
+    for (size_t part = 1; part < parts; part++) wake_if_asleep(part);
+    job(argument, 0, parts);
+    for (size_t part = 1; part < parts; part++)
+        if (claim(part, section))
+            job(argument, part, parts);
+        else
+            wait_for(part, section);
+}
+
+void lstmrt_calls_begin(void) { atomic_fetch_add(&pool.calls, 1); }
+
+size_t lstmrt_calls(void) { return atomic_load_explicit(&pool.calls, memory_order_relaxed); }
+
+void lstmrt_calls_end(void) { atomic_fetch_sub(&pool.calls, 1); }

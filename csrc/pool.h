@@ -1,0 +1,34 @@
+/* Threads that share the work of one call.
+ *
+ * A call opens a *region*: the pool's threads wake up, and spin between the *sections* that the call then runs, each of
+ * them one job cut into parts. Part 0 is the caller's; part p is thread p's, the same one in every section, so that it
+ * finds its slice of the weights in its own cache. A thread that is not there in time (still waking up, or off its
+ * core) loses its part to the caller, so that a section waits only for work that is under way. There is one pool in a
+ * process and one region at a time: a caller that finds it open works alone. Results do not depend on who did what.
+ */
+#ifndef LSTMRT_POOL_H
+#define LSTMRT_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { LSTMRT_MOST_THREADS = 64 };
+
+/* Does part `part` of `parts`. */
+typedef void lstmrt_job(const void *argument, size_t part, size_t parts);
+
+/* Opens a region for up to `wanted` threads, the caller among them; says how many there may be: 1 where the pool is
+ * taken, and then nothing is to be closed. Threads are made when they are first wanted, and sleep between regions. */
+size_t lstmrt_pool_open(size_t wanted);
+void lstmrt_pool_close(void);
+
+/* One section of the open region, by the caller that opened it: job(argument, part, parts) for every part, all done
+ * when it returns. */
+void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts);
+
+/* Calls under way in this process, counted by the two below. */
+void lstmrt_calls_begin(void);
+size_t lstmrt_calls(void);
+void lstmrt_calls_end(void);
+
+#endif
