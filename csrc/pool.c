@@ -10,7 +10,9 @@
 
 enum {
     SPIN_NS = 50 * 1000, /* how long a thread spins for the next section before it sleeps: a wake-up costs as much */
-    SPINS_A_LOOK = 64    /* turns between two looks at the clock */
+    SPINS_A_LOOK = 64,   /* turns between two looks at the clock */
+    LATE_NS = 50 * 1000, /* a part this long after the caller's own says that its thread has lost its core */
+    SHORTEST_REST_NS = 20 * 1000 * 1000, LONGEST_REST_NS = 50 * SHORTEST_REST_NS
 };
 
 /* What has become of one part, told with the section's number so that a late thread cannot mistake another's for it. */
@@ -32,8 +34,10 @@ static struct {
     atomic_size_t members, calls;
     part_state part[LSTMRT_MOST_THREADS];
     pthread_mutex_t lock; /* of falling asleep */
-    size_t workers;       /* threads that exist beside the callers; whoever has taken the pool may change it */
+    /* What whoever has taken the pool may change. */
+    size_t workers;        /* threads that exist beside the callers */
     bool forks_watched;
+    int64_t rest, rest_end; /* other programs want the processors: callers work alone until then */
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void spin_once(void)
@@ -162,18 +166,39 @@ void lstmrt_pool_close(void)
     atomic_store(&pool.taken, false);
 }
 
+static bool is_done(size_t part, uint_fast64_t section)
+{
+    return atomic_load_explicit(&pool.part[part].state, memory_order_acquire) == section * STATES + DONE;
+}
+
+/* A thread that has lost its core costs milliseconds, a hundred times what it can save: the pool rests, twice as long
+ * where that happens again soon after. */
 static void wait_for(size_t part, uint_fast64_t section)
 {
-    const uint_fast64_t done = section * STATES + DONE;
-    for (int turns = 0; atomic_load_explicit(&pool.part[part].state, memory_order_acquire) != done; turns++)
-        if (turns < 4096)
+    for (int i = 0; i < SPINS_A_LOOK; i++) {
+        if (is_done(part, section)) return;
+        spin_once();
+    }
+    const int64_t late = lstmrt_clock() + LATE_NS;
+    while (!is_done(part, section)) {
+        if (lstmrt_clock() < late)
             spin_once();
         else
-            (void)sched_yield(); /* its thread may be off its core */
+            (void)sched_yield();
+    }
+    const int64_t now = lstmrt_clock();
+    if (now < late) return;
+    const bool again = pool.rest > 0 && now < pool.rest_end + 4 * pool.rest;
+    pool.rest = !again ? SHORTEST_REST_NS : pool.rest < LONGEST_REST_NS / 2 ? 2 * pool.rest : LONGEST_REST_NS;
+    pool.rest_end = now + pool.rest;
 }
 
 void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts)
 {
+    if (lstmrt_clock() < pool.rest_end) {
+        job(argument, 0, 1);
+        return;
+    }
     const uint_fast64_t section = atomic_load(&pool.section) + 1;
     pool.job = job;
     pool.argument = argument;

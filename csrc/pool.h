@@ -3,8 +3,9 @@
  * A call opens a *region*: the pool's threads wake up, and spin between the *sections* that the call then runs, each of
  * them one job cut into parts. Part 0 is the caller's; part p is thread p's, the same one in every section, so that it
  * finds its slice of the weights in its own cache. A thread that is not there in time (still waking up, or off its
- * core) loses its part to the caller, so that a section waits only for work that is under way. There is one pool in a
- * process and one region at a time: a caller that finds it open works alone. Results do not depend on who did what.
+ * core) loses its part to the caller, so that a section waits only for work that is under way; where a thread loses its
+ * core in the midst of that, the pool rests for a while. There is one pool in a process and one region at a time: a
+ * caller that finds it open works alone. Results do not depend on who did what.
  */
 #ifndef LSTMRT_POOL_H
 #define LSTMRT_POOL_H
@@ -23,7 +24,7 @@ size_t lstmrt_pool_open(size_t wanted);
 void lstmrt_pool_close(void);
 
 /* One section of the open region, by the caller that opened it: job(argument, part, parts) for every part, all done
- * when it returns. */
+ * when it returns; fewer, larger parts where the pool rests. */
 void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts);
 
 /* Calls under way in this process, counted by the two below. */

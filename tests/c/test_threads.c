@@ -80,6 +80,50 @@ static void test_threads(void)
     }
 }
 
+static void write_tokens(lstmrt_model *model, int64_t *ids, size_t n)
+{
+    const lstmrt_decode_options options = {
+        .mode = LSTMRT_DECODE_STAGGERED, .window = 9, .do_sample = true, .seed = 7, .temperature = 1, .top_p = 1,
+        .repetition_penalty = 1};
+    const int64_t prompt[] = {3, 1, 2};
+    lstmrt_decoder *decoder;
+    size_t taken, made = 0;
+    bool ended = false;
+    REQUIRE(lstmrt_decoder_new(model, &options, &decoder) == LSTMRT_OK);
+    REQUIRE(lstmrt_decoder_prompt(decoder, prompt, COUNT(prompt), INT64_MAX / 2, &taken) == LSTMRT_OK);
+    REQUIRE(lstmrt_decoder_next(decoder, ids, n, INT64_MAX / 2, &made, &ended) == LSTMRT_OK && made == n);
+    lstmrt_decoder_free(decoder);
+}
+
+/* Any number of threads in a call gives the bits of one. Large enough for each section to be shared. */
+static void test_shared_calls(const lstmrt_kernels *kernels)
+{
+    static const lstmrt_op OPS[] = {LSTMRT_OP_LSTM, LSTMRT_OP_GRU, LSTMRT_OP_RNN};
+    enum { HIDDEN = 233, BATCH = 3, TIME = 40, TOKENS = 24 };
+    for (size_t i = 0; i < 2 * COUNT(OPS); i++) {
+        builder b = language_model(OPS[i / 2], VOCABULARY, 31, HIDDEN);
+        b.steps[1].linear_before_reset = i % 2;
+        lstmrt_model *model = model_of(&b, kernels->name);
+        arrays a = arrays_for(&b, BATCH, TIME);
+        lstmrt_model_set_threads(model, 1);
+        REQUIRE(lstmrt_run(model, a.inputs, a.outputs, BATCH, TIME) == LSTMRT_OK);
+        int64_t want[TOKENS];
+        write_tokens(model, want, TOKENS);
+        for (size_t threads = 2; threads <= 5; threads++) {
+            arrays shared = borrow(&b, &a, BATCH, TIME);
+            lstmrt_model_set_threads(model, threads);
+            REQUIRE(lstmrt_run(model, shared.inputs, shared.outputs, BATCH, TIME) == LSTMRT_OK);
+            CHECK(compare_and_free(&shared, &a) == 0, "%s: %zu threads have other bits than one", kernels->name, threads);
+            int64_t got[TOKENS];
+            write_tokens(model, got, TOKENS);
+            CHECK(memcmp(got, want, sizeof got) == 0, "%s: %zu threads write another text", kernels->name, threads);
+        }
+        arrays_free(&a);
+        lstmrt_model_free(model);
+        builder_free(&b);
+    }
+}
+
 int main(void)
 {
     FOR_EACH_ISA(kernels) {
@@ -95,6 +139,7 @@ int main(void)
         REQUIRE(run_steps(&stepped_alone) == LSTMRT_OK);
 
         test_threads();
+        test_shared_calls(kernels);
 
         for (size_t i = 0; i < SIZES; i++) arrays_free(&whole_alone[i]);
         arrays_free(&stepped_alone);

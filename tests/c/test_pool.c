@@ -1,0 +1,121 @@
+/* The pool of threads: every part of every section is done once and seen by all, whoever calls, also after a fork; and
+ * nobody spins when nobody works. Run it with the thread sanitizer too. */
+#include "harness.h"
+
+#include <sys/wait.h>
+#include <time.h>
+
+#include "pool.h"
+
+enum { MOST_PARTS = 5, SECTIONS = 2000, CALLERS = 3, REGIONS = 40 };
+
+/* Plain memory: a part adds to its own number what the part beside it had after the section before. */
+typedef struct {
+    long before[MOST_PARTS], after[MOST_PARTS];
+} ring;
+
+static void ring_part(const void *argument, size_t part, size_t parts)
+{
+    ring *r = *(ring *const *)argument;
+    for (size_t i = part; i < MOST_PARTS; i += parts) r->after[i] = 3 * r->before[(i + 1) % MOST_PARTS] + (long)i;
+}
+
+/* `sections` of them in a region of up to `threads`; a caller without one works alone. */
+static ring run_ring(size_t threads, int sections)
+{
+    ring r = {0}, *shared = &r;
+    const size_t parts = lstmrt_pool_open(threads);
+    for (int i = 0; i < sections; i++) {
+        if (parts > 1)
+            lstmrt_pool_run(ring_part, &shared, parts);
+        else
+            ring_part(&shared, 0, 1);
+        for (int j = 0; j < MOST_PARTS; j++) r.before[j] = r.after[j] % 1000003;
+    }
+    if (parts > 1) lstmrt_pool_close();
+    return r;
+}
+
+static bool same(const ring *a, const ring *b) { return memcmp(a, b, sizeof *a) == 0; }
+
+static void test_sections(void)
+{
+    const ring alone = run_ring(1, SECTIONS);
+    for (size_t threads = 2; threads <= MOST_PARTS; threads++) {
+        const ring shared = run_ring(threads, SECTIONS);
+        CHECK(same(&alone, &shared), "%zu threads: other results than one", threads);
+    }
+}
+
+static void *call(void *wrong)
+{
+    const ring alone = run_ring(1, 50);
+    for (int i = 0; i < REGIONS; i++) {
+        const ring shared = run_ring(2 + (size_t)i % (MOST_PARTS - 1), 50);
+        *(int *)wrong += !same(&alone, &shared);
+    }
+    return NULL;
+}
+
+static void test_callers(void)
+{
+    pthread_t threads[CALLERS];
+    int wrong[CALLERS] = {0};
+    for (int i = 0; i < CALLERS; i++) REQUIRE(pthread_create(&threads[i], NULL, call, &wrong[i]) == 0);
+    for (int i = 0; i < CALLERS; i++) {
+        REQUIRE(pthread_join(threads[i], NULL) == 0);
+        CHECK(wrong[i] == 0, "caller %d: %d regions with other results", i, wrong[i]);
+    }
+}
+
+static void test_one_region(void)
+{
+    REQUIRE(lstmrt_pool_open(2) == 2);
+    CHECK(lstmrt_pool_open(2) == 1, "a second region was opened");
+    lstmrt_pool_close();
+    REQUIRE(lstmrt_pool_open(3) == 3);
+    lstmrt_pool_close();
+    CHECK(lstmrt_pool_open(1) == 1 && lstmrt_pool_open(0) == 1, "a region of one thread");
+}
+
+/* A child has none of its parent's threads and makes its own. */
+static void test_fork(void)
+{
+    const ring alone = run_ring(1, 100);
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        const ring shared = run_ring(MOST_PARTS, 100);
+        _exit(same(&alone, &shared) ? 0 : 1);
+    }
+    int status;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child of a fork: status %d", status);
+}
+
+static double process_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static void test_idle(void)
+{
+    run_ring(MOST_PARTS, 100);
+    nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL); /* to fall asleep in */
+    const double before = process_seconds();
+    nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    CHECK(process_seconds() - before < 0.1, "threads used %.0f ms of 200 while nobody called",
+          (process_seconds() - before) * 1e3);
+}
+
+int main(void)
+{
+    test_sections();
+    test_callers();
+    test_one_region();
+    test_fork();
+    test_idle();
+    return finish("test_pool");
+}
