@@ -247,14 +247,16 @@ cdef class Model:
 
     `values` are (dtype, rows, width) with dtype "f32", "i64" or "bool" and rows "batch", "batch_time" or "time_batch";
     `steps` are dicts with the fields of lstmrt_step in csrc/lstmrt.h, "op" and activations by name, weights as float32
-    arrays or None, missing fields as 0; `inputs` and `outputs` are indices of values. `isa` None is the fastest.
+    arrays or None, missing fields as 0; `inputs` and `outputs` are indices of values. `isa` None is the fastest;
+    `threads` is how many a call may use at most, 0: as many as there are processors that no other call uses.
     Raises GraphError, IsaError, OutOfMemoryError.
     """
 
     cdef lstmrt_model *c
     cdef size_t n_inputs, n_outputs
 
-    def __cinit__(self, list values not None, list steps not None, inputs, outputs, str isa=None):
+    def __cinit__(self, list values not None, list steps not None, inputs, outputs, str isa=None,
+                  size_t threads=0):
         cdef Program program = Program(values, steps, inputs, outputs)
         cdef lstmrt_status status
         cdef bytes encoded = b"" if isa is None else isa.encode()
@@ -264,6 +266,7 @@ cdef class Model:
         with nogil:
             status = lstmrt_model_new(&program.c, name, &self.c)
         check(status, None if isa is None else f"instruction set {isa!r}")
+        lstmrt_model_set_threads(self.c, threads)
         self.n_inputs, self.n_outputs = program.c.n_inputs, program.c.n_outputs
 
     def __dealloc__(self):

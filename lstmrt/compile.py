@@ -26,15 +26,29 @@ if TYPE_CHECKING:
     from .foreign import ForeignStep
 
 ISA_VARIABLE = "LSTMRT_ISA"
+THREADS_VARIABLE = "LSTMRT_NUM_THREADS"
 
 
-def compile_graph(graph: Graph, isa: str | None = None) -> Executable:
+def compile_graph(graph: Graph, isa: str | None = None, threads: int | None = None) -> Executable:
     """An Executable of `graph` for the instruction set `isa`: by default LSTMRT_ISA's, or else the CPU's best.
 
-    Raises IsaError for an instruction set that is unknown or that the CPU lacks, UnsupportedError for what nobody can
+    One call uses at most `threads` threads: by default LSTMRT_NUM_THREADS, or else as many as there are processors that
+    no other call is using. Raises InputError where that is no number above 0, IsaError for an instruction set that is unknown or that the CPU lacks, UnsupportedError for what nobody can
     run, MissingDependencyError where onnxruntime would be needed.
     """
-    return Executable(graph, isa or os.environ.get(ISA_VARIABLE) or None)
+    return Executable(graph, isa or os.environ.get(ISA_VARIABLE) or None, _thread_count(threads))
+
+
+def _thread_count(threads: int | None) -> int:
+    """The core's number, in which 0 leaves it to the core."""
+    given = os.environ.get(THREADS_VARIABLE) or None if threads is None else threads
+    if given is None:
+        return 0
+    number = int(given) if str(given).isdecimal() else 0
+    if not 0 < number < 2**31:
+        name = THREADS_VARIABLE if threads is None else "threads"
+        raise InputError(f"{name}: expected a number above 0, got {given!r}")
+    return number
 
 
 class Executable:
@@ -44,11 +58,11 @@ class Executable:
     native     the only segment, where that is a NativeStep, else None
     """
 
-    def __init__(self, graph: Graph, isa: str | None) -> None:
+    def __init__(self, graph: Graph, isa: str | None, threads: int) -> None:
         tensors = infer_shapes(graph)
         facts = Facts.of(graph, tensors)
         self.inputs, self.outputs = graph.inputs, graph.outputs
-        self.segments = _segments(graph, facts, isa)
+        self.segments = _segments(graph, facts, isa, threads)
         read = {name for segment in self.segments for name in segment.reads} | {value.name for value in graph.outputs}
         self._constants = {name: array for name, array in graph.constants.items() if name in read}
         only = self.segments[0] if len(self.segments) == 1 else None
@@ -76,11 +90,11 @@ class NativeStep:
 
     kind = "native"
 
-    def __init__(self, nodes: list[Node], program: Program, isa: str | None) -> None:
+    def __init__(self, nodes: list[Node], program: Program, isa: str | None, threads: int) -> None:
         self.nodes = nodes
         self.input_ports, self.output_ports = program.input_ports, program.output_ports
         self.reads = [port.name for port in program.input_ports]
-        self.model = _core.Model(program.values, program.steps, program.inputs, program.outputs, isa)
+        self.model = _core.Model(program.values, program.steps, program.inputs, program.outputs, isa, threads)
 
     def run(self, values: dict[str, np.ndarray]) -> None:
         arrays = tuple(np.ascontiguousarray(values[port.name], port.dtype) for port in self.input_ports)
@@ -232,7 +246,8 @@ _HEAVY = {"Conv", "MaxPool", "AveragePool", "MatMul", "Gemm", "Einsum", "MatMulI
 _MANY = 4
 
 
-def _segments(graph: Graph, facts: Facts, isa: str | None) -> list[NativeStep | HostStep | ForeignStep]:
+def _segments(graph: Graph, facts: Facts, isa: str | None,
+              threads: int) -> list[NativeStep | HostStep | ForeignStep]:
     from .foreign import ForeignStep, has_runtime, require_runtime
 
     foreign = [node for node in graph.nodes if find(node) is None]
@@ -249,7 +264,7 @@ def _segments(graph: Graph, facts: Facts, isa: str | None) -> list[NativeStep | 
             program, renaming = lower(segment.region)
             if program.steps:
                 native = [node for node in segment.nodes if node not in renaming]
-                steps.append(NativeStep(native, program, isa))
+                steps.append(NativeStep(native, program, isa, threads))
                 renamed = [port.name for port in program.output_ports]
                 steps += [HostStep(node, dtypes) for node in renaming if node.outputs[0] not in renamed]
             else:

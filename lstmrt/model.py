@@ -30,13 +30,15 @@ ONNX_EXTENSION = ".onnx"
 
 
 def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer: TokenizerSpec | None = None,
-         mode: str | None = None, isa: str | None = None) -> Model:
+         mode: str | None = None, isa: str | None = None, threads: int | None = None) -> Model:
     """The model in a `.keras`, `.h5`, `.onnx` or `.lstmrt` file; its content decides which, not its name.
 
     config     for a Keras file of weights alone: what `model.to_json()` gives, as text, a path to it, or a dict
     tokenizer  a path, dict or list (tokenizers.load_tokenizer); without one, what the file holds
     mode       how generation reads its context, in place of what was inferred: see GenerationDefaults
     isa        "scalar", "avx2" or "avx512"; None: LSTMRT_ISA, or else the fastest that the CPU has
+    threads    that one call may use at most; None: LSTMRT_NUM_THREADS, or else as many as there are processors that no
+               other call is using. Results do not depend on it, and short calls use one
 
     Raises ModelFileError for a file that is damaged or no model, UnsupportedError for a model that asks for what
     lstmrt lacks, MissingDependencyError where h5py, onnx or onnxruntime would be needed, IsaError.
@@ -44,7 +46,7 @@ def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer
     file = read(path, tokenizer, config)
     if mode is not None:
         file = replace(file, generation=_with_mode(file, mode))
-    return Model(file, isa)
+    return Model(file, isa, threads)
 
 
 def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config: ConfigSpec | None = None,
@@ -141,9 +143,9 @@ class Model:
     provenance       where it came from
     """
 
-    def __init__(self, file: ModelFile, isa: str | None = None) -> None:
+    def __init__(self, file: ModelFile, isa: str | None = None, threads: int | None = None) -> None:
         self._file = file
-        self._executable = compile_graph(passes.load(file.graph), isa)
+        self._executable = compile_graph(passes.load(file.graph), isa, threads)
         self._step_forms: dict[int, StepForm] = {}
         self.graph = replace(file.graph, constants={})  # its nodes say what the model does; weights are packed
         self.inputs, self.outputs = file.graph.inputs, file.graph.outputs

@@ -11,7 +11,7 @@ import pytest
 
 import lstmrt
 from lstmrt import _core, passes
-from lstmrt.compile import ISA_VARIABLE, Executable, compile_graph
+from lstmrt.compile import ISA_VARIABLE, THREADS_VARIABLE, Executable, compile_graph
 from lstmrt.converters.to_onnx import write_onnx
 from lstmrt.graph import EXTENSION, Graph, Node, Value
 from oracles import run_onnxruntime
@@ -195,6 +195,19 @@ def test_an_unknown_instruction_set_is_refused(monkeypatch, isa):
 def test_the_argument_goes_before_the_variable(monkeypatch):
     monkeypatch.setenv(ISA_VARIABLE, "sse9")
     assert compile_graph(language_model(), "scalar").native.model.isa == "scalar"
+
+
+# ---- threads ----
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "two", True, 2**31])
+def test_thread_counts_that_make_no_sense(monkeypatch, threads):
+    with pytest.raises(lstmrt.InputError, match="threads: expected a number above 0"):
+        compile_graph(language_model(), threads=threads)
+    monkeypatch.setenv(THREADS_VARIABLE, str(threads))
+    with pytest.raises(lstmrt.InputError, match="LSTMRT_NUM_THREADS: expected a number above 0"):
+        compile_graph(language_model())
+    compile_graph(language_model(), threads=1)  # goes before the variable
 
 
 # ---- what nobody runs ----

@@ -26,14 +26,18 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape == b.shape and np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
 
 
+USUAL = st.one_of(st.integers(1, 70), st.sampled_from((127, 129)))  # hidden units
+LARGE = st.integers(200, 300)  # enough for threads to share each step
+
+
 @st.composite
-def language_models(draw) -> tuple[Graph, int]:
+def language_models(draw, sizes=USUAL) -> tuple[Graph, int]:
     """ids -> embedding -> recurrent layers -> dense softmax of every step, and the vocabulary's size."""
     vocabulary, width = draw(st.integers(2, 90)), draw(st.integers(1, 40))
     builder = Builder(np.random.default_rng(draw(st.integers(0, 2**32))), 0, 0, 1)
     x = builder.node("Gather", [builder.weights("embedding", vocabulary, width), "ids"], "embedded")
     for _ in range(draw(st.integers(1, 2))):
-        hidden = draw(st.one_of(st.integers(1, 70), st.sampled_from((127, 129))))
+        hidden = draw(sizes)
         op = draw(st.sampled_from(list(DEFAULTS)))
         gates = len(ONNX[op])
         attributes = {"hidden_size": hidden, "layout": 1}
@@ -109,6 +113,16 @@ def test_every_row_of_a_batch_alone(isa, case):
         alone = executable.run({name: array[row:row + 1] for name, array in case.inputs.items()})
         for name, array in together.items():
             assert same_bits(alone[name], array[row:row + 1]), f"{name}, row {row}"
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@settings(random_cases, max_examples=15)
+@given(drawn=language_models(LARGE), threads=st.integers(2, 6), batch=st.integers(1, 9), time=st.integers(8, 24))
+def test_any_number_of_threads(isa, drawn, threads, batch, time):
+    graph, vocabulary = drawn
+    ids = np.random.default_rng(batch).integers(0, vocabulary, (batch, time))
+    alone, shared = (compile_graph(passes.load(graph), isa=isa, threads=n).run({"ids": ids}) for n in (1, threads))
+    assert same_bits(alone["probabilities"], shared["probabilities"])
 
 
 @pytest.mark.parametrize("isa", ISAS)
