@@ -7,7 +7,7 @@ they are. Formulas are those of the ONNX specification at opset 20 and of the ex
 from __future__ import annotations
 
 import math
-from typing import Callable, Mapping
+from typing import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .gates import ONNX, PEEPHOLES, gate_rows
 from .graph import Graph, Node
 from .operators import attributes, find, is_recurrent, named_inputs
 from .reference_axes import AXES
+from .reference_control import run_control
 from .reference_layers import LAYERS
 from .shapes import DTYPES, Mismatch, slice_of
 from .shapes_axes import check_fill
@@ -65,10 +66,18 @@ def run(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     if names != set(inputs):
         raise InputError(f"expected the inputs {sorted(names)}, got {sorted(inputs)}")
     values = {name: as_float64(np.asarray(array)) for name, array in {**graph.constants, **inputs}.items()}
-    for node in graph.nodes:
-        made = run_node(node, [values[name] if name else None for name in node.inputs])
-        values.update((name, array) for name, array in zip(node.outputs, made) if name)
+    run_nodes(graph.nodes, values)
     return {value.name: values[value.name] for value in graph.outputs}
+
+
+def run_nodes(nodes: Iterable[Node], values: dict[str, np.ndarray]) -> None:
+    """Adds to `values`, floats as float64, what the nodes make."""
+    for node in nodes:
+        if node.subgraphs:
+            made = run_control(node, values, run_nodes)
+        else:
+            made = run_node(node, [values[name] if name else None for name in node.inputs])
+        values.update((name, array) for name, array in zip(node.outputs, made) if name)
 
 
 def as_float64(array: np.ndarray) -> np.ndarray:

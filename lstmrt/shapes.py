@@ -31,8 +31,7 @@ class Mismatch(Exception):
 
 @dataclass(frozen=True)
 class Tensor:
-    """What is known of a value: `value` where it is a constant, `sizes` the elements of a vector of sizes, as Shape
-    makes them."""
+    """What is known of a value: `value` where it is a constant, `sizes` where it is made from shapes (sizes.py)."""
 
     dtype: str
     shape: Shape
@@ -304,19 +303,7 @@ def concat(*tensors: Tensor, axis) -> list[Tensor]:
     sizes = []
     for i, column in enumerate(zip(*shapes)):
         sizes.append(_sum(column) if i == axis else _common(column, shapes))
-    return [Tensor(first.dtype, tuple(sizes), sizes=_concatenated_sizes(tensors))]
-
-
-def _concatenated_sizes(vectors: tuple[Tensor, ...]) -> tuple[Dim, ...] | None:
-    parts = [_sizes(vector) for vector in vectors]
-    return None if None in parts else tuple(size for part in parts for size in part)
-
-
-def _sizes(vector: Tensor) -> tuple[Dim, ...] | None:
-    """The elements of a vector of integers, where they are known or have names."""
-    if vector.value is not None and vector.value.ndim == 1 and vector.dtype in INTEGERS:
-        return tuple(vector.value.tolist())
-    return vector.sizes
+    return [Tensor(first.dtype, tuple(sizes))]
 
 
 def _sum(sizes: tuple[Dim, ...]) -> Dim:
@@ -366,6 +353,13 @@ def integers(vector: Tensor) -> list[int] | None:
     return None if vector.value is None else vector.value.tolist()
 
 
+def known_sizes(vector: Tensor) -> list[Dim] | None:
+    """As `integers`, where `vector` may be made from shapes: symbols, and None for what is unknown, among them."""
+    if vector.value is None and vector.sizes is not None and vector.shape in ((), (len(vector.sizes),)):
+        return list(vector.sizes)
+    return None if vector.value is None else vector.value.ravel().tolist()
+
+
 def _sliced_size(size: Dim, start: int | None, end: int | None, step: int | None) -> Dim:
     if step == 0:
         raise Mismatch("a step of 0")
@@ -406,12 +400,11 @@ def unsqueeze(data: Tensor, axes: Tensor) -> list[Tensor]:
 
 
 def reshape(data: Tensor, shape: Tensor, *, allowzero) -> list[Tensor]:
-    rank, known = length(shape), _sizes(shape)
-    if known is None:
+    rank, target = length(shape), known_sizes(shape)
+    if target is None:
         return [Tensor(data.dtype, None if rank is None else (None,) * rank)]
-    target = list(known)
-    if target.count(-1) > 1 or any(isinstance(size, int) and size < -1 for size in target) or (
-            allowzero and {0, -1} <= set(target)):
+    negative = [size for size in target if isinstance(size, int) and size < 0]
+    if negative not in ([], [-1]) or (allowzero and {0, -1} <= set(target)):
         raise Mismatch(f"target shape {target}")
     for axis, size in enumerate(target):
         if size == 0 and not allowzero:
@@ -465,19 +458,18 @@ def transpose(data: Tensor, *, perm) -> list[Tensor]:
 
 def expand(data: Tensor, shape: Tensor) -> list[Tensor]:
     length(shape)
-    target = _sizes(shape)
+    target = known_sizes(shape)
     if target is None:
         return [Tensor(data.dtype, None)]
     if any(isinstance(size, int) and size < 0 for size in target):
-        raise Mismatch(f"target shape {list(target)}")
-    return [Tensor(data.dtype, broadcast_shapes(data.shape, target))]
+        raise Mismatch(f"target shape {target}")
+    return [Tensor(data.dtype, broadcast_shapes(data.shape, tuple(target)))]
 
 
 def shape_of(data: Tensor, *, start, end) -> list[Tensor]:
     if data.shape is None:
         return [Tensor("int64", (None,))]
-    sizes = data.shape[start:end]
-    return [Tensor("int64", (len(sizes),), sizes=sizes)]
+    return [Tensor("int64", (len(data.shape[start:end]),))]
 
 
 def _recurrent(op: str):

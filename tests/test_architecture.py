@@ -88,7 +88,7 @@ def test_a_graph_knows_nobody_until_it_is_validated():
 
 
 MEANING = ("errors", "graph", "activations", "gates", "operators", "shapes", "shapes_axes", "shapes_layers", "validate",
-           "reference", "reference_axes", "reference_layers", "passes")
+           "reference", "reference_axes", "reference_control", "reference_layers", "sizes", "symbolic", "cells", "proof", "passes")
 CONVERSION = MEANING + ("converters", "generation_config", "onnx_proto")
 
 

@@ -24,8 +24,8 @@ def _without_unread_outputs(node: Node, needed: set[str]) -> Node:
     operator = find(node)
     if operator is None or operator.outputs[-1].endswith("*"):
         return node
-    outputs = [name if name in needed or not formal.endswith("?") else ""
-               for name, formal in zip(node.outputs, operator.outputs)]
+    formals = operator.outputs + operator.outputs[-1:] * (len(node.outputs) - len(operator.outputs))
+    outputs = [name if name in needed or not formal.endswith("?") else "" for name, formal in zip(node.outputs, formals)]
     while not outputs[-1]:
         outputs.pop()
     return replace(node, outputs=tuple(outputs))

@@ -11,6 +11,7 @@ from ..graph import Graph, Node
 from ..operators import find
 from ..reference import as_float64, run_node
 from ..shapes import Tensor
+from ..sizes import sizes_of
 from .infer_shapes import infer_node, infer_shapes
 
 LARGEST_GROWTH = 1 << 16  # bytes; a result larger than its inputs by more stays a node, so that files stay small
@@ -27,8 +28,8 @@ def fold_weights(graph: Graph) -> Graph:
 def fold_constants(graph: Graph, growth: int = LARGEST_GROWTH) -> Graph:
     """Computes in float64 and rounds once. Nodes that make a graph output stay, so that it is a node's output.
 
-    A Shape is folded wherever the shape is known, whatever its input; a result larger than its inputs by more than
-    `growth` bytes stays a node.
+    What is made from shapes is folded wherever its sizes are known, whatever the inputs; a result larger than its inputs
+    by more than `growth` bytes stays a node.
     """
     tensors = infer_shapes(graph)
     constants = dict(graph.constants)
@@ -51,8 +52,10 @@ def _fold(node: Node, constants: dict[str, np.ndarray], tensors: dict[str, Tenso
           largest: int) -> list[np.ndarray] | None:
     if find(node) is None:
         return None
-    if node.op == "Shape":
-        return _fold_shape(node, tensors)
+    sized = tensors.get(node.outputs[0])
+    sizes = None if sized is None else sizes_of(sized)
+    if sizes is not None and all(isinstance(size, int) for size in sizes):
+        return [np.array(sizes, sized.dtype).reshape(sized.shape)]
     names = [name for name in node.inputs if name]
     if not all(name in constants for name in names):
         return None
@@ -67,14 +70,6 @@ def _fold(node: Node, constants: dict[str, np.ndarray], tensors: dict[str, Tenso
     except (ValueError, IndexError):  # what shapes could not tell ahead: the node that a call reaches says so
         return None
     return [np.array(array, tensor.dtype) for array, tensor in zip(arrays, made)]
-
-
-def _fold_shape(node: Node, tensors: dict[str, Tensor]) -> list[np.ndarray] | None:
-    source = tensors.get(node.inputs[0])
-    if source is None or source.shape is None:
-        return None
-    sizes = source.shape[node.attributes.get("start", 0):node.attributes.get("end")]
-    return [np.array(sizes, np.int64)] if all(isinstance(size, int) for size in sizes) else None
 
 
 def _bytes(tensor: Tensor) -> int:

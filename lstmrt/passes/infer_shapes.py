@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Mapping
+from typing import Callable, Iterable, Mapping
 
 from ..errors import GraphError
-from ..graph import Graph, Node
+from ..graph import Dim, Graph, Node
 from ..operators import attributes, find, is_recurrent, named_inputs
 from ..shapes import Mismatch, Tensor, with_named_sizes
+from ..sizes import with_sizes
 
 
 def infer_shapes(graph: Graph) -> dict[str, Tensor]:
@@ -25,17 +26,23 @@ def infer_shapes(graph: Graph) -> dict[str, Tensor]:
 def infer(graph: Graph) -> tuple[dict[str, Tensor], list[str]]:
     """As infer_shapes, with the faults handed back instead of raised."""
     tensors = {name: Tensor(array.dtype.name, array.shape, array) for name, array in graph.constants.items()}
-    tensors.update((value.name, Tensor(value.dtype, value.shape)) for value in graph.inputs)
+    tensors.update((value.name, with_named_sizes(value.name, Tensor(value.dtype, value.shape))) for value in graph.inputs)
+    return tensors, infer_nodes(graph.nodes, tensors)
+
+
+def infer_nodes(nodes: Iterable[Node], tensors: dict[str, Tensor]) -> list[str]:
+    """Adds to `tensors` what the nodes make; returns the faults, by the nodes' numbers."""
     faults = []
-    for i, node in enumerate(graph.nodes):
+    for i, node in enumerate(nodes):
         tensors.update(_read_by_recurrent(node, tensors))
         try:
-            made = infer_node(node, tensors)
+            made = infer_control(node, tensors) if node.subgraphs else infer_node(node, tensors)
         except Mismatch as mismatch:
             faults += [f"nodes[{i}] {node} {message}" for message in mismatch.args]
         else:
-            tensors.update((name, with_named_sizes(name, tensor)) for name, tensor in zip(node.outputs, made) if name)
-    return tensors, faults
+            tensors.update((name, with_named_sizes(name, tensor)) for name, tensor in zip(node.outputs, made)
+                           if name and tensor is not None)
+    return faults
 
 
 def _read_by_recurrent(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -74,4 +81,90 @@ def infer_node(node: Node, tensors: dict[str, Tensor]) -> list[Tensor]:
     operator = find(node)
     if operator is None or any(name and name not in tensors for name in node.inputs):
         return []
-    return operator.infer(*(tensors.get(name) for name in node.inputs), **attributes(node))
+    given = [tensors.get(name) for name in node.inputs]
+    return with_sizes(node, given, operator.infer(*given, **attributes(node)))
+
+
+# ---- If, Loop and Scan: by what their subgraphs make ----
+
+
+def infer_control(node: Node, tensors: Mapping[str, Tensor]) -> list[Tensor | None]:
+    """The outputs of a node with subgraphs, None where nothing is known. Faults inside are no faults here: a branch that
+    does not fit may be one that is never taken."""
+    if node.domain or node.op not in _CONTROL:
+        return []
+    return _CONTROL[node.op](node, tensors)
+
+
+def _inside(graph: Graph, tensors: Mapping[str, Tensor], given: Iterable[Tensor | None]) -> list[Tensor | None]:
+    inner = dict(tensors)
+    inner.update((value.name, tensor) for value, tensor in zip(graph.inputs, given) if tensor is not None)
+    infer_nodes(graph.nodes, inner)
+    return [inner.get(value.name) for value in graph.outputs]
+
+
+def _if(node: Node, tensors: Mapping[str, Tensor]) -> list[Tensor | None]:
+    return [_either(a, b) for a, b in zip(*(_inside(branch, tensors, ()) for branch in node.subgraphs))]
+
+
+def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """What is true of both."""
+    if a is None or b is None or a.dtype != b.dtype:
+        return None
+    if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
+        return Tensor(a.dtype, None)
+    return Tensor(a.dtype, tuple(x if x == y else None for x, y in zip(a.shape, b.shape)))
+
+
+def _steady(body: Graph, tensors: Mapping[str, Tensor], carried: list[Tensor | None], first: int,
+            inputs: Callable[[list], list]) -> list[Tensor | None]:
+    """The body's outputs once what it carries, from output `first` on, has a shape that it keeps. `inputs` makes the
+    body's inputs of what is carried."""
+    for _ in range(3):  # as it begins; what of that stays; nothing but dtypes
+        made = _inside(body, tensors, inputs(carried))
+        kept = [_either(a, _variable(b)) for a, b in zip(carried, made[first:])]
+        if kept == carried:
+            return made
+        carried = kept
+    return [None] * len(body.outputs)
+
+
+def _loop(node: Node, tensors: Mapping[str, Tensor]) -> list[Tensor | None]:
+    carried = [_variable(tensors.get(name)) for name in node.inputs[2:]]
+    (body,) = node.subgraphs
+    made = _steady(body, tensors, carried, 1, lambda states: [Tensor("int64", ()), Tensor("bool", ()), *states])[1:]
+    return made[:len(carried)] + [_stacked(step, 0, None) for step in made[len(carried):]]
+
+
+def _scan(node: Node, tensors: Mapping[str, Tensor]) -> list[Tensor | None]:
+    (body,), count = node.subgraphs, node.attributes["num_scan_inputs"]
+    states = [_variable(tensors.get(name)) for name in node.inputs[:len(node.inputs) - count]]
+    sequences = [tensors.get(name) for name in node.inputs[len(states):]]
+    axes = node.attributes.get("scan_input_axes", (0,) * count)
+    steps = [_step(sequence, axis) for sequence, axis in zip(sequences, axes)]
+    length = next((sequence.shape[axis] for sequence, axis in zip(sequences, axes) if sequence and sequence.shape), None)
+    made = _steady(body, tensors, states, 0, lambda states: [*states, *steps])
+    axes = node.attributes.get("scan_output_axes", (0,) * (len(made) - len(states)))
+    return made[:len(states)] + [_stacked(step, axis, length) for step, axis in zip(made[len(states):], axes)]
+
+
+def _variable(tensor: Tensor | None) -> Tensor | None:
+    """Without the value that it has at first."""
+    return None if tensor is None else Tensor(tensor.dtype, tensor.shape)
+
+
+def _step(sequence: Tensor | None, axis: int) -> Tensor | None:
+    if sequence is None or sequence.shape is None:
+        return sequence
+    axis %= len(sequence.shape)
+    return Tensor(sequence.dtype, sequence.shape[:axis] + sequence.shape[axis + 1:])
+
+
+def _stacked(step: Tensor | None, axis: int, length: Dim) -> Tensor | None:
+    if step is None or step.shape is None:
+        return step
+    axis %= len(step.shape) + 1
+    return Tensor(step.dtype, (*step.shape[:axis], length, *step.shape[axis:]))
+
+
+_CONTROL = {"If": _if, "Loop": _loop, "Scan": _scan}

@@ -1,0 +1,123 @@
+"""Recurrences written with plain operators become recurrent nodes; what is none stays as it is, and both run right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("onnx", reason="onnx is not installed")
+ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+import onnx  # noqa: E402  (after the skip)
+from onnx import numpy_helper  # noqa: E402
+from recurrences import Form, recurrence  # noqa: E402
+
+import lstmrt  # noqa: E402
+
+
+@st.composite
+def forms(draw, containers=("Loop", "Scan")) -> Form:
+    op = draw(st.sampled_from(("LSTM", "GRU", "RNN")))
+    linear = draw(st.booleans())
+    container = draw(st.sampled_from(containers))
+    product = draw(st.sampled_from(("matmul", "gemm") if op == "GRU" else ("matmul", "gemm", "concat")))
+    return Form(
+        op, linear, container, joined=draw(st.booleans()), product=product, cut=draw(st.sampled_from(("Split", "Slice"))),
+        bias=draw(st.booleans()), states=draw(st.sampled_from(("zeros", "inputs"))),
+        mask=None if container == "unrolled" else draw(st.sampled_from((None, "where", "mul"))),
+        masked_output=draw(st.sampled_from(("carry", "zero"))), backwards=draw(st.booleans()),
+        batch_first=draw(st.booleans()), activation=draw(st.sampled_from(("Sigmoid", "HardSigmoid"))),
+        other_update=draw(st.booleans()), last_only=draw(st.booleans()), time=draw(st.sampled_from((2, 4, 5))),
+        seed=draw(st.integers(0, 10**6)))
+
+
+def check(form: Form, tmp_path) -> lstmrt.Model:
+    proto, inputs = recurrence(form)
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path)
+    wanted = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, inputs)
+    model = lstmrt.load(path)
+    for made, expected in zip(model.run(inputs).values(), wanted, strict=True):
+        np.testing.assert_allclose(made, expected, rtol=0, atol=2e-6)
+    return model
+
+
+many = settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@many
+@given(form=forms())
+def test_loops_and_scans_become_one_native_program(tmp_path_factory, form):
+    model = check(form, tmp_path_factory.mktemp("loop"))
+    assert [segment.kind for segment in model.segments] == ["native"]
+    assert [node.op for node in model.graph.nodes].count(form.op) == 1
+
+
+@many
+@given(form=forms(containers=("unrolled",)))
+def test_steps_become_one_recurrent_node(tmp_path_factory, form):
+    model = check(form, tmp_path_factory.mktemp("unrolled"))
+    assert [segment.kind for segment in model.segments] == ["native"]
+    assert [node.op for node in model.graph.nodes].count(form.op) == 1
+
+
+# ---- what is no recurrence of ours stays, and runs ----
+
+
+def rewired(form: Form, op: str, new_op: str) -> onnx.ModelProto:
+    """The form's model with the first `op` of its loop's body as another operator."""
+    proto, _ = recurrence(form)
+    (loop,) = (node for node in proto.graph.node if node.op_type in ("Loop", "Scan"))
+    body = next(attribute.g for attribute in loop.attribute if attribute.name == "body")
+    next(node for node in body.node if node.op_type == op).op_type = new_op
+    return proto
+
+
+@pytest.mark.parametrize("form, op, new_op", [
+    (Form("LSTM"), "Tanh", "Sin"),
+    (Form("LSTM", joined=False), "Sigmoid", "Tanh"),
+    (Form("GRU", linear=True), "Sub", "Add"),
+    (Form("GRU"), "Mul", "Add"),
+    (Form("LSTM", container="Scan"), "Mul", "Max"),
+    (Form("RNN", product="gemm", mask="where"), "Tanh", "Erf"),
+])
+def test_another_cell_stays_a_loop(tmp_path, form, op, new_op):
+    proto, (_, inputs) = rewired(form, op, new_op), recurrence(form)
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path)
+    wanted = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, inputs)
+    model = lstmrt.load(path)
+    assert {"Loop", "Scan"} & {node.op for node in model.graph.nodes}
+    for made, expected in zip(model.run(inputs).values(), wanted, strict=True):
+        np.testing.assert_allclose(made, expected, rtol=0, atol=2e-6)
+
+
+def test_steps_with_weights_of_their_own_are_no_recurrence(tmp_path):
+    """The second step's recurrent weights are others."""
+    proto, inputs = recurrence(Form("GRU", linear=True, container="unrolled", time=3))
+    matrices = [node for node in proto.graph.node if node.op_type == "MatMul"]
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    second = [node for node in matrices if shapes[node.input[1]] == (7, 21)][1]
+    proto.graph.initializer.append(numpy_helper.from_array(
+        np.random.default_rng(9).normal(size=(7, 21)).astype(np.float32), "others"))
+    second.input[1] = "others"
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path)
+    (wanted, last) = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, inputs)
+    model = lstmrt.load(path)
+    assert [node.op for node in model.graph.nodes].count("GRU") != 1
+    np.testing.assert_allclose(model.run(inputs)[model.outputs[0].name], wanted, rtol=0, atol=2e-6)
+
+
+def test_a_rewrite_that_computes_something_else_is_thrown_away(tmp_path, monkeypatch):
+    """Breaks the gate order that lifting writes: the proof must notice, and the loop must stay."""
+    from lstmrt import cells
+
+    proto, inputs = recurrence(Form("GRU"))
+    onnx.save(proto, tmp_path / "model.onnx")
+    monkeypatch.setattr(cells, "ONNX", {**cells.ONNX, "GRU": "rzh"})
+    model = lstmrt.load(tmp_path / "model.onnx")
+    assert "Loop" in {node.op for node in model.graph.nodes}
+    wanted = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, inputs)
+    np.testing.assert_allclose(model.run(inputs)[model.outputs[0].name], wanted[0], rtol=0, atol=2e-6)
