@@ -256,4 +256,14 @@ typedef struct {
 lstmrt_status lstmrt_batch_next(lstmrt_batch *batch, size_t steps, lstmrt_event *events, size_t n, int64_t budget,
                                 size_t *made);
 
+/* ---- choosing ids from logits that come from elsewhere ---- */
+
+typedef struct lstmrt_picker lstmrt_picker;
+
+/* Of `options` the fields from do_sample to repetition_penalty count. Picking allocates nothing. */
+lstmrt_status lstmrt_picker_new(const lstmrt_decode_options *options, size_t vocabulary, lstmrt_picker **picker);
+void lstmrt_picker_free(lstmrt_picker *picker);
+void lstmrt_picker_see(lstmrt_picker *picker, int64_t id); /* the repetition penalty is for ids that were seen */
+int64_t lstmrt_picker_pick(lstmrt_picker *picker, const float *logits); /* (vocabulary) */
+
 #endif

@@ -141,6 +141,8 @@ cdef extern from "lstmrt.h" nogil:
         pass
     ctypedef struct lstmrt_batch:
         pass
+    ctypedef struct lstmrt_picker:
+        pass
 
     const char *lstmrt_status_text(lstmrt_status status) noexcept
     const char *lstmrt_isa_name(lstmrt_precision precision, size_t i, c_bool *supported) noexcept
@@ -179,3 +181,9 @@ cdef extern from "lstmrt.h" nogil:
     lstmrt_status lstmrt_batch_drop(lstmrt_batch *batch, size_t slot) noexcept
     lstmrt_status lstmrt_batch_next(lstmrt_batch *batch, size_t steps, lstmrt_event *events, size_t n, int64_t budget,
                                     size_t *made) noexcept
+
+    lstmrt_status lstmrt_picker_new(const lstmrt_decode_options *options, size_t vocabulary,
+                                    lstmrt_picker **picker) noexcept
+    void lstmrt_picker_free(lstmrt_picker *picker) noexcept
+    void lstmrt_picker_see(lstmrt_picker *picker, int64_t id) noexcept
+    int64_t lstmrt_picker_pick(lstmrt_picker *picker, const float *logits) noexcept

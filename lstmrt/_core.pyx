@@ -537,6 +537,40 @@ cdef class Batch:
             self.busy = False
 
 
+cdef class Picker:
+    """Chooses ids from logits (vocabulary,) that are made elsewhere, for one caller at a time; the options are those of
+    lstmrt_decode_options in csrc/lstmrt.h. Raises InputError for options that make no sense, OutOfMemoryError."""
+
+    cdef lstmrt_picker *c
+    cdef readonly size_t vocabulary
+
+    def __cinit__(self, size_t vocabulary, *, bint do_sample=False, uint64_t seed=0, double temperature=1.0,
+                  double top_p=1.0, size_t top_k=0, double repetition_penalty=1.0):
+        cdef lstmrt_status status
+        cdef lstmrt_decode_options options = lstmrt_decode_options(
+            mode=LSTMRT_DECODE_STATEFUL, window=0, max_length=0, pad_id=0, pad_right=False, do_sample=do_sample,
+            seed=seed, temperature=temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty,
+            eos_ids=NULL, n_eos_ids=0,
+        )
+        self.vocabulary = vocabulary
+        with nogil:
+            status = lstmrt_picker_new(&options, vocabulary, &self.c)
+        check(status, "picker")
+
+    def __dealloc__(self):
+        lstmrt_picker_free(self.c)
+
+    def see(self, int64_t id):
+        """`id` is in the text: the repetition penalty counts it."""
+        lstmrt_picker_see(self.c, id)
+
+    def pick(self, const float[::1] logits not None):
+        """The next id."""
+        if <size_t>logits.shape[0] != self.vocabulary:
+            raise InputError(f"expected {self.vocabulary} logits, got {logits.shape[0]}")
+        return lstmrt_picker_pick(self.c, &logits[0])
+
+
 cdef int hold_ids(object ids, Py_buffer *buffer) except -1:
     """Takes the buffer of an int64 vector."""
     PyObject_GetBuffer(ids, buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
