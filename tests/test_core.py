@@ -256,3 +256,21 @@ def test_bad_options_are_refused(options, message):
 def test_only_int64_vectors_are_ids(ids):
     with pytest.raises(InputError, match="int64 vector"):
         language_model().decoder(mode="stateful").prompt(ids)
+
+
+# ---- pickers ----
+
+
+def test_a_picker_chooses_what_numpy_would_and_sees_the_past():
+    logits = np.array([0, 2, 3, 3, -1], np.float32)
+    picker = _core.Picker(5, repetition_penalty=2.0)
+    assert picker.pick(logits) == 2
+    picker.see(2)
+    assert picker.pick(logits) == 3
+
+    one, other = (_core.Picker(5, do_sample=True, seed=7) for _ in range(2))
+    assert [one.pick(logits) for _ in range(50)] == [other.pick(logits) for _ in range(50)]
+    with pytest.raises(InputError, match="expected 5 logits, got 4"):
+        picker.pick(logits[:4])
+    with pytest.raises(InputError, match="picker"):
+        _core.Picker(5, repetition_penalty=-1.0)

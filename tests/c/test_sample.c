@@ -202,6 +202,36 @@ static void test_allocation(void)
     lstmrt_set_allocator(NULL, NULL);
 }
 
+/* A picker is a sampler that stands alone: the same ids from the same options, and nothing allocated by picking. */
+static void test_pickers(void)
+{
+    lstmrt_set_allocator(counting_allocate, counting_release);
+    const float logits[] = {0, 1, 0.5f, 1, -2};
+    lstmrt_decode_options options = SAMPLING;
+    options.repetition_penalty = 1.5;
+    lstmrt_sampler sampler = sampler_new(options, 5);
+    lstmrt_picker *picker;
+    REQUIRE(lstmrt_picker_new(&options, 5, &picker) == LSTMRT_OK);
+    const long warm = allocations;
+    for (int i = 0; i < 100; i++) {
+        const int64_t want = (int64_t)lstmrt_choose(&sampler, logits), got = lstmrt_picker_pick(picker, logits);
+        CHECK(got == want, "pick %d: %lld, expected %lld", i, (long long)got, (long long)want);
+        lstmrt_sampler_see(&sampler, want);
+        lstmrt_picker_see(picker, want);
+    }
+    CHECK(allocations == warm, "picking allocated %ld times", allocations - warm);
+    lstmrt_sampler_free(&sampler);
+    lstmrt_picker_free(picker);
+    for (long n = 0; n < 4; n++) {
+        allocations_until_failure = n;
+        CHECK(lstmrt_picker_new(&options, 5, &picker) == LSTMRT_OUT_OF_MEMORY && !picker, "allocation %ld", n);
+        allocations_until_failure = -1;
+    }
+    CHECK(lstmrt_picker_new(&options, 0, &picker) == LSTMRT_BAD_ARGUMENT && !picker, "an empty vocabulary");
+    CHECK(allocations_alive == 0, "%ld allocations leak", allocations_alive);
+    lstmrt_set_allocator(NULL, NULL);
+}
+
 int main(void)
 {
     test_random_stream();
@@ -213,5 +243,6 @@ int main(void)
     test_large_vocabulary();
     test_bad_options();
     test_allocation();
+    test_pickers();
     return finish("test_sample");
 }
