@@ -26,6 +26,7 @@ __all__ = [
     "UnsupportedError",
     "convert",
     "load",
+    "plot_alignment",
 ]
 
 
@@ -34,14 +35,15 @@ if importlib.util.find_spec(f"{__name__}._core") is None:
 
 
 def __getattr__(name: str) -> object:
-    """`load`, `convert`, `Model` and `__version__` when first asked for, which keeps `import lstmrt` light."""
+    """`load`, `convert`, `Model`, `plot_alignment` and `__version__` when first asked for, which keeps `import lstmrt` light."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("lstmrt")
     if name not in __all__:
         raise AttributeError(f"module 'lstmrt' has no attribute {name!r}")
-    return getattr(importlib.import_module(".model", __name__), name)
+    module = ".plotting" if name == "plot_alignment" else ".model"
+    return getattr(importlib.import_module(module, __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,7 @@ from importlib.resources import as_file, files
 from typing import ContextManager, Iterable, Sequence, TypeVar
 
 from .errors import LstmrtError
-from .generation_config import MODES
+from .generation_config import MODES, PADDINGS, EncoderDecoderDefaults
 
 SAMPLE = "data/sample.lstmrt"  # in the package
 T = TypeVar("T")
@@ -50,9 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--tokenizer", metavar="FILE", help="Keras Tokenizer JSON, or a vocabulary")
     convert.add_argument("--mode", choices=MODES, help="how generation reads its context, where not as inferred")
     convert.add_argument("--force", action="store_true", help="replace DST if it exists")
+    _add_encoder_decoder(convert)
     convert.set_defaults(run=_convert)
 
-    generate = commands.add_parser("generate", help="continue a text")
+    generate = commands.add_parser("generate", help="continue a text, or decode what an encoder-decoder makes of it")
     generate.add_argument("prompt", metavar="PROMPT")
     generate.add_argument("-m", "--model", metavar="MODEL", help="without one, the sample model")
     generate.add_argument("--tokenizer", metavar="FILE", help="Keras Tokenizer JSON, or a vocabulary")
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--repetition-penalty", type=float, default=1.0, metavar="P")
     generate.add_argument("--seed", type=int, metavar="S")
     generate.add_argument("--stop", action="append", metavar="TEXT", help="ends the text; may be given several times")
+    _add_encoder_decoder(generate)
     generate.set_defaults(run=_generate)
 
     inspect = commands.add_parser("inspect", help="show layers, shapes, parameters, and what runs natively")
@@ -83,11 +85,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_encoder_decoder(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("encoder-decoders")
+    group.add_argument("--decoder", metavar="FILE", help="the decoder's file, where the model is an encoder alone")
+    group.add_argument("--decoder-input", metavar="NAME", help="the input for the decoder's tokens, where it is not found")
+    group.add_argument("--decoder-tokenizer", metavar="FILE", help="the output's tokenizer, where it is another one")
+    group.add_argument("--start", metavar="TOKEN", help="name or id of the token that the decoder begins with")
+    group.add_argument("--end", metavar="TOKEN", help="name or id of the token that ends the output")
+    group.add_argument("--padding", choices=PADDINGS, help="where sources are padded that have to be of one length")
+
+
+def _encoder_decoder(options: argparse.Namespace) -> dict:
+    """The keywords of `load` and `convert` that these options give."""
+    tokens = {"decoder_start_token_id": options.start, "eos_token_id": options.end}
+    settings = {name: int(token) if token.isdecimal() else token for name, token in tokens.items() if token is not None}
+    if options.padding:
+        settings["padding"] = options.padding
+    return {"decoder": options.decoder, "decoder_input": options.decoder_input,
+            "decoder_tokenizer": options.decoder_tokenizer, "generation": settings or None}
+
+
 def _convert(options: argparse.Namespace) -> int:
     from .model import convert
 
     convert(options.source, options.destination, config=options.config, tokenizer=options.tokenizer, mode=options.mode,
-            force=options.force)
+            force=options.force, **_encoder_decoder(options))
     print(f"{options.destination}: {os.path.getsize(options.destination):,} bytes", file=sys.stderr)
     return 0
 
@@ -96,21 +118,20 @@ def _generate(options: argparse.Namespace) -> int:
     from .model import load
 
     with _file_or_sample(options.model) as path:
-        model = load(path, tokenizer=options.tokenizer)
+        model = load(path, tokenizer=options.tokenizer, **_encoder_decoder(options))
     pieces = model.stream(
         options.prompt, max_new_tokens=options.max_new_tokens, mode=options.mode, temperature=options.temperature,
         top_k=options.top_k, top_p=options.top_p, repetition_penalty=options.repetition_penalty, seed=options.seed,
         stop_strings=options.stop)
+    unprinted = "" if model.generation and model.generation.mode == EncoderDecoderDefaults.mode else options.prompt
     made, start = 0, time.perf_counter()
-    started = False
     for piece in pieces:
-        if not started:
-            print(options.prompt, end="")
-            started = True
+        print(unprinted, end="")
+        unprinted = ""
         print(piece, end="", flush=True)
         made += 1
     seconds = time.perf_counter() - start
-    print("" if started else options.prompt)
+    print(unprinted)
     print(f"{made} tokens, {made / seconds:,.0f} tokens/s", file=sys.stderr)
     return 0
 

@@ -78,8 +78,11 @@ class Executable:
 
         Raises InputError where an input is missing, unknown, or does not fit its dtype or shape.
         """
-        values = dict(self._constants)
-        values.update(bind(self.inputs, inputs))
+        return self.compute(bind(self.inputs, inputs))
+
+    def compute(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """As `run`, of inputs that are known to fit: arrays of the graph's dtypes and shapes."""
+        values = {**self._constants, **inputs}
         for segment in self.segments:
             segment.run(values)
         return {value.name: values[value.name] for value in self.outputs}

@@ -19,7 +19,7 @@ import numpy as np
 import safetensors
 
 from .errors import InputError, LstmrtError, ModelFileError, UnsupportedError
-from .generation_config import GenerationDefaults
+from .generation_config import EncoderDecoderDefaults, GenerationDefaults, defaults_from_json
 from .graph import Attribute, Graph, Node, Value
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ class ModelFile:
 
     graph: Graph
     tokenizer: Tokenizer | None = None
-    generation: GenerationDefaults | None = None
+    generation: GenerationDefaults | EncoderDecoderDefaults | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     selftest: SelfTest | None = None
+    decoder_tokenizer: Tokenizer | None = None  # of an encoder-decoder whose tokens out are not those in
 
 
 def is_lstmrt(path: str | os.PathLike) -> bool:
@@ -150,6 +151,8 @@ def _metadata(model: ModelFile, graph: str) -> dict[str, str]:
         metadata["generation"] = _to_json(model.generation.to_json())
     if model.tokenizer:
         metadata["tokenizer"] = model.tokenizer.to_json()
+    if model.decoder_tokenizer:
+        metadata["decoder_tokenizer"] = model.decoder_tokenizer.to_json()
     return metadata
 
 
@@ -275,17 +278,20 @@ def _model(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> Mo
     try:
         return ModelFile(
             graph.validate(),
-            tokenizer=_tokenizer(metadata["tokenizer"]) if "tokenizer" in metadata else None,
-            generation=GenerationDefaults.from_json(_from_json("generation", metadata)) if "generation" in metadata
+            tokenizer=_tokenizer(metadata.get("tokenizer")),
+            generation=defaults_from_json(_from_json("generation", metadata)) if "generation" in metadata
             else None,
             provenance=_provenance(_from_json("provenance", metadata)),
             selftest=SelfTest(inputs, outputs) if outputs else None,
+            decoder_tokenizer=_tokenizer(metadata.get("decoder_tokenizer")),
         )
     except LstmrtError as error:
         raise _Damage(str(error)) from None
 
 
-def _tokenizer(text: str) -> Tokenizer:
+def _tokenizer(text: str | None) -> Tokenizer | None:
+    if text is None:
+        return None
     from .tokenizers import Tokenizer
 
     return Tokenizer.from_json(text)

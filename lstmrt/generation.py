@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence, Union
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence, TypeVar, Union
 
 import numpy as np
 
@@ -107,6 +107,9 @@ class GenerationOptions:
         return tuple(int(id) for id in ids)
 
 
+Options = TypeVar("Options", bound=GenerationOptions)
+
+
 def _check(name: str, value: object, good: bool, expected: str) -> None:
     if not good:
         raise InputError(f"{name}: expected {expected}, got {value!r}")
@@ -120,12 +123,12 @@ def _positive(value: object) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and 0 < value <= sys.float_info.max
 
 
-def options_of(options: Mapping[str, Any]) -> GenerationOptions:
+def options_of(options: Mapping[str, Any], kind: type[Options] = GenerationOptions) -> Options:
     """The keywords of a call; raises InputError for unknown ones too."""
     try:
-        return GenerationOptions(**options)
+        return kind(**options)
     except TypeError:
-        known = GenerationOptions.__dataclass_fields__
+        known = kind.__dataclass_fields__
         unknown = ", ".join(name for name in options if name not in known)
         raise InputError(f"unknown generation options: {unknown}; known are {', '.join(known)}") from None
 
@@ -168,7 +171,8 @@ def _stream_text(tokenizer: Tokenizer, prompt: str, made: Iterable[np.ndarray],
                  options: GenerationOptions) -> Iterator[str]:
     if options.echo and prompt:
         yield prompt
-    yield from until_stopped(_pieces(tokenizer, made, first=starts_fresh(prompt)), options.stops)
+    ids = (id for some in made for id in some.tolist())
+    yield from until_stopped(pieces(tokenizer, ids, first=starts_fresh(prompt)), options.stops)
 
 
 def starts_fresh(prompt: str) -> bool:
@@ -176,12 +180,11 @@ def starts_fresh(prompt: str) -> bool:
     return not prompt or prompt[-1].isspace()
 
 
-def _pieces(tokenizer: Tokenizer, made: Iterable[np.ndarray], first: bool) -> Iterator[str]:
+def pieces(tokenizer: Tokenizer, ids: Iterable[int], first: bool) -> Iterator[str]:
     """The text of each id; `first` says that no separator is wanted before the first of them."""
-    for ids in made:
-        for id in ids.tolist():
-            yield tokenizer.piece(id, first=first)
-            first = False
+    for id in ids:
+        yield tokenizer.piece(id, first=first)
+        first = False
 
 
 class StopStrings:

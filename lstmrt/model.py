@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
@@ -17,12 +18,13 @@ from ._core import State
 from .compile import NativeStep, StepForm, as_dtype, compile_graph
 from .errors import InputError, ModelFileError
 from .format import ModelFile, SelfTest
-from .generation_config import WINDOW_MODES, GenerationDefaults
+from .generation_config import WINDOW_MODES, EncoderDecoderDefaults, GenerationDefaults
 from .graph import Graph, Value
 
 if TYPE_CHECKING:
     from .converters import ConfigSpec
     from .generation import Prompt
+    from .seq2seq.runner import Runner
     from .streams import Batch
     from .tokenizers import Tokenizer, TokenizerSpec
 
@@ -30,7 +32,9 @@ ONNX_EXTENSION = ".onnx"
 
 
 def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer: TokenizerSpec | None = None,
-         mode: str | None = None, isa: str | None = None, threads: int | None = None) -> Model:
+         mode: str | None = None, isa: str | None = None, threads: int | None = None,
+         decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
+         decoder_tokenizer: TokenizerSpec | None = None, generation: Mapping[str, Any] | None = None) -> Model:
     """The model in a `.keras`, `.h5`, `.onnx` or `.lstmrt` file; its content decides which, not its name.
 
     config     for a Keras file of weights alone: what `model.to_json()` gives, as text, a path to it, or a dict
@@ -39,29 +43,38 @@ def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer
     isa        "scalar", "avx2" or "avx512"; None: LSTMRT_ISA, or else the fastest that the CPU has
     threads    that one call may use at most; None: LSTMRT_NUM_THREADS, or else as many as there are processors that no
                other call is using. Results do not depend on it, and short calls use one
+    generation settings of the model, fields of GenerationDefaults or EncoderDecoderDefaults, by name
+
+    Of an encoder-decoder:
+    decoder            the decoder's file, where `path` is the encoder's: the usual two inference models
+    decoder_input      the input that the decoder's tokens go into, where it is not found
+    decoder_tokenizer  as `tokenizer`, for what comes out; without one `tokenizer` serves both sides
 
     Raises ModelFileError for a file that is damaged or no model, UnsupportedError for a model that asks for what
     lstmrt lacks, MissingDependencyError where h5py, onnx or onnxruntime would be needed, IsaError.
     """
-    file = read(path, tokenizer, config)
-    if mode is not None:
-        file = replace(file, generation=_with_mode(file, mode))
+    file = _opened(path, config, tokenizer, mode, decoder, decoder_input, decoder_tokenizer, generation)
     return Model(file, isa, threads)
 
 
 def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config: ConfigSpec | None = None,
-            tokenizer: TokenizerSpec | None = None, mode: str | None = None, force: bool = False) -> None:
+            tokenizer: TokenizerSpec | None = None, mode: str | None = None, force: bool = False,
+            decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
+            decoder_tokenizer: TokenizerSpec | None = None, generation: Mapping[str, Any] | None = None) -> None:
     """Writes the model in `source` as `.lstmrt`, or as ONNX where `destination` ends in `.onnx`.
 
-    A file that is there already is replaced only with `force`. Nothing is left behind where it fails.
+    Keywords are those of `load`. A file that is there already is replaced only with `force`. Nothing is left behind where it
+    fails, as where an encoder-decoder could not generate.
     Raises InputError and all that `load` does; UnsupportedError where ONNX cannot say what the model does.
     """
     destination = Path(destination)
     if destination.exists() and not force:
         raise InputError(f"{destination} exists already: use force=True (--force) to replace it")
-    file = read(source, tokenizer, config)
-    if mode is not None:
-        file = replace(file, generation=_with_mode(file, mode))
+    file = _opened(source, config, tokenizer, mode, decoder, decoder_input, decoder_tokenizer, generation)
+    if isinstance(file.generation, EncoderDecoderDefaults):
+        from .seq2seq.loading import halves_of
+
+        halves_of(file)
     if destination.suffix == ONNX_EXTENSION:
         from .converters.to_onnx import write_onnx
 
@@ -69,6 +82,23 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
             write_onnx(file.graph, temporary)
     else:
         format.write(destination, file if file.selftest else replace(file, selftest=record(file.graph)))
+
+
+def _opened(path: str | os.PathLike, config: ConfigSpec | None, tokenizer: TokenizerSpec | None, mode: str | None,
+            decoder: str | os.PathLike | None, decoder_input: str | None, decoder_tokenizer: TokenizerSpec | None,
+            settings: Mapping[str, Any] | None) -> ModelFile:
+    """What `load` and `convert` make of their keywords."""
+    file = read(path, tokenizer, config)
+    may_be_encoder_decoder = len(file.graph.inputs) > 1 and file.generation is None
+    if may_be_encoder_decoder or any(given is not None for given in (decoder, decoder_input, decoder_tokenizer, settings)):
+        from .seq2seq import loading
+
+        if decoder is not None:
+            file = loading.with_decoder(file, read(decoder), decoder_input)
+        elif may_be_encoder_decoder or decoder_input is not None:
+            file = loading.with_parts(file, decoder_input)
+        file = loading.with_settings(file, decoder_tokenizer, settings)
+    return file if mode is None else replace(file, generation=_with_mode(file, mode))
 
 
 def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None, config: ConfigSpec | None = None) -> ModelFile:
@@ -101,6 +131,8 @@ def _imported(path: str | os.PathLike, config: ConfigSpec | None) -> ModelFile:
 def _with_mode(file: ModelFile, mode: str) -> GenerationDefaults:
     from .generation import fixed_length
 
+    if isinstance(file.generation, EncoderDecoderDefaults):
+        raise InputError("mode: there is no such option for an encoder-decoder")
     was = file.generation or GenerationDefaults("growing")
     return replace(was, mode=mode, window=(was.window or fixed_length(file.graph)) if mode in WINDOW_MODES else None)
 
@@ -138,19 +170,20 @@ class Model:
     """A loaded model. It never changes, so that any number of threads may use one; states belong to their callers.
 
     inputs, outputs  name, dtype and shape of each
-    tokenizer        what its ids mean, or None
+    tokenizer        what its ids mean, or None; decoder_tokenizer what an encoder-decoder's output means
     generation       how it turns ids into more ids, or None where nothing is known
     provenance       where it came from
     """
 
     def __init__(self, file: ModelFile, isa: str | None = None, threads: int | None = None) -> None:
-        self._file = file
+        self._file, self._isa, self._threads = file, isa, threads
         self._executable = compile_graph(passes.load(file.graph), isa, threads)
         self._step_forms: dict[int, StepForm] = {}
         self.graph = replace(file.graph, constants={})  # its nodes say what the model does; weights are packed
         self.inputs, self.outputs = file.graph.inputs, file.graph.outputs
         self.tokenizer: Tokenizer | None = file.tokenizer
-        self.generation: GenerationDefaults | None = file.generation
+        self.decoder_tokenizer: Tokenizer | None = file.decoder_tokenizer or file.tokenizer
+        self.generation: GenerationDefaults | EncoderDecoderDefaults | None = file.generation
         self.provenance = dict(file.provenance)
 
     def __repr__(self) -> str:
@@ -243,11 +276,18 @@ class Model:
         """The continuation of `prompt`: text for text, an int64 array for ids, a list for a list of either. Those of a
         list are written side by side, each as it would be alone.
 
+        An encoder-decoder gives what it makes of a source: of text, ids, rows of features, or a dict of these by input;
+        its options are those of EncoderDecoderOptions.
+
         `options` are the fields of GenerationOptions: max_new_tokens=20, mode, window, do_sample, temperature, top_k,
         top_p, repetition_penalty, seed, eos_token_id, stop_strings, echo.
         Raises InputError for bad options, an empty prompt, ids outside the vocabulary, text without a tokenizer;
         UnsupportedError for a model that cannot generate.
         """
+        if isinstance(self.generation, EncoderDecoderDefaults):
+            from .seq2seq.generation import generate
+
+            return generate(self, prompt, options)
         from . import generation
 
         given = generation.options_of(options)
@@ -259,9 +299,22 @@ class Model:
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[str] | Iterator[int]:
         """As `generate`, in pieces as they are made: pieces of text for text, ids for ids."""
+        if isinstance(self.generation, EncoderDecoderDefaults):
+            from .seq2seq.generation import stream
+
+            return stream(self, prompt, options)
         from . import generation
 
         return generation.stream(self, prompt, generation.options_of(options))
+
+    @cached_property
+    def encoder_decoder(self) -> Runner:
+        """The two halves of an encoder-decoder, made when first asked for. Raises UnsupportedError where the decoder cannot
+        run step by step."""
+        from .seq2seq.loading import halves_of
+        from .seq2seq.runner import Runner
+
+        return Runner(halves_of(self.source), self._isa, self._threads)
 
     def batch(self, max_streams: int = 16, *, mode: str | None = None, window: int | None = None) -> Batch:
         """A streams.Batch: up to `max_streams` texts written side by side, which an app adds and drops between steps.
@@ -288,4 +341,6 @@ class Model:
 
     def release_source(self) -> None:
         """Lets go of the weights as the file had them; the packed ones stay. The model cannot be saved afterwards."""
+        if isinstance(self.generation, EncoderDecoderDefaults):
+            self.encoder_decoder  # is made of them
         self._file = None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .errors import UnsupportedError
+from .generation_config import EncoderDecoderDefaults
 from .graph import Dim, Graph, Node
 from .model import Model
 from .operators import is_recurrent, named_inputs
 from .passes import infer_shapes
+from .tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,35 @@ def summary(model: Model) -> list[tuple[str, str]]:
     if model.generation:
         window = f", {model.generation.window} ids" if model.generation.window else ""
         facts.append(("generation", model.generation.mode + window))
+    if isinstance(model.generation, EncoderDecoderDefaults):
+        facts += _encoder_decoder(model, model.generation)
     if model.tokenizer:
-        kind = "characters" if model.tokenizer.char_level else "words"
-        facts.append(("tokenizer", f"{len(model.tokenizer.vocabulary)} {kind}"))
+        facts.append(("tokenizer", _vocabulary(model.tokenizer)))
+    if model.decoder_tokenizer not in (None, model.tokenizer):
+        facts.append(("decoder tokenizer", _vocabulary(model.decoder_tokenizer)))
     return facts + [(key, text) for key, text in file.provenance.items() if text]
+
+
+def _encoder_decoder(model: Model, settings: EncoderDecoderDefaults) -> list[tuple[str, str]]:
+    facts = [("decoder input", settings.decoder_input)]
+    for what, ids in (("start", [settings.decoder_start_token_id]), ("end", settings.eos_token_id)):
+        if shown := ", ".join(_token(model.decoder_tokenizer, id) for id in ids if id is not None):
+            facts.append((f"{what} token", shown))
+    try:
+        runner = model.encoder_decoder
+    except UnsupportedError as error:
+        return facts + [("cannot generate", str(error))]
+    facts += [(f"{half} runs", ", ".join(dict.fromkeys(kinds))) for half, kinds in runner.segments.items()]
+    return facts + [("attention", ", ".join(runner.attentions))] * bool(runner.attentions)
+
+
+def _token(tokenizer: Tokenizer | None, id: int) -> str:
+    text = tokenizer.piece(id, first=True) if tokenizer else ""
+    return f"{id} {text!r}" if text else str(id)
+
+
+def _vocabulary(tokenizer: Tokenizer) -> str:
+    return f"{len(tokenizer.vocabulary)} {'characters' if tokenizer.char_level else 'words'}"
 
 
 def _shown(shape: tuple[Dim, ...] | None) -> str:

@@ -114,6 +114,17 @@ class Tokenizer:
         return id
 
 
+def token_id(tokenizer: Union[Tokenizer, None], token: Any, what: str) -> Any:
+    """The id of a token that is given by name; anything but a text is handed back. Raises InputError for unknown names."""
+    if not isinstance(token, str):
+        return token
+    if tokenizer is None:
+        raise InputError(f"{what}: {token!r} needs a tokenizer: give an id")
+    if token not in tokenizer.vocabulary:
+        raise InputError(f"{what}: the tokenizer has no token {token!r}")
+    return tokenizer.vocabulary[token]
+
+
 TokenizerSpec = Union[str, os.PathLike, Mapping, Sequence[str], Tokenizer]
 
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PYTHON = sorted([*ROOT.glob("lstmrt/**/*.py"), *ROOT.glob("converters/*.py")])
 C = sorted([*ROOT.glob("csrc/*.[ch]"), *ROOT.glob("csrc/*.def")])
-OPTIONAL = {"h5py", "onnx", "onnxruntime", "google", "rich", "keras", "tf_keras", "tensorflow"}
+OPTIONAL = {"h5py", "onnx", "onnxruntime", "google", "rich", "matplotlib", "keras", "tf_keras", "tensorflow"}
 LONGEST = 600  # lines of a file
 
 
@@ -111,8 +111,13 @@ def test_converters_import_each_other_and_lstmrt_by_relative_names(path):
         assert not [name for name in absolute if name.split(".")[0] in ("lstmrt", "converters")]
 
 
-def test_the_core_is_known_by_compile_machine_and_model_alone():
-    assert importers_of("lstmrt._core") == {"lstmrt.compile", "lstmrt.machine", "lstmrt.model"}
+def test_the_core_is_known_by_those_who_run_models_alone():
+    assert importers_of("lstmrt._core") == {"lstmrt.compile", "lstmrt.machine", "lstmrt.model", "lstmrt.seq2seq.runner"}
+
+
+@pytest.mark.parametrize("name", ["halves", "joining", "causality"])
+def test_taking_models_apart_and_together_is_about_graphs_alone(name):
+    assert known_to(f"lstmrt.seq2seq.{name}") <= within(*MEANING) | {"lstmrt.seq2seq.halves"}
 
 
 def test_model_takes_the_type_of_states_alone_from_the_core():

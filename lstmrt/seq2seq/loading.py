@@ -1,0 +1,90 @@
+"""What a model file needs to generate as an encoder-decoder: its parts, its tokenizers, the tokens that begin and end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Mapping
+
+from ..errors import InputError, UnsupportedError
+from ..format import ModelFile
+from ..generation_config import EncoderDecoderDefaults
+from ..tokenizers import Tokenizer, TokenizerSpec, load_tokenizer, token_id
+from .causality import check_steps
+from .halves import Halves, find_decoder_input, split
+from .joining import join
+
+# Tokens by which decoders are told to begin, each with the one that ends: where a vocabulary has exactly one of the pairs.
+MARKS = (("<start>", "<end>"), ("[start]", "[end]"), ("start", "end"), ("<sos>", "<eos>"), ("sos", "eos"), ("<s>", "</s>"),
+         ("<bos>", "<eos>"), ("bos", "eos"), ("[START]", "[END]"), ("startseq", "endseq"), ("<go>", "<eos>"), ("\t", "\n"))
+
+
+def with_parts(file: ModelFile, decoder_input: str | None) -> ModelFile:
+    """`file` with the settings of an encoder-decoder, where it is one or is said to be."""
+    found = decoder_input or find_decoder_input(file.graph)
+    if found is None:
+        return file
+    try:
+        split(file.graph, found, {})
+    except UnsupportedError:
+        if decoder_input is None:
+            return file
+        raise
+    return replace(file, generation=EncoderDecoderDefaults(found))
+
+
+def with_decoder(encoder: ModelFile, decoder: ModelFile, decoder_input: str | None) -> ModelFile:
+    """The encoder's and the decoder's file as one."""
+    joined = join(encoder.graph, decoder.graph, decoder_input)
+    provenance = {**encoder.provenance, "decoder": decoder.provenance.get("source", "")}
+    settings = EncoderDecoderDefaults(joined.decoder_input, joined.states)
+    return ModelFile(joined.graph, encoder.tokenizer, settings, provenance, decoder_tokenizer=decoder.tokenizer)
+
+
+def with_settings(file: ModelFile, decoder_tokenizer: TokenizerSpec | None,
+                  settings: Mapping[str, Any] | None) -> ModelFile:
+    """`file` with these settings in place of its own; tokens by name become ids, where none is given the usual ones do."""
+    if not isinstance(file.generation, EncoderDecoderDefaults):
+        if decoder_tokenizer is not None:
+            raise InputError("decoder_tokenizer: the model is no encoder-decoder, or decoder_input= has to say what its "
+                             "decoder reads")
+        return file if settings is None else replace(file, generation=_changed(file, settings))
+    if decoder_tokenizer is not None:
+        file = replace(file, decoder_tokenizer=load_tokenizer(decoder_tokenizer))
+    tokenizer = file.decoder_tokenizer or file.tokenizer
+    settings = dict(settings or {})
+    if "decoder_start_token_id" in settings:
+        settings["decoder_start_token_id"] = token_id(tokenizer, settings["decoder_start_token_id"],
+                                                      "decoder_start_token_id")
+    if "eos_token_id" in settings:
+        ending = settings["eos_token_id"]
+        ending = ending if isinstance(ending, (list, tuple)) else [ending]
+        settings["eos_token_id"] = tuple(token_id(tokenizer, token, "eos_token_id") for token in ending)
+    chosen = _changed(file, settings)
+    if tokenizer is not None and chosen.decoder_start_token_id is None:
+        chosen = _marked(chosen, tokenizer)
+    return replace(file, generation=chosen)
+
+
+def _changed(file: ModelFile, settings: Mapping[str, Any]):
+    try:
+        return replace(file.generation, **settings)
+    except TypeError:
+        known = ", ".join(type(file.generation).__dataclass_fields__) if file.generation else "none"
+        raise InputError(f"generation: unknown settings in {sorted(settings)}; known are {known}") from None
+
+
+def _marked(settings: EncoderDecoderDefaults, tokenizer: Tokenizer) -> EncoderDecoderDefaults:
+    known = [pair for pair in MARKS if all(mark in tokenizer.vocabulary for mark in pair)]
+    if len(known) != 1:
+        return settings
+    start, end = (tokenizer.vocabulary[mark] for mark in known[0])
+    return replace(settings, decoder_start_token_id=start, eos_token_id=settings.eos_token_id or (end,))
+
+
+def halves_of(file: ModelFile) -> Halves:
+    """The two halves, known to give step by step what the whole gives. Raises UnsupportedError where they do not."""
+    settings: EncoderDecoderDefaults = file.generation
+    halves = split(file.graph, settings.decoder_input, settings.states)
+    if not settings.states:
+        check_steps(file.graph, halves)
+    return halves
