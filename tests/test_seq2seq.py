@@ -1,0 +1,391 @@
+"""Encoder-decoders taken apart, put together, and made to write: on graphs made by hand, with the float64 reference as judge."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_models import compiled, weights
+
+import lstmrt
+from lstmrt import reference
+from lstmrt.errors import InputError, ModelFileError, UnsupportedError
+from lstmrt.format import ModelFile
+from lstmrt.generation_config import EncoderDecoderDefaults, defaults_from_json
+from lstmrt.graph import EXTENSION, Graph, Node, Value
+from lstmrt.model import Model
+from lstmrt.seq2seq.causality import check_steps
+from lstmrt.seq2seq.halves import find_decoder_input, split
+from lstmrt.seq2seq.joining import join
+from lstmrt.tokenizers import load_tokenizer
+
+WORDS, TOKENS, WIDTH, HIDDEN = 13, 17, 5, 11
+SOURCE = [3, 1, 4, 1, 5, 9, 2]
+CLEAR = 1e-4
+SEED = 17  # its texts vary
+
+
+def translator(*, time: int | str = "source_time", mask: bool = False, extra: tuple[Node, ...] = (), read: str = "joined",
+               direction: str = "forward", handed_over: bool = True) -> Graph:
+    """source (batch, time) and target (batch, steps) ids -> probabilities (batch, steps, TOKENS): two GRUs and an attention
+    over all that the first made. `extra` nodes come before the last layer, which reads `read`."""
+    random = np.random.default_rng(SEED)
+    constants = {"source_table": weights(random, WORDS, WIDTH), "target_table": weights(random, TOKENS, WIDTH),
+                 "two": np.array([2]), "one": np.array([1]), "zero": np.array(0), "minus": np.float32([-1e9]),
+                 "kernel": 2 * weights(random, 2 * HIDDEN, TOKENS)}
+    for side in ("encoder", "decoder"):
+        constants |= {f"{side}_W": weights(random, 1, 3 * HIDDEN, WIDTH), f"{side}_R": weights(random, 1, 3 * HIDDEN, HIDDEN),
+                      f"{side}_B": weights(random, 1, 6 * HIDDEN)}
+    options = {"hidden_size": HIDDEN, "layout": 1, "linear_before_reset": 1}
+    masked = [Node("Equal", ("source", "zero"), ("is_pad",)), Node("Not", ("is_pad",), ("mask",)),
+              Node("Cast", ("is_pad",), ("pads",), {"to": 1}), Node("Mul", ("pads", "minus"), ("away",)),
+              Node("Unsqueeze", ("away", "one"), ("rows_away",))]
+    nodes = [
+        Node("Gather", ("source_table", "source"), ("words",), {}, "words"),
+        *masked * mask,
+        Node("GRU", ("words", "encoder_W", "encoder_R", "encoder_B") + ("", "", "mask") * mask, ("encoder_Y", "encoder_h"),
+             options, "encoder", EXTENSION if mask else ""),
+        Node("Squeeze", ("encoder_Y", "two"), ("memory",)),
+        Node("Transpose", ("memory",), ("keys",), {"perm": (0, 2, 1)}),
+        Node("Gather", ("target_table", "target"), ("tokens",), {}, "tokens"),
+        Node("GRU", ("tokens", "decoder_W", "decoder_R", "decoder_B") + ("", "encoder_h") * handed_over, ("decoder_Y",),
+             {**options, "direction": direction}, "decoder"),
+        Node("Squeeze", ("decoder_Y", "two"), ("queries",)),
+        Node("MatMul", ("queries", "keys"), ("scores",), {}, "attention"),
+        *[Node("Add", ("scores", "rows_away"), ("shown",))] * mask,
+        Node("Softmax", ("shown" if mask else "scores",), ("shares",), {"axis": -1}, "attention"),
+        Node("MatMul", ("shares", "memory"), ("context",), {}, "attention"),
+        Node("Concat", ("context", "queries"), ("joined",), {"axis": -1}),
+        *extra,
+        Node("MatMul", (read, "kernel"), ("logits",), {}, "last"),
+        Node("Softmax", ("logits",), ("probabilities",), {"axis": -1}, "last"),
+    ]
+    return Graph((Value("source", "int64", ("batch", time)), Value("target", "int64", ("batch", "steps"))),
+                 (Value("probabilities", "float32", ("batch", "steps", TOKENS)),), tuple(nodes), constants,
+                 "translator").validate()
+
+
+def again_and_again(graph: Graph, source: list[int], count: int, start: int = 1) -> list[int]:
+    """Greedy ids, each from a run of the whole graph over all tokens so far."""
+    tokens = [start]
+    for _ in range(count):
+        (probabilities,) = reference.run(graph, {"source": np.array([source]), "target": np.array([tokens])}).values()
+        second, best = np.sort(np.log(probabilities[0, -1]))[-2:]
+        assert best - second > CLEAR, "take another seed"
+        tokens.append(int(np.argmax(probabilities[0, -1])))
+    return tokens[1:]
+
+
+def model_of(graph: Graph, tokenizer=None, decoder_tokenizer=None, **settings) -> Model:
+    specs = [None if spec is None else load_tokenizer(spec) for spec in (tokenizer, decoder_tokenizer)]
+    defaults = EncoderDecoderDefaults("target", **{"decoder_start_token_id": 1, **settings})
+    return Model(ModelFile(graph, specs[0], defaults, decoder_tokenizer=specs[1]))
+
+
+# ---- taking apart ----
+
+
+@pytest.mark.parametrize("options", [{}, {"mask": True}, {"time": 9}, {"handed_over": False}], ids=str)
+def test_steps_write_what_whole_runs_write(options):
+    graph = translator(**options)
+    source = SOURCE + [0, 0] * (options.keys() & {"time", "mask"} != set())
+    assert find_decoder_input(graph) == "target"
+    model = model_of(graph)
+    made = model.generate(source, max_new_tokens=20).tolist()
+    assert made == again_and_again(graph, source, 20)
+    assert len(set(made)) > 4, "a text that varies shows more"
+
+
+def test_what_does_not_depend_on_the_tokens_is_the_encoders():
+    halves = split(translator(mask=True), "target", {})
+    encoder, decoder = ({name for node in half.nodes for name in node.outputs} for half in (halves.encoder, halves.decoder))
+    assert {"words", "mask", "memory", "keys", "rows_away"} <= encoder
+    assert {"tokens", "queries", "scores", "context", "logits"} <= decoder and not encoder & decoder
+    assert set(halves.memory) == {"memory", "keys", "rows_away"}
+    assert [(state.initial, state.shape) for state in halves.states] == [("encoder_h", ("batch", 1, HIDDEN))]
+    assert halves.attentions == {"attention": "shares"} and halves.logits == "logits"
+
+
+def test_an_input_of_the_encoder_that_the_decoder_reads_crosses_as_well():
+    graph = translator()
+    extra = (Node("Cast", ("source",), ("floats",), {"to": 1}), Node("ReduceMean", ("floats", "one"), ("mean",)),
+             Node("Unsqueeze", ("mean", "two"), ("level",)), Node("Add", ("joined", "level"), ("lifted",)))
+    lifted = translator(extra=extra, read="lifted")
+    made = model_of(lifted).generate(SOURCE, max_new_tokens=12).tolist()
+    assert made == again_and_again(lifted, SOURCE, 12) != again_and_again(graph, SOURCE, 12)
+
+
+def test_a_tagger_of_two_inputs_is_no_encoder_decoder():
+    graph = translator()
+    assert find_decoder_input(replace(graph, inputs=graph.inputs[:1])) is None
+    small = {**graph.constants, "target_table": graph.constants["target_table"][:TOKENS - 1]}
+    assert find_decoder_input(replace(graph, constants=small)) is None  # it could not read all that it makes
+    assert find_decoder_input(translator(direction="reverse")) == "target"
+    with pytest.raises(UnsupportedError, match="GRU 'decoder' reads backwards"):
+        split(translator(direction="reverse"), "target", {})
+
+
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax"])
+def test_a_decoder_that_looks_at_other_steps_is_refused_by_the_layers_name(op):
+    pooled = translator(extra=(Node(op, ("joined", "one"), ("pooled",), {}, "pooling"),
+                               Node("Add", ("joined", "pooled"), ("mixed",), {}, "adding")), read="mixed")
+    with pytest.raises(UnsupportedError, match=f"step by step: {op} 'pooling' looks at other steps"):
+        check_steps(pooled, split(pooled, "target", {}))
+    with pytest.raises(UnsupportedError, match="pooling"):
+        model_of(pooled).generate(SOURCE)
+
+
+def test_a_decoders_attention_to_itself_is_refused():
+    extra = (Node("Transpose", ("joined",), ("turned",), {"perm": (0, 2, 1)}),
+             Node("MatMul", ("joined", "turned"), ("own",), {}, "itself"), Node("Softmax", ("own",), ("mixing",), {"axis": -1}),
+             Node("MatMul", ("mixing", "joined"), ("mixed",)))
+    graph = translator(extra=extra, read="mixed")
+    with pytest.raises(UnsupportedError, match="MatMul 'itself' looks at other steps"):
+        check_steps(graph, split(graph, "target", {}))
+
+
+def test_what_is_no_decoders_input_is_refused():
+    graph = translator()
+    with pytest.raises(InputError, match="no input 'nobody'; it has source, target"):
+        split(graph, "nobody", {})
+    with pytest.raises(InputError, match="states: expected values and outputs"):
+        split(graph, "target", {"encoder_h": "nothing"})
+    with pytest.raises(InputError, match="'source' is not what a decoder reads"):
+        split(replace(graph, inputs=graph.inputs[:1]), "source", {})
+
+
+# ---- putting together ----
+
+
+def two_graphs() -> tuple[Graph, Graph]:
+    """An encoder that gives its outputs, and a decoder's step whose query is the state that comes in: what Keras's
+    inference models can say and a training model cannot."""
+    whole = translator()
+    encoder_nodes = [node for node in whole.nodes if not {"tokens", "decoder_Y"} & set(node.outputs)][:3]
+    encoder = Graph(whole.inputs[:1], (Value("memory", "float32", ("batch", "source_time", HIDDEN)),
+                                       Value("last", "float32", ("batch", HIDDEN))),
+                    (*encoder_nodes, Node("Squeeze", ("encoder_h", "one"), ("last",))), whole.constants, "encoder")
+    nodes = (
+        Node("Gather", ("target_table", "target"), ("tokens",)),
+        Node("Unsqueeze", ("state", "one"), ("query",)),
+        Node("Transpose", ("memory",), ("keys",), {"perm": (0, 2, 1)}),
+        Node("MatMul", ("query", "keys"), ("scores",)),
+        Node("Softmax", ("scores",), ("shares",), {"axis": -1}, "looking"),
+        Node("MatMul", ("shares", "memory"), ("context",)),
+        Node("GRU", ("tokens", "decoder_W", "decoder_R", "decoder_B", "", "query"), ("Y", "Y_h"),
+             {"hidden_size": HIDDEN, "layout": 1}, "decoder"),
+        Node("Squeeze", ("Y", "two"), ("h",)),
+        Node("Concat", ("context", "h"), ("joined",), {"axis": -1}),
+        Node("MatMul", ("joined", "kernel"), ("logits",)),
+        Node("Squeeze", ("Y_h", "one"), ("next",)),
+    )
+    decoder = Graph((Value("target", "int64", ("batch", 1)), Value("memory", "float32", ("batch", "steps", HIDDEN)),
+                     Value("state", "float32", ("batch", HIDDEN))),
+                    (Value("logits", "float32", ("batch", 1, TOKENS)), Value("next", "float32", ("batch", HIDDEN))),
+                    nodes, whole.constants, "decoder")
+    return encoder.validate(), decoder.validate()
+
+
+def two_model_loop(encoder: Graph, decoder: Graph, source: list[int], count: int) -> list[int]:
+    encoded = reference.run(encoder, {"source": np.array([source])})
+    state, token, made = encoded["last"], 1, []
+    for _ in range(count):
+        logits, state = reference.run(
+            decoder, {"target": np.array([[token]]), "memory": encoded["memory"], "state": state}).values()
+        token = int(np.argmax(logits))
+        made.append(token)
+    return made
+
+
+def test_two_graphs_become_one_whose_declared_states_are_carried(tmp_path):
+    encoder, decoder = two_graphs()
+    joined = join(encoder, decoder)
+    assert (joined.decoder_input, joined.states) == ("target", {"state": "next"})
+    model = Model(ModelFile(joined.graph, None, EncoderDecoderDefaults("target", joined.states)))
+    model.save(tmp_path / "m.lstmrt")
+    expected = two_model_loop(encoder, decoder, SOURCE, 20)
+    assert len(set(expected)) > 4
+    for one in (model, lstmrt.load(tmp_path / "m.lstmrt")):
+        output = one.generate(SOURCE, max_new_tokens=20, decoder_start_token_id=1, output_attentions=True)
+        assert output.result.tolist() == expected
+        assert output.attentions["looking"].shape == (20, len(SOURCE))
+
+
+def test_graphs_that_do_not_fit_are_refused_by_input():
+    encoder, decoder = two_graphs()
+    wider = replace(decoder, inputs=(*decoder.inputs[:2], Value("state", "float32", ("batch", HIDDEN + 1))))
+    with pytest.raises(ModelFileError, match=r"no output of the encoder fits the decoder's input 'state' .*'last'"):
+        join(encoder, wider)
+    with pytest.raises(InputError, match="the decoder has no input 'ids'; it has target, memory, state"):
+        join(encoder, decoder, "ids")
+    with pytest.raises(InputError, match="say which input of the decoder"):
+        join(encoder, replace(decoder, constants={**decoder.constants, "target_table": decoder.constants["target_table"][:9]}))
+
+
+# ---- sources, tokens, text ----
+
+LETTERS = ["", *"abcdefghijkl"]
+MARKED = ["", "<start>", "<end>", *"ABCDEFGHIJKLMN"]
+
+
+@pytest.fixture(scope="module")
+def plain() -> Model:
+    return model_of(translator())
+
+
+def test_sources_come_as_lists_arrays_batches_and_by_name(plain):
+    one = plain.generate(SOURCE, max_new_tokens=9)
+    assert one.dtype == np.int64 and one.shape == (9,)
+    for many in ([SOURCE, SOURCE[:3]], np.array([SOURCE, SOURCE[::-1]])):
+        made = plain.generate(many, max_new_tokens=9)
+        assert [ids.tolist() for ids in made] == [plain.generate(source, max_new_tokens=9).tolist() for source in many]
+    assert plain.generate({"source": SOURCE}, max_new_tokens=9).tolist() == one.tolist()
+    assert list(plain.stream(SOURCE, max_new_tokens=9)) == one.tolist()
+
+
+def test_rows_are_one_hot_or_what_they_are():
+    """Tables that the ids index become kernels that one-hot rows are multiplied with."""
+    graph = translator()
+    rows = [replace(node, op="MatMul", inputs=node.inputs[::-1], attributes={}) if node.op == "Gather" else node
+            for node in graph.nodes]
+    inputs = (Value("source", "float32", ("batch", "source_time", WORDS)),
+              Value("target", "float32", ("batch", "steps", TOKENS)))
+    model = model_of(replace(graph, inputs=inputs, nodes=tuple(rows)).validate())
+    expected = again_and_again(graph, SOURCE, 20)
+    one_hot = np.eye(WORDS, dtype=np.float32)[SOURCE]
+    for source in (SOURCE, one_hot, one_hot.astype(bool), {"source": one_hot}):
+        assert model.generate(source, max_new_tokens=20).tolist() == expected
+    assert model.generate(one_hot[None], max_new_tokens=20)[0].tolist() == expected
+    padded = model.generate(SOURCE, max_new_tokens=20, window=9)
+    assert padded.tolist() == model.generate(np.pad(one_hot, ((2, 0), (0, 0))), max_new_tokens=20).tolist()
+
+
+@pytest.mark.parametrize("padding, pad_id", [("left", None), ("right", None), ("right", 6)])
+def test_sources_are_padded_to_the_length_the_encoder_has(padding, pad_id):
+    fixed, free = translator(time=9), translator()
+    model = model_of(fixed, padding=padding, pad_id=pad_id)
+    fill = [pad_id or 0] * 2
+    expected = again_and_again(free, fill + SOURCE if padding == "left" else SOURCE + fill, 20)
+    output = model.generate(SOURCE, max_new_tokens=20, output_attentions=True)
+    assert output.result.tolist() == expected
+    assert output.attentions["attention"].shape == (20, len(SOURCE)) and output.source_tokens == SOURCE
+    long = SOURCE * 2
+    output = model.generate(long, max_new_tokens=20, output_attentions=True)
+    assert output.result.tolist() == again_and_again(free, long[-9:], 20) and output.source_tokens == long[-9:]
+
+
+def test_attentions_are_the_graphs_own(plain):
+    graph = plain.source.graph
+    output = plain.generate(SOURCE, max_new_tokens=6, output_attentions=True)
+    shares = replace(graph, outputs=(Value("shares", "float32", None),))
+    tokens = [1, *output.result.tolist()[:-1]]
+    (expected,) = reference.run(shares, {"source": np.array([SOURCE]), "target": np.array([tokens])}).values()
+    np.testing.assert_allclose(output.attentions["attention"], expected[0], atol=1e-6)
+    np.testing.assert_allclose(output.attentions["attention"].sum(axis=1), 1, atol=1e-5)
+    assert plain.generate(SOURCE, max_new_tokens=0, output_attentions=True).attentions["attention"].shape == (0, 7)
+
+
+def test_draws_and_penalties_are_those_of_other_models(plain):
+    drawn = [plain.generate(SOURCE, max_new_tokens=12, temperature=2.0, seed=seed).tolist() for seed in (1, 1, 2, 3)]
+    assert drawn[0] == drawn[1] and len({tuple(ids) for ids in drawn}) == 3
+    greedy = plain.generate(SOURCE, max_new_tokens=12).tolist()
+    assert plain.generate(SOURCE, max_new_tokens=12, top_k=1, seed=5).tolist() == greedy
+    unlike = plain.generate(SOURCE, max_new_tokens=12, repetition_penalty=1e6).tolist()
+    assert len(set(unlike)) == 12 and 1 not in unlike  # the token that it begins with counts too
+
+
+def test_text_becomes_text_with_a_tokenizer_for_each_side(tmp_path):
+    graph = translator()
+    ids = again_and_again(graph, SOURCE, 20)
+    marked = ["Z", *MARKED[1:]]
+    marked[ids[7]], marked[2] = "<end>", marked[ids[7]]
+    path = tmp_path / "m.lstmrt"
+    model_of(graph, LETTERS, marked, eos_token_id=(ids[7],)).save(path)
+    model = lstmrt.load(path)
+    text = "".join(LETTERS[id] for id in SOURCE)
+    until = ids[:ids.index(ids[7])]
+    expected = "".join(marked[id] for id in until)
+    assert model.generate(text) == "".join(model.stream(text)) == expected
+    assert model.generate([text, text]) == [expected, expected]
+    assert model.generate(text, stop_strings=expected[3:5]) == expected[:expected.index(expected[3:5])]
+    output = model.generate(text, output_attentions=True)
+    assert (output.result, output.source_tokens, output.target_tokens) == (expected, list(text), list(expected))
+    silent = {token: id for id, token in enumerate(marked) if id != ids[4]}
+    assert lstmrt.load(path, decoder_tokenizer=silent).generate(text) == expected[:4]  # an id without text ends it too
+    named = model.generate(text, decoder_start_token_id="B", eos_token_id="<end>", max_new_tokens=4)
+    assert named == model.generate(text, decoder_start_token_id=marked.index("B"), max_new_tokens=4)
+
+
+def test_usual_marks_are_found_and_others_are_given_by_name(tmp_path):
+    path = tmp_path / "m.lstmrt"
+    Model(ModelFile(translator(), None, EncoderDecoderDefaults("target"))).save(path)
+    found = lstmrt.load(path, tokenizer=LETTERS, decoder_tokenizer=MARKED)
+    assert (found.generation.decoder_start_token_id, found.generation.eos_token_id) == (1, (2,))
+    given = lstmrt.load(path, decoder_tokenizer=MARKED, generation={"decoder_start_token_id": "C", "eos_token_id": ["A", 2]})
+    assert (given.generation.decoder_start_token_id, given.generation.eos_token_id) == (5, (3, 2))
+    with pytest.raises(InputError, match="eos_token_id: the tokenizer has no token 'Z'"):
+        lstmrt.load(path, decoder_tokenizer=MARKED, generation={"eos_token_id": "Z"})
+    with pytest.raises(InputError, match="decoder_start_token_id: say which token"):
+        lstmrt.load(path).generate(SOURCE)
+    with pytest.raises(InputError, match=r"generation: unknown settings in \['beams'\]"):
+        lstmrt.load(path, generation={"beams": 4})
+    with pytest.raises(InputError, match="mode: there is no such option"):
+        lstmrt.load(path, mode="stateful")
+
+
+@pytest.mark.parametrize("source, options, message", [
+    ([], {}, "source: expected at least one token"),
+    ([WORDS], {}, f"source: id {WORDS} is outside the encoder's vocabulary of {WORDS}"),
+    ([0.5, 1.0], {}, "source 'source': expected text or ids"),
+    ("abc", {}, "a text needs tokenizers"),
+    ({"sauce": SOURCE}, {}, "source: expected source, got sauce"),
+    (SOURCE, {"mode": "window"}, "mode: there is no such option"),
+    (SOURCE, {"echo": True}, "echo: there is no such option"),
+    (SOURCE, {"stop_strings": "x"}, "stop_strings: the source is no text"),
+    (SOURCE, {"decoder_start_token_id": TOKENS}, f"expected one of the {TOKENS} ids"),
+    (SOURCE, {"decoder_start_token_id": "<s>"}, "'<s>' needs a tokenizer"),
+    (SOURCE, {"beams": 3}, "unknown generation options: beams"),
+])
+def test_bad_calls_are_refused(plain, source, options, message):
+    with pytest.raises(InputError, match=message):
+        plain.generate(source, **options)
+
+
+def test_options_of_encoder_decoders_are_no_options_of_other_models():
+    with pytest.raises(InputError, match="unknown generation options: output_attentions"):
+        compiled(translator()).generate([1], output_attentions=True)
+
+
+# ---- files ----
+
+
+def test_settings_survive_a_file(tmp_path):
+    settings = EncoderDecoderDefaults("target", {}, 9, 3, "right", 4, (5, 6))
+    assert defaults_from_json(json.loads(json.dumps(settings.to_json()))) == settings
+    Model(ModelFile(translator(), load_tokenizer(LETTERS), settings, decoder_tokenizer=load_tokenizer(MARKED))).save(
+        tmp_path / "m.lstmrt")
+    model = lstmrt.load(tmp_path / "m.lstmrt")
+    assert model.generation == settings
+    assert (model.tokenizer.vocabulary["b"], model.decoder_tokenizer.vocabulary["B"]) == (2, 4)
+
+
+@pytest.mark.parametrize("settings", [
+    {"mode": "encoder_decoder"}, {"mode": "encoder_decoder", "decoder_input": 3},
+    {"mode": "encoder_decoder", "decoder_input": "x", "beams": 2},
+    {"mode": "encoder_decoder", "decoder_input": "x", "eos_token_id": "1"},
+    {"mode": "encoder_decoder", "decoder_input": "x", "eos_token_id": [-1]},
+    {"mode": "encoder_decoder", "decoder_input": "x", "padding": "middle"},
+    {"mode": "encoder_decoder", "decoder_input": "x", "window": 0},
+    {"mode": "encoder_decoder", "decoder_input": "x", "states": [1]},
+])
+def test_bad_settings_are_refused(settings):
+    with pytest.raises(InputError, match="generation"):
+        defaults_from_json(settings)
+
+
+def test_a_model_generates_without_its_source(plain):
+    model = model_of(translator())
+    model.release_source()
+    assert model.generate(SOURCE, max_new_tokens=9).tolist() == plain.generate(SOURCE, max_new_tokens=9).tolist()
