@@ -10,7 +10,7 @@ import pytest
 from small_models import compiled, weights
 
 import lstmrt
-from lstmrt import reference
+from lstmrt import cli, reference
 from lstmrt.errors import InputError, ModelFileError, UnsupportedError
 from lstmrt.format import ModelFile
 from lstmrt.generation_config import EncoderDecoderDefaults, defaults_from_json
@@ -389,3 +389,30 @@ def test_a_model_generates_without_its_source(plain):
     model = model_of(translator())
     model.release_source()
     assert model.generate(SOURCE, max_new_tokens=9).tolist() == plain.generate(SOURCE, max_new_tokens=9).tolist()
+
+
+# ---- the command line ----
+
+
+def test_the_command_line_joins_converts_inspects_and_decodes(tmp_path, capsys):
+    graphs = two_graphs()
+    paths = [str(tmp_path / name) for name in ("encoder.lstmrt", "decoder.lstmrt", "both.lstmrt")]
+    for graph, path in zip(graphs, paths):
+        Model(ModelFile(graph)).save(path)
+    for name, tokens in (("letters.json", LETTERS), ("marked.json", ["Z", *MARKED[1:]])):
+        (tmp_path / name).write_text(json.dumps(tokens))
+    tokenizers = ["--tokenizer", str(tmp_path / "letters.json"), "--decoder-tokenizer", str(tmp_path / "marked.json")]
+    assert cli.main(["convert", paths[0], paths[2], "--decoder", paths[1], "--end", "16", *tokenizers]) == 0
+    ids = two_model_loop(*graphs, SOURCE, 6)
+    text = "".join(LETTERS[id] for id in SOURCE)
+    capsys.readouterr()
+    assert cli.main(["generate", text, "-m", paths[2], "-n", "6"]) == 0
+    assert capsys.readouterr().out == "".join(["Z", *MARKED[1:]][id] for id in ids) + "\n"
+    assert cli.main(["inspect", paths[2]]) == 0
+    shown = capsys.readouterr().out
+    for line in ("generation: encoder_decoder", "decoder input: target", "start token: 1 '<start>'", "end token: 16 'N'",
+                 "attention: looking", "decoder tokenizer: 17 characters"):
+        assert line in shown
+    assert cli.main(["generate", text, "-m", paths[0], "--start", "1", *tokenizers[:2]]) == 1
+    assert cli.main(["convert", paths[0], paths[2], "--decoder", paths[0], "--force"]) == 1
+    assert "decoder_input: say which input" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typing import Any, Mapping
 
 from ..errors import InputError, UnsupportedError
 from ..format import ModelFile
-from ..generation_config import EncoderDecoderDefaults
+from ..generation_config import EncoderDecoderDefaults, GenerationDefaults
 from ..tokenizers import Tokenizer, TokenizerSpec, load_tokenizer, token_id
 from .causality import check_steps
 from .halves import Halves, find_decoder_input, split
@@ -65,11 +65,14 @@ def with_settings(file: ModelFile, decoder_tokenizer: TokenizerSpec | None,
     return replace(file, generation=chosen)
 
 
-def _changed(file: ModelFile, settings: Mapping[str, Any]):
+def _changed(file: ModelFile, settings: Mapping[str, Any]) -> GenerationDefaults | EncoderDecoderDefaults:
+    if file.generation is None:
+        raise InputError("generation: nothing tells how this model generates: give mode=, or decoder_input= or decoder= of an "
+                         "encoder-decoder")
     try:
         return replace(file.generation, **settings)
     except TypeError:
-        known = ", ".join(type(file.generation).__dataclass_fields__) if file.generation else "none"
+        known = ", ".join(type(file.generation).__dataclass_fields__)
         raise InputError(f"generation: unknown settings in {sorted(settings)}; known are {known}") from None
 
 
