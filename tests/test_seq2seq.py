@@ -415,4 +415,4 @@ def test_the_command_line_joins_converts_inspects_and_decodes(tmp_path, capsys):
         assert line in shown
     assert cli.main(["generate", text, "-m", paths[0], "--start", "1", *tokenizers[:2]]) == 1
     assert cli.main(["convert", paths[0], paths[2], "--decoder", paths[0], "--force"]) == 1
-    assert "decoder_input: say which input" in capsys.readouterr().err
+    assert "the decoder reads its tokens and nothing" in capsys.readouterr().err

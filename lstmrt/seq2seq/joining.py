@@ -32,6 +32,8 @@ def join(encoder: Graph, decoder: Graph, decoder_input: str | None = None) -> Jo
     decoder = _renamed(decoder, encoder.names())
     token_name = decoder.inputs[token].name
     others = [value for i, value in enumerate(decoder.inputs) if i != token]
+    if not others:
+        raise ModelFileError("the decoder reads its tokens and nothing of the encoder's")
     sources = _matched(others, encoder.outputs)
     if missing := [value for value in others if value.name not in sources]:
         raise ModelFileError("no output of the encoder fits " + ", ".join(
