@@ -264,13 +264,29 @@ static lstmrt_status step(lstmrt_batch *b, lstmrt_event *events, size_t *made)
     return status;
 }
 
+/* Around the work of up to `steps` steps; head and body are never at work at once. */
+static lstmrt_fp_state begin(lstmrt_batch *b, size_t steps)
+{
+    const lstmrt_fp_state was = lstmrt_fp_flush_denormals();
+    lstmrt_call_begin(b->body, lstmrt_size_product(lstmrt_size_product(b->n, b->rows), steps));
+    b->head->threads = b->body->threads;
+    return was;
+}
+
+static void end(lstmrt_batch *b, lstmrt_fp_state was)
+{
+    lstmrt_call_end(b->body);
+    b->head->threads = 1;
+    lstmrt_fp_restore(was);
+}
+
 lstmrt_status lstmrt_batch_next(lstmrt_batch *b, size_t steps, lstmrt_event *events, size_t n, int64_t budget,
                                 size_t *made)
 {
     *made = 0;
     if (n < 2 * b->most) return LSTMRT_BAD_ARGUMENT;
     const int64_t deadline = lstmrt_clock() + budget;
-    const lstmrt_fp_state was = lstmrt_fp_flush_denormals();
+    const lstmrt_fp_state was = begin(b, steps);
     lstmrt_status status = LSTMRT_OK;
     while (!status && steps > 0 && b->n > 0 && n - *made >= 2 * b->n) {
         size_t of_step;
@@ -279,6 +295,6 @@ lstmrt_status lstmrt_batch_next(lstmrt_batch *b, size_t steps, lstmrt_event *eve
         if (of_step > 0) steps--;
         if (lstmrt_clock() > deadline) break;
     }
-    lstmrt_fp_restore(was);
+    end(b, was);
     return status;
 }

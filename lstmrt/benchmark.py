@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Callable
+from typing import Callable, Mapping
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from .graph import Graph
 from .machine import Limits
 from .model import Model, load, random_array, vocabulary_of
 from .operators import is_recurrent, named_inputs
+from .regions import TIME
 
 BYTES = {"f32": 4, "bf16": 2, "int8": 1}  # of a weight
 SCREENED = 1 << 18  # weights of an output layer from which on greedy choice in f32 reads a byte of each, not four
@@ -50,6 +51,7 @@ class Result:
     """Seconds a unit, and what the machine would allow where that is known."""
 
     unit: str
+    threads: int
     seconds: float
     moved: float | None
     floor: float | None
@@ -58,7 +60,7 @@ class Result:
 def measured(task: Task, limits: Limits, seconds: float) -> Result:
     """Measures for about `seconds`. Raises what calls of the model raise."""
     work = task.work
-    return Result(task.unit, median_seconds(task.run, seconds), work and work.moved, work and work.floor(limits))
+    return Result(task.unit, limits.threads, median_seconds(task.run, seconds), work and work.moved, work and work.floor(limits))
 
 
 def tasks(model: Model, time: int) -> list[Task]:
@@ -96,16 +98,21 @@ def _steps(model: Model) -> Task:
 
 def _runs(model: Model, time: int) -> Task:
     inputs = random_inputs(model.source.graph, time)
-    weights = Weights.of(model)
-    work = Work(4 * (time * weights.again + weights.inputs + weights.others), 4 * weights.again,
-                2 * (time * (weights.again + weights.inputs) + weights.others))
 
     def run(n: int) -> None:
         for _ in range(n):
             model.run(inputs)
 
     shapes = " ".join(str(array.shape) for array in inputs.values())
-    return Task(f"run of {shapes}", run, work if model.native else None)
+    return Task(f"run of {shapes}", run, _work_of_run(model, inputs) if model.native else None)
+
+
+def _work_of_run(model: Model, inputs: Mapping[str, np.ndarray]) -> Work:
+    weights = Weights.of(model)
+    time = max((inputs[port.name].shape[port.roles.index(TIME)] for port in model.native.input_ports
+                if TIME in port.roles and port.name in inputs), default=1)
+    return Work(4 * (time * weights.again + weights.inputs + weights.others), 4 * weights.again,
+                2 * (time * (weights.again + weights.inputs) + weights.others))
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,15 @@ def test_tasks_run(graph, generation, units):
     assert [task.unit for task in tasks] == units
     for task in tasks:
         result = benchmark.measured(task, LIMITS, 0.01)
-        assert result.seconds > 0 and result.moved == task.work.moved and result.floor == task.work.floor(LIMITS)
+        assert result.seconds > 0 and result.threads == 1 and result.moved == task.work.moved and result.floor == task.work.floor(LIMITS)
+
+
+def test_a_run_reads_recurrent_weights_at_each_of_its_steps():
+    for time, steps in ((6, 6), (9, "time")):
+        (*_, task) = benchmark.tasks(compiled(language_model("LSTM", (13,), time=steps)), time)
+        recurrent, output = 4 * 13 * 13, 13 * VOCABULARY
+        assert task.unit == f"run of (1, {time})"
+        assert task.work == Work(4 * (time * recurrent + output), 4 * recurrent, 2 * (time * recurrent + output))
 
 
 def test_what_runs_elsewhere_has_no_limit():

@@ -62,8 +62,8 @@ class Lstmrt:
             return lstmrt.load(path, **self.options())
 
     def options(self) -> dict:
-        wanted = {"precision": self.precision, "threads": self.threads}
-        return {name: value for name, value in wanted.items() if name in OPTIONS}
+        reduced = {} if self.precision == "f32" else {"precision": self.precision}
+        return {"threads": self.threads, **reduced}
 
 
 class Reduced(Lstmrt):
