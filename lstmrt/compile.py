@@ -15,7 +15,7 @@ import numpy as np
 from . import _core
 from .errors import InputError, UnsupportedError
 from .graph import Graph, Node, Value
-from .host_ops import HostStep, moves
+from .host_ops import HostStep, hands_parts_on, moves
 from .native import Port, Program, lower
 from .onnx_proto import go_together
 from .operators import find, is_recurrent
@@ -98,8 +98,17 @@ class NativeStep:
         self.input_ports, self.output_ports = program.input_ports, program.output_ports
         self.reads = [port.name for port in program.input_ports]
         self.model = _core.Model(program.values, program.steps, program.inputs, program.outputs, isa, threads)
+        self.before: list[HostStep] = []  # what takes states out of stacked inputs
+        self.after: list[HostStep] = []  # and puts them together in outputs
 
     def run(self, values: dict[str, np.ndarray]) -> None:
+        for move in self.before:
+            move.run(values)
+        self._run_program(values)
+        for move in self.after:
+            move.run(values)
+
+    def _run_program(self, values: dict[str, np.ndarray]) -> None:
         arrays = tuple(np.ascontiguousarray(values[port.name], port.dtype) for port in self.input_ports)
         for port, array in zip(self.input_ports, arrays):
             if array.ndim != len(port.roles):
@@ -269,18 +278,45 @@ def _segments(graph: Graph, facts: Facts, isa: str | None,
                 native = [node for node in segment.nodes if node not in renaming]
                 steps.append(NativeStep(native, program, isa, threads))
                 renamed = [port.name for port in program.output_ports]
-                steps += [HostStep(node, dtypes) for node in renaming if node.outputs[0] not in renamed]
+                steps += [HostStep(node, dtypes, graph.constants) for node in renaming if node.outputs[0] not in renamed]
             else:
-                steps += [HostStep(node, dtypes) for node in segment.nodes]
+                steps += [HostStep(node, dtypes, graph.constants) for node in segment.nodes]
         elif segment.foreign:
             inside = set(map(id, segment.nodes))
             read_later = {name for node in graph.nodes if id(node) not in inside for name in node.reads}
             wanted = [name for node in segment.nodes for name in node.outputs
                       if name and (name in read_later or name in facts.outputs)]
-            steps.append(ForeignStep(segment.nodes, wanted, graph.constants))
+            steps.append(ForeignStep(segment.nodes, wanted, graph.constants, facts.tensors))
         else:
-            steps += [HostStep(node, dtypes) for node in segment.nodes]
-    return steps
+            steps += [HostStep(node, dtypes, graph.constants) for node in segment.nodes]
+    return _with_moves_inside(steps)
+
+
+_STACKING = frozenset(("Concat", "Identity", "Squeeze", "Unsqueeze"))
+
+
+def _with_moves_inside(steps: list) -> list:
+    """A native program and nothing beside it but what takes states out of inputs that stack them, and what stacks them
+    again, as one step: parts of one array cost no more than their copies."""
+    programs = [step for step in steps if isinstance(step, NativeStep)]
+    if len(programs) != 1:
+        return steps
+    (native,) = programs
+    made, before, after = {port.name for port in native.output_ports}, [], []
+    for step in steps:
+        late = not made.isdisjoint(step.reads)
+        if step is not native:
+            (after if late else before).append(step)
+            made.update(step.nodes[0].outputs if late else ())
+    if not all(isinstance(step, HostStep) and step.hands_parts_on for step in (*before, *after)):
+        return steps
+    if not all(step.nodes[0].op in _STACKING for step in after):
+        return steps
+    native.before, native.after = before, after
+    native.nodes = [node for step in (*before, native, *after) for node in step.nodes]
+    made.update(name for step in before for name in step.nodes[0].outputs)
+    native.reads = list(dict.fromkeys(name for step in (*before, native, *after) for name in step.reads if name not in made))
+    return [native]
 
 
 def _settled(graph: Graph, facts: Facts, with_runtime: bool) -> list[_Segment]:
@@ -293,6 +329,8 @@ def _settled(graph: Graph, facts: Facts, with_runtime: bool) -> list[_Segment]:
     while True:
         segments = _partition(graph, facts, unfit, with_runtime)
         odd = [node for segment in segments if segment.region for node in segment.region.settle()]
+        if not odd:
+            odd = [node for segment in segments if segment.region and _only_moves(segment, facts) for node in segment.nodes]
         if with_runtime and not odd:
             odd = [node for segment in segments if segment.region and not any(map(is_recurrent, segment.nodes))
                    for node in segment.nodes]
@@ -301,8 +339,14 @@ def _settled(graph: Graph, facts: Facts, with_runtime: bool) -> list[_Segment]:
         unfit.update(map(id, odd))
 
 
+def _only_moves(segment: _Segment, facts: Facts) -> bool:
+    """Whether the segment does nothing that NumPy does not do at once."""
+    dtypes = {name: facts.dtype(name) for node in segment.nodes for name in (*node.reads, *node.outputs)}
+    return all(hands_parts_on(node, dtypes, facts.constants) for node in segment.nodes)
+
+
 def _partition(graph: Graph, facts: Facts, unfit: set[int], with_runtime: bool) -> list[_Segment]:
-    segments: list[_Segment] = []
+    segments = [_Segment([], None, False)]  # what NumPy does with inputs comes first, so that it parts nothing
     made_in: dict[str, int] = {}  # value -> the segment that makes it
     fitting = {id(node) for node in graph.nodes
                if id(node) not in unfit and find(node) is not None and Region(facts).take(node)}
@@ -312,7 +356,7 @@ def _partition(graph: Graph, facts: Facts, unfit: set[int], with_runtime: bool) 
         index = _other_place(node, segments, earliest, with_runtime) if region is None else region
         segments[index].nodes.append(node)
         made_in.update((name, index) for name in node.outputs if name)
-    return segments
+    return segments if segments[0].nodes else segments[1:]
 
 
 def _by_turns(nodes: tuple[Node, ...], fitting: set[int]) -> list[Node]:

@@ -10,8 +10,9 @@ from typing import Iterable, Mapping
 import numpy as np
 
 from .errors import InputError, MissingDependencyError, UnsupportedError
-from .graph import EXTENSION, Node, Value
+from .graph import EXTENSION, Dim, Node, Value
 from .onnx_proto import model_proto
+from .shapes import Tensor
 
 
 def require_runtime(nodes: Iterable[Node]) -> None:
@@ -38,12 +39,14 @@ class ForeignStep:
 
     kind = "onnxruntime"
 
-    def __init__(self, nodes: list[Node], outputs: list[str], constants: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, nodes: list[Node], outputs: list[str], constants: Mapping[str, np.ndarray],
+                 tensors: Mapping[str, Tensor]) -> None:
         made = {name for node in nodes for name in node.outputs}
         read = dict.fromkeys(name for node in nodes for name in node.reads if name not in made)
         self.nodes = nodes
         self.reads = [name for name in read if name not in constants]
         self._outputs = outputs
+        self._shapes = {name: tensors[name].shape for name in self.reads if name in tensors}
         self._constants = {name: constants[name] for name in read if name in constants}
         self._lock = threading.Lock()
         self._session = None
@@ -57,6 +60,12 @@ class ForeignStep:
             raise InputError(f"onnxruntime could not run {self._named()}: {error}") from error
         values.update(zip(self._outputs, made))
 
+    def _shape(self, name: str, array: np.ndarray) -> tuple[Dim, ...]:
+        """The sizes that are the same at every call: onnxruntime computes ahead what depends on those alone."""
+        known = self._shapes.get(name) or (None,) * array.ndim
+        return tuple(size if isinstance(size, int) and size == actual else None
+                     for size, actual in zip(known, array.shape))
+
     def _named(self) -> str:
         return ", ".join(map(str, self.nodes))
 
@@ -67,7 +76,7 @@ class ForeignStep:
             if self._session is None:
                 model = model_proto(
                     "foreign",
-                    [Value(name, array.dtype.name, (None,) * array.ndim) for name, array in inputs.items()],
+                    [Value(name, array.dtype.name, self._shape(name, array)) for name, array in inputs.items()],
                     [Value(name, "", None) for name in self._outputs],
                     self.nodes,
                     self._constants,

@@ -49,7 +49,8 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a `.lstmrt` file says; `provenance` maps words like "framework" and "source" to text."""
+    """What a `.lstmrt` file says; `provenance` maps words like "framework" and "source" to text, `states` names of inputs
+    to those of the outputs that take their place at the next call (None: to be found)."""
 
     graph: Graph
     tokenizer: Tokenizer | None = None
@@ -57,6 +58,7 @@ class ModelFile:
     provenance: Mapping[str, str] = field(default_factory=dict)
     selftest: SelfTest | None = None
     decoder_tokenizer: Tokenizer | None = None  # of an encoder-decoder whose tokens out are not those in
+    states: Mapping[str, str] | None = None
 
 
 def is_lstmrt(path: str | os.PathLike) -> bool:
@@ -149,6 +151,8 @@ def _metadata(model: ModelFile, graph: str) -> dict[str, str]:
     }
     if model.generation:
         metadata["generation"] = _to_json(model.generation.to_json())
+    if model.states is not None:
+        metadata["states"] = _to_json(dict(model.states))
     if model.tokenizer:
         metadata["tokenizer"] = model.tokenizer.to_json()
     if model.decoder_tokenizer:
@@ -284,6 +288,7 @@ def _model(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> Mo
             provenance=_provenance(_from_json("provenance", metadata)),
             selftest=SelfTest(inputs, outputs) if outputs else None,
             decoder_tokenizer=_tokenizer(metadata.get("decoder_tokenizer")),
+            states=_states(_from_json("states", metadata), graph) if "states" in metadata else None,
         )
     except LstmrtError as error:
         raise _Damage(str(error)) from None
@@ -310,6 +315,14 @@ def _from_json(key: str, metadata: Mapping[str, str]) -> Any:
         return json.loads(metadata[key])
     except (ValueError, RecursionError) as error:
         raise _Damage(f"metadata {key!r}: {error}") from None
+
+
+def _states(states: Any, graph: Graph) -> dict[str, str]:
+    inputs, outputs = ({value.name for value in values} for values in (graph.inputs, graph.outputs))
+    if not isinstance(states, dict) or not inputs.issuperset(states) or not all(
+            isinstance(name, str) and name in outputs for name in states.values()):
+        raise _Damage("metadata 'states': expected an object of inputs and outputs of the graph")
+    return states
 
 
 def _provenance(facts: Any) -> dict[str, str]:

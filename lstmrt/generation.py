@@ -266,7 +266,7 @@ def continuation(model: Model, ids: np.ndarray, options: GenerationOptions,
     defaults, left = settings(model, options), options.max_new_tokens
     if left == 0:
         return
-    decoder = model.native.model.decoder(
+    decoder = model.program.model.decoder(
         **decode_mode(model, defaults, len(ids) + left), pad_id=defaults.pad_id, pad_right=defaults.padding == "right",
         **choice(options, ending))
     ids = kept_ids(ids, defaults, options)
@@ -326,7 +326,7 @@ def masks_input(graph: Graph) -> bool:
 def decode_mode(model: Model, defaults: GenerationDefaults, length: int) -> dict:
     """The core's mode. On a causal model a growing context is the carried state, bit for bit, and the windows of
     successive tokens can be advanced together."""
-    steppable = model.native.model.steppable
+    steppable = model.program.model.steppable
     if defaults.mode == "stateful" or (defaults.mode == "growing" and steppable):
         return {"mode": "stateful"}
     if defaults.mode == "growing":

@@ -5,13 +5,15 @@ There is one meaning of each operator, reference.py's; here its results are roun
 
 from __future__ import annotations
 
-from typing import Mapping
+from typing import Container, Mapping
 
 import numpy as np
 
 from .errors import InputError, OutOfMemoryError
 from .graph import Node
 from .reference import as_float64, run_node
+from .shapes import INTEGERS
+
 
 # Operators that only move, choose or compare elements: they need no float64 and hand on the dtypes that they are given.
 _MOVES = frozenset({"Concat", "Equal", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape", "Slice", "Split",
@@ -23,15 +25,29 @@ def moves(node: Node) -> bool:
     return node.op in _MOVES and not node.domain
 
 
+_PARTS = frozenset(("Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"))
+
+
+def hands_parts_on(node: Node, dtypes: Mapping[str, str | None], constants: Container[str]) -> bool:
+    """Whether what comes out are parts of what goes in, put together otherwise, and no look-up in a table; or the same
+    integers."""
+    if node.domain or (node.op == "Gather" and node.inputs[0] in constants):
+        return False
+    if node.op == "Cast":
+        return {dtypes.get(node.inputs[0]), dtypes.get(node.outputs[0])} <= set(INTEGERS)
+    return node.op in _PARTS
+
+
 class HostStep:
     """One node."""
 
     kind = "NumPy"
 
-    def __init__(self, node: Node, dtypes: Mapping[str, str | None]) -> None:
+    def __init__(self, node: Node, dtypes: Mapping[str, str | None], constants: Container[str]) -> None:
         self.nodes, self.reads = [node], node.inputs
         self._moves = moves(node)
         self._dtypes = [dtypes.get(name) for name in node.outputs]
+        self.hands_parts_on = hands_parts_on(node, dtypes, constants)
 
     def run(self, values: dict[str, np.ndarray]) -> None:
         (node,) = self.nodes

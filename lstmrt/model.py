@@ -6,6 +6,7 @@ Generation and tokenizers are imported by those who use them: loading a model th
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from .errors import InputError, ModelFileError
 from .format import ModelFile, SelfTest
 from .generation_config import WINDOW_MODES, EncoderDecoderDefaults, GenerationDefaults
 from .graph import Graph, Value
+from .states import ArrayState, check_states, find_states, without_states
 
 if TYPE_CHECKING:
     from .converters import ConfigSpec
@@ -32,7 +34,8 @@ ONNX_EXTENSION = ".onnx"
 
 
 def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer: TokenizerSpec | None = None,
-         mode: str | None = None, isa: str | None = None, threads: int | None = None,
+         mode: str | None = None, state: Mapping[str, str] | None = None, isa: str | None = None,
+         threads: int | None = None,
          decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
          decoder_tokenizer: TokenizerSpec | None = None, generation: Mapping[str, Any] | None = None) -> Model:
     """The model in a `.keras`, `.h5`, `.onnx` or `.lstmrt` file; its content decides which, not its name.
@@ -40,6 +43,7 @@ def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer
     config     for a Keras file of weights alone: what `model.to_json()` gives, as text, a path to it, or a dict
     tokenizer  a path, dict or list (tokenizers.load_tokenizer); without one, what the file holds
     mode       how generation reads its context, in place of what was inferred: see GenerationDefaults
+    state      input name -> output name of states that the model takes and gives back, in place of those that are found
     isa        "scalar", "avx2" or "avx512"; None: LSTMRT_ISA, or else the fastest that the CPU has
     threads    that one call may use at most; None: LSTMRT_NUM_THREADS, or else as many as there are processors that no
                other call is using. Results do not depend on it, and short calls use one
@@ -54,11 +58,12 @@ def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer
     lstmrt lacks, MissingDependencyError where h5py, onnx or onnxruntime would be needed, IsaError.
     """
     file = _opened(path, config, tokenizer, mode, decoder, decoder_input, decoder_tokenizer, generation)
-    return Model(file, isa, threads)
+    return Model(_with_states(file, state), isa, threads)
 
 
 def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config: ConfigSpec | None = None,
-            tokenizer: TokenizerSpec | None = None, mode: str | None = None, force: bool = False,
+            tokenizer: TokenizerSpec | None = None, mode: str | None = None, state: Mapping[str, str] | None = None,
+            force: bool = False,
             decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
             decoder_tokenizer: TokenizerSpec | None = None, generation: Mapping[str, Any] | None = None) -> None:
     """Writes the model in `source` as `.lstmrt`, or as ONNX where `destination` ends in `.onnx`.
@@ -71,6 +76,7 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
     if destination.exists() and not force:
         raise InputError(f"{destination} exists already: use force=True (--force) to replace it")
     file = _opened(source, config, tokenizer, mode, decoder, decoder_input, decoder_tokenizer, generation)
+    file = _with_states(file, state)
     if isinstance(file.generation, EncoderDecoderDefaults):
         from .seq2seq.loading import halves_of
 
@@ -99,6 +105,10 @@ def _opened(path: str | os.PathLike, config: ConfigSpec | None, tokenizer: Token
             file = loading.with_parts(file, decoder_input)
         file = loading.with_settings(file, decoder_tokenizer, settings)
     return file if mode is None else replace(file, generation=_with_mode(file, mode))
+
+
+def _with_states(file: ModelFile, state: Mapping[str, str] | None) -> ModelFile:
+    return file if state is None else replace(file, states=check_states(file.graph, state))
 
 
 def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None, config: ConfigSpec | None = None) -> ModelFile:
@@ -172,12 +182,16 @@ class Model:
     inputs, outputs  name, dtype and shape of each
     tokenizer        what its ids mean, or None; decoder_tokenizer what an encoder-decoder's output means
     generation       how it turns ids into more ids, or None where nothing is known
+    states           input name -> output name of the states that it takes and gives back: `step` carries them
     provenance       where it came from
     """
 
     def __init__(self, file: ModelFile, isa: str | None = None, threads: int | None = None) -> None:
         self._file, self._isa, self._threads = file, isa, threads
         self._executable = compile_graph(passes.load(file.graph), isa, threads)
+        self.states = find_states(file.graph) if file.states is None else dict(file.states)
+        self._lock = threading.Lock()
+        self._program: NativeStep | None | bool = False  # not made yet
         self._step_forms: dict[int, StepForm] = {}
         self.graph = replace(file.graph, constants={})  # its nodes say what the model does; weights are packed
         self.inputs, self.outputs = file.graph.inputs, file.graph.outputs
@@ -198,6 +212,19 @@ class Model:
         return self._executable.native
 
     @property
+    def program(self) -> NativeStep | None:
+        """One native program with all states inside, or None: the model itself where it has no states as inputs, and else
+        what it is without them, made when it is first wanted. Raises InputError where that is after release_source."""
+        if self._program is False:
+            with self._lock:
+                self._program = self._with_states_inside() if self.states else self.native
+        return self._program
+
+    def _with_states_inside(self) -> NativeStep | None:
+        graph = without_states(self.source.graph, self.states) if self.native else None
+        return None if graph is None else compile_graph(passes.load(graph), self._isa, self._threads).native
+
+    @property
     def segments(self):
         """What runs where, in order: compile.NativeStep, HostStep and ForeignStep."""
         return self._executable.segments
@@ -205,13 +232,13 @@ class Model:
     @property
     def input_vocabulary(self) -> int | None:
         """How many ids the only input can hold, or None where it holds something else."""
-        ports = self.native.input_ports if self.native else ()
+        ports = self.program.input_ports if self.program else ()
         return ports[0].vocabulary if len(ports) == 1 else None
 
     @property
     def vocabulary_size(self) -> int:
         """How many ids the model can make: the width of its first output."""
-        return self.native.output_ports[0].width
+        return self.program.output_ports[0].width
 
     # ---- runs ----
 
@@ -230,45 +257,71 @@ class Model:
         """The outputs by name, in the model's output order. Raises InputError as calling does."""
         return self._executable.run(inputs)
 
-    def new_state(self, batch_size: int = 1) -> State:
+    def new_state(self, batch_size: int = 1) -> State | ArrayState:
         """Zero states for `batch_size` sequences, for `step`; `copy()` and `reset()` are its methods.
 
-        Raises InputError where an output of the model depends on later steps.
+        Raises InputError where an output of the model depends on later steps and the model gives no states back.
         """
         if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise InputError(f"batch_size: expected a number above 0, got {batch_size!r}")
+        if self.states and not self._runs_in_core():
+            return ArrayState((value for value in self.inputs if value.name in self.states), int(batch_size))
         return self._steppable().model.new_state(batch_size)
 
-    def step(self, x: Any, state: State) -> np.ndarray | tuple[np.ndarray, ...]:
+    def step(self, x: Any, state: State | ArrayState) -> np.ndarray | tuple[np.ndarray, ...]:
         """One time step of all rows; `state` goes on in place.
 
-        x  ids (batch,) or features (batch, width): the input without its time axis
-        Returns each output without its time axis, (batch, width); a tuple where there are several.
+        x  ids (batch,) or features (batch, width): the input without its time axis. A model that takes its states as
+           inputs may also get what it takes otherwise, perhaps many steps at once; where it has further inputs, x is a
+           tuple of all but the states, or a mapping by name
+        Returns each output that is no state, without the time axis if x has none; a tuple where there are several.
         """
         form = self._step_forms.get(state.batch_size) if type(state) is State else None
-        if form is None or not form.fits(x):
-            form, x = self._step_form(x, state)
-        return form.step(state, x)
+        if form is not None and form.fits(x):
+            return form.step(state, x)
+        if isinstance(state, ArrayState):
+            return self._step_arrays(x, state)
+        return self._step_in_core(x, state)
 
-    def _step_form(self, x: Any, state: State) -> tuple[StepForm, np.ndarray]:
-        """The form for the state's batch size, kept for the next time, and `x` as it wants it."""
+    def _step_arrays(self, x: Any, state: ArrayState) -> np.ndarray | tuple[np.ndarray, ...]:
+        names = [value.name for value in self.inputs if value.name not in self.states]
+        if not isinstance(x, Mapping):
+            given = x if isinstance(x, tuple) else (x,)
+            if len(given) != len(names):
+                raise InputError(f"expected {len(names)} inputs beside the states ({', '.join(names)}), got {len(given)}")
+            x = dict(zip(names, given))
+        outputs = self._executable.run({**x, **state.arrays})
+        state.arrays = {source: outputs.pop(target) for source, target in self.states.items()}
+        made = tuple(outputs.values())
+        return made[0] if len(made) == 1 else made
+
+    def _step_in_core(self, x: Any, state: State) -> np.ndarray | tuple[np.ndarray, ...]:
         native = self._steppable()
         if not isinstance(state, State):
             raise InputError(f"state: expected what new_state gave, got {type(state).__name__}")
         if len(native.input_ports) != 1:
             raise InputError(f"step takes one input, the model has {len(native.input_ports)}")
+        (port,) = native.input_ports
         form = self._step_forms.setdefault(state.batch_size, StepForm(native, state.batch_size))
-        array = np.ascontiguousarray(as_dtype(self.inputs[0], x), form.dtype)
-        if array.shape != form.shape:
-            raise InputError(f"input '{native.input_ports[0].name}': expected shape {form.shape} for one step, "
-                             f"got {array.shape}")
-        return form, array
+        (value,) = (value for value in self.inputs if value.name not in self.states)
+        array = np.ascontiguousarray(as_dtype(value, x), form.dtype)
+        if array.shape == form.shape:
+            return form.step(state, array)
+        if not self.states or array.shape != port.shape(state.batch_size, 1):
+            raise InputError(f"input '{port.name}': expected shape {form.shape} for one step, got {array.shape}")
+        made = form.step(state, array.reshape(form.shape))
+        shapes = [port.shape(state.batch_size, 1) for port in native.output_ports]
+        whole = tuple(np.reshape(y, shape) for y, shape in zip(made if isinstance(made, tuple) else (made,), shapes))
+        return whole[0] if len(whole) == 1 else whole
+
+    def _runs_in_core(self) -> bool:
+        return self.program is not None and self.program.model.steppable
 
     def _steppable(self) -> NativeStep:
-        if not self._executable.steppable:
+        if not self._runs_in_core():
             raise InputError("this model cannot run step by step: an output depends on later steps, "
                              "or a part of it does not run natively")
-        return self.native
+        return self.program
 
     # ---- generation ----
 

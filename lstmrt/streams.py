@@ -100,7 +100,7 @@ class Batch:
         if self._mode["mode"] not in SIDE_BY_SIDE:
             raise InputError(f"mode {self._settings.mode!r}: this model runs its text again for each token, "
                              "so that its streams share nothing: use generate")
-        self._core = model.native.model.batch(self.max_streams, **self._mode, pad_id=self._settings.pad_id)
+        self._core = model.program.model.batch(self.max_streams, **self._mode, pad_id=self._settings.pad_id)
         self._running: dict[int, Stream] = {}
 
     def __len__(self) -> int:

@@ -202,8 +202,6 @@ def test_batch_sizes_that_make_no_sense(batch_size):
 def test_models_that_cannot_step_say_so():
     with pytest.raises(lstmrt.InputError, match="depends on later steps"):
         compiled(BACKWARDS).new_state()
-    with pytest.raises(lstmrt.InputError, match="cannot run step by step"):
-        compiled(features_graph(with_states=True)).new_state()
     model = compiled(with_two_inputs())
     with pytest.raises(lstmrt.InputError, match="step takes one input, the model has 2"):
         model.step(floats(1, 2), model.new_state())

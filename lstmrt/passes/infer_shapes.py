@@ -35,6 +35,7 @@ def infer_nodes(nodes: Iterable[Node], tensors: dict[str, Tensor]) -> list[str]:
     faults = []
     for i, node in enumerate(nodes):
         tensors.update(_read_by_recurrent(node, tensors))
+        tensors.update(_read_by_product(node, tensors))
         try:
             made = infer_control(node, tensors) if node.subgraphs else infer_node(node, tensors)
         except Mismatch as mismatch:
@@ -64,6 +65,16 @@ def _read_by_recurrent(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, T
         states = (batch, r[0], r[2]) if options["layout"] else (r[0], batch, r[2])
         wanted.update((given[name], states) for name in ("initial_h", "initial_c") if given.get(name))
     return {name: Tensor(dtype, shape) for name, shape in wanted.items() if _vague(name, tensors.get(name), shape)}
+
+
+def _read_by_product(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The width that a constant matrix wants of what it is multiplied with."""
+    if node.domain or node.op not in ("MatMul", "Gemm") or not all(name in tensors for name in node.inputs[:2]):
+        return {}
+    x, w = (tensors[name] for name in node.inputs[:2])
+    if not x.shape or isinstance(x.shape[-1], int) or w.value is None or w.value.ndim != 2 or node.attributes.get("transA"):
+        return {}
+    return {node.inputs[0]: Tensor(x.dtype, (*x.shape[:-1], w.shape[1 if node.attributes.get("transB") else 0]))}
 
 
 def _vague(name: str, tensor: Tensor | None, wanted: tuple) -> bool:

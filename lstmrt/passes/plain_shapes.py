@@ -1,4 +1,4 @@
-"""Reshapes whose target is made from shapes: as constants, where 0 and -1 say enough."""
+"""Reshapes whose target is made from shapes: as constants, where 0 and -1 say enough. Inputs with the widths they must have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..graph import Dim, Graph, Node, fresh_names
+from ..graph import Dim, Graph, Node, Value, fresh_names
 from ..shapes import Tensor, known_sizes
 from .infer_shapes import infer_shapes
 
@@ -21,7 +21,15 @@ def plain_shapes(graph: Graph) -> Graph:
         elif node.op == "Expand" and not node.domain and _keeps_its_shape(node, tensors):
             node = Node("Identity", node.inputs[:1], node.outputs, {}, node.name)
         nodes.append(node)
-    return replace(graph, nodes=tuple(nodes), constants=constants)
+    inputs = tuple(_with_known_width(value, tensors[value.name].shape) for value in graph.inputs)
+    return replace(graph, inputs=inputs, nodes=tuple(nodes), constants=constants)
+
+
+def _with_known_width(value: Value, shape: tuple[Dim, ...] | None) -> Value:
+    """The last size as a number where a matrix wants that one and no other."""
+    if not value.shape or not shape or isinstance(value.shape[-1], int) or not isinstance(shape[-1], int):
+        return value
+    return replace(value, shape=(*value.shape[:-1], shape[-1]))
 
 
 def _with_constant_target(node: Node, tensors: dict[str, Tensor], constants: dict, names) -> Node:

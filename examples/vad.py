@@ -1,0 +1,43 @@
+"""A detector that listens chunk by chunk: `python examples/vad.py MODEL.onnx SPEECH.wav`.
+
+The model takes a chunk of sound and its states, and gives a probability and the states again, as voice detectors do.
+lstmrt finds which is which and carries them; nothing here knows their names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import wave
+from typing import Iterator
+
+import numpy as np
+
+import lstmrt
+
+
+def chunks(path: str, size: int) -> Iterator[np.ndarray]:
+    """Chunks (1, size) of a mono file of 16 bits, from -1 to 1; a last one that is not full is left out."""
+    with wave.open(path) as sound:
+        if (sound.getnchannels(), sound.getsampwidth()) != (1, 2):
+            raise SystemExit(f"{path}: {sound.getnchannels()} channels of {8 * sound.getsampwidth()} bits, expected 1 of 16")
+        while len(data := sound.readframes(size)) == 2 * size:
+            yield np.frombuffer(data, "<i2").astype(np.float32)[None] / 2**15
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model")
+    parser.add_argument("sound")
+    parser.add_argument("--size", type=int, default=576, help="samples of a chunk (default: 576)")
+    parser.add_argument("--rate", type=int, help="for models with an input for the sampling rate")
+    arguments = parser.parse_args()
+
+    model = lstmrt.load(arguments.model)
+    state = model.new_state()
+    for i, chunk in enumerate(chunks(arguments.sound, arguments.size)):
+        speech = model.step(chunk if arguments.rate is None else (chunk, arguments.rate), state)
+        print(f"{i}\t{float(np.ravel(speech)[0]):.3f}")
+
+
+if __name__ == "__main__":
+    main()
