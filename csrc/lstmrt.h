@@ -100,7 +100,9 @@ typedef struct {
     X(SUB, "a, (b)", "y", "(row (width))")                                                                    \
     X(MUL, "a, (b)", "y", "(row (width))")                                                                    \
     X(DIV, "a, (b)", "y", "(row (width))")                                                                    \
+    X(LAYER_NORM, "x", "y", "scale (width), (shift (width))")     /* over each row, see epsilon */            \
     X(CONCAT, "a, b, ...", "y", "")                               /* side by side */                          \
+    X(COLUMNS, "x", "y", "")                                      /* the width of y from column `constant` */ \
     X(FIRST, "x", "y", "")                                        /* the row at time 0 */                     \
     X(LAST, "x", "y", "")                                         /* the row at time T-1 */                   \
     X(REVERSE, "x", "y", "")                                      /* time runs backwards */                   \
@@ -131,7 +133,8 @@ typedef struct {
     lstmrt_weight weights[LSTMRT_MAX_WEIGHTS];
     lstmrt_activation activations[LSTMRT_MAX_GATE_FUNCTIONS]; /* recurrent: ONNX's f, g, h; else the first one */
     float clip;              /* pre-activations are clipped to [-clip, clip]; 0: not at all */
-    int64_t constant;        /* NOT_EQUAL */
+    float epsilon;           /* LAYER_NORM: y = (x - mean) / sqrt(variance + epsilon) scale + shift */
+    int64_t constant;        /* NOT_EQUAL, COLUMNS */
     bool reverse;            /* recurrent: from the last step to the first; y stays at its time */
     bool linear_before_reset;/* GRU */
     bool input_forget;       /* LSTM: f = 1 - i */

@@ -46,7 +46,7 @@ struct lstmrt_layer {
     float *h_candidate_weights; /* that GRU's gate h */
     float *h_bias;              /* GRU with linear_before_reset: Rb of gate h */
     float *peepholes;
-    float *row;    /* ADD ... DIV: the constant row */
+    float *row;    /* ADD ... DIV: the constant row; LAYER_NORM: scale, then shift */
     size_t cell;   /* recurrent: its place among the states' cells */
     lstmrt_cell_step *phases[2]; /* recurrent: one step; the second, or NULL, needs all panels of the first */
 };
@@ -125,13 +125,15 @@ size_t lstmrt_item_size(lstmrt_dtype dtype);
 size_t lstmrt_rows_of(const lstmrt_value *value, const lstmrt_workspace *workspace);
 size_t lstmrt_row_at(const lstmrt_value *value, const lstmrt_workspace *workspace, size_t t, size_t b);
 
-/* Layer kinds: dense.c, rows.c, recurrent.c. */
+/* Layer kinds: dense.c, rows.c, normalize.c, recurrent.c. */
 typedef lstmrt_status lstmrt_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer);
 typedef lstmrt_status lstmrt_run_layer(const lstmrt_layer *layer, lstmrt_workspace *workspace);
 lstmrt_prepare lstmrt_dense_prepare, lstmrt_embedding_prepare, lstmrt_recurrent_prepare, lstmrt_rowwise_prepare,
-    lstmrt_combine_prepare, lstmrt_concat_prepare, lstmrt_time_prepare, lstmrt_not_equal_prepare;
+    lstmrt_combine_prepare, lstmrt_layer_norm_prepare, lstmrt_concat_prepare, lstmrt_columns_prepare,
+    lstmrt_time_prepare, lstmrt_not_equal_prepare;
 lstmrt_run_layer lstmrt_dense_run, lstmrt_embedding_run, lstmrt_recurrent_run, lstmrt_activate_run, lstmrt_softmax_run,
-    lstmrt_combine_run, lstmrt_concat_run, lstmrt_time_run, lstmrt_not_equal_run;
+    lstmrt_combine_run, lstmrt_layer_norm_run, lstmrt_concat_run, lstmrt_columns_run, lstmrt_time_run,
+    lstmrt_not_equal_run;
 
 /* Cells: lstm.c, gru.c, rnn.c. pack_recurrent packs R, B and P, and chooses what computes a step. */
 typedef struct {

@@ -1,4 +1,4 @@
-/* Layers that work row by row or move rows: activations, softmax, arithmetic, concatenation, time, masks. */
+/* Layers that work row by row or move rows: activations, softmax, arithmetic, concatenation, columns, time, masks. */
 #include "program.h"
 
 #include <string.h>
@@ -83,6 +83,26 @@ lstmrt_status lstmrt_concat_run(const lstmrt_layer *layer, lstmrt_workspace *wor
                    width * sizeof(float));
         column += width;
     }
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_columns_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
+    if (!lstmrt_value_is(x, LSTMRT_F32, -1, 0) || !lstmrt_value_is(y, LSTMRT_F32, (int)x->rows, 0))
+        return LSTMRT_BAD_PROGRAM;
+    layer->width = y->width;
+    const bool inside = y->width <= x->width && step->constant >= 0 && step->constant <= x->width - y->width;
+    return inside ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+}
+
+lstmrt_status lstmrt_columns_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
+    const size_t rows = lstmrt_rows_of(lstmrt_output(workspace->model, &layer->step, 0), workspace);
+    for (size_t row = 0; row < rows; row++)
+        memcpy((float *)y->data + row * y->stride, (const float *)x->data + row * x->stride + layer->step.constant,
+               layer->width * sizeof(float));
     return LSTMRT_OK;
 }
 

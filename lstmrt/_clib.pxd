@@ -90,6 +90,7 @@ cdef extern from "lstmrt.h" nogil:
         lstmrt_weight weights[LSTMRT_MAX_WEIGHTS]
         lstmrt_activation activations[LSTMRT_MAX_GATE_FUNCTIONS]
         float clip
+        float epsilon
         int64_t constant
         c_bool reverse
         c_bool linear_before_reset

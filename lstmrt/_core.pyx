@@ -51,7 +51,7 @@ _MODES = {
     "growing": LSTMRT_DECODE_GROWING,
 }
 _STEP_FIELDS = {
-    "op", "inputs", "outputs", "weights", "activations", "clip", "constant",
+    "op", "inputs", "outputs", "weights", "activations", "clip", "epsilon", "constant",
     "reverse", "linear_before_reset", "input_forget", "zero_masked_output",
 }
 
@@ -194,6 +194,7 @@ cdef class Program:
             raise GraphError(f"unknown fields of a step: {', '.join(sorted(unknown))}")
         step.op = <lstmrt_op>number_of(_OPS, fields["op"], "operation")
         step.clip = fields.get("clip", 0.0)
+        step.epsilon = fields.get("epsilon", 0.0)
         step.constant = fields.get("constant", 0)
         step.reverse = fields.get("reverse", False)
         step.linear_before_reset = fields.get("linear_before_reset", False)

@@ -11,7 +11,7 @@ from .activations import Activation, elementwise_activation, recurrent_activatio
 from .gates import ONNX, gate_rows
 from .graph import Node
 from .operators import attributes, is_recurrent, named_inputs, named_outputs
-from .regions import BATCH, DTYPES, ONE, ROWS, TIME, WIDTH, Facts, Region, Roles, row
+from .regions import BATCH, DTYPES, ONE, ROWS, TIME, WIDTH, Facts, Region, Roles, column_slice, row
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,31 @@ class _Lowering:
         else:
             self._emit_for(node, "ACTIVATE", node.inputs[0], activations=[_c_activation(activation)])
 
+    def _power(self, node: Node) -> None:
+        self._emit_for(node, "MUL", node.inputs[0], node.inputs[0])
+
+    def _hard_swish(self, node: Node) -> None:
+        self._emit_for(node, "ACTIVATE", node.inputs[0], activations=[("HARD_SIGMOID", 1 / 6, 0.5)])
+        factors = [self._value(node.inputs[0]), self.ids[node.outputs[0]]]
+        self._emit("MUL", factors, [self._make(node.outputs[0])])
+
+    def _layer_normalization(self, node: Node) -> None:
+        weights = [self._row(node, name) for name in node.inputs[1:] if name]
+        self._emit_for(node, "LAYER_NORM", node.inputs[0], weights=weights, epsilon=attributes(node)["epsilon"])
+
+    def _batch_normalization(self, node: Node) -> None:
+        scale, shift, mean, variance = (self.facts.constants[name].astype(np.float64) for name in node.inputs[1:])
+        scale = scale / np.sqrt(variance + attributes(node)["epsilon"])
+        self._emit_for(node, "MUL", node.inputs[0], weights=[_float32(scale)])
+        id = self.ids[node.outputs[0]]
+        self._emit("ADD", [id], [self._make(node.outputs[0])], weights=[_float32(shift - mean * scale)])
+
+    def _split(self, node: Node) -> None:
+        first, x = 0, self._value(node.inputs[0])
+        for name in node.outputs:
+            self._emit("COLUMNS", [x], [self._make(name)], constant=first)
+            first += self.facts.shape(name)[-1]
+
     def _softmax(self, node: Node) -> None:
         self._emit_for(node, "SOFTMAX", node.inputs[0])
 
@@ -205,7 +230,11 @@ class _Lowering:
             self._emit_for(node, "FIRST" if self.facts.ints(indices) == [0] else "LAST", data)
 
     def _slice(self, node: Node) -> None:
-        self._emit_for(node, "REVERSE", node.inputs[0])
+        columns = column_slice(node, self.facts)
+        if columns:
+            self._emit_for(node, "COLUMNS", node.inputs[0], constant=columns[0])
+        else:
+            self._emit_for(node, "REVERSE", node.inputs[0])
 
     def _equal(self, node: Node) -> None:
         self.compared[node.outputs[0]] = node.inputs[0], self.facts.ints(node.inputs[1])[0]
@@ -277,7 +306,9 @@ def _c_activation(activation: Activation) -> tuple[str, float, float]:
 _LOWER: Mapping[str, Callable[[_Lowering, Node], None]] = {
     "MatMul": _Lowering._matmul, "Gemm": _Lowering._gemm, "Add": _Lowering._arithmetic, "Sub": _Lowering._arithmetic,
     "Mul": _Lowering._arithmetic, "Div": _Lowering._arithmetic, "Softmax": _Lowering._softmax,
-    "Concat": _Lowering._concat, "Gather": _Lowering._gather, "Slice": _Lowering._slice, "Equal": _Lowering._equal,
+    "Pow": _Lowering._power, "HardSwish": _Lowering._hard_swish,
+    "LayerNormalization": _Lowering._layer_normalization, "BatchNormalization": _Lowering._batch_normalization,
+    "Split": _Lowering._split, "Concat": _Lowering._concat, "Gather": _Lowering._gather, "Slice": _Lowering._slice, "Equal": _Lowering._equal,
     "Not": _Lowering._not, "Transpose": _Lowering._move, "Squeeze": _Lowering._move, "Unsqueeze": _Lowering._move,
     "Reshape": _Lowering._move,
 }

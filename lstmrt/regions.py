@@ -256,6 +256,63 @@ def row(constant: np.ndarray, shape: tuple[Dim, ...] | None) -> np.ndarray | Non
     return np.ascontiguousarray(np.broadcast_to(constant.reshape(-1), shape[-1:]), np.float32)
 
 
+def _power(node: Node, facts: Facts) -> Tie | None:
+    """A square."""
+    exponent = facts.constants.get(node.inputs[1])
+    if exponent is None or exponent.size != 1 or exponent.reshape(()) != 2 or exponent.ndim > len(facts.shape(node.inputs[0]) or ()):
+        return None
+    return _elementwise(node, facts)
+
+
+def _layer_normalization(node: Node, facts: Facts) -> Tie | None:
+    """Over the width, its scale and shift constant."""
+    shape, options = facts.shape(node.inputs[0]), attributes(node)
+    if not shape or facts.dtype(node.inputs[0]) != "float32" or any(map(facts.used, filter(None, node.outputs[1:]))):
+        return None
+    if normal_axis(options["axis"], len(shape)) != len(shape) - 1 or not _constant_rows(node.inputs[1:], shape, facts):
+        return None
+    return _alike((node.inputs[0], node.outputs[0]), width_last=True)
+
+
+def _batch_normalization(node: Node, facts: Facts) -> Tie | None:
+    """Of rows: its channels are the width."""
+    shape = facts.shape(node.inputs[0])
+    if not shape or len(shape) != 2 or facts.dtype(node.inputs[0]) != "float32":
+        return None
+    if not _constant_rows(node.inputs[1:], shape, facts):
+        return None
+    return _alike((node.inputs[0], node.outputs[0]), width_last=True)
+
+
+def _constant_rows(names: Iterable[str], shape: tuple[Dim, ...], facts: Facts) -> bool:
+    return all(name in facts.constants and row(facts.constants[name], shape) is not None for name in names if name)
+
+
+def _split(node: Node, facts: Facts) -> Tie | None:
+    """Along the width."""
+    shapes = [facts.shape(name) for name in (node.inputs[0], *node.outputs)]
+    if facts.dtype(node.inputs[0]) != "float32" or not all(shapes) or not all(node.outputs):
+        return None
+    if normal_axis(attributes(node)["axis"], len(shapes[0])) != len(shapes[0]) - 1:
+        return None
+    if not all(isinstance(shape[-1], int) and shape[-1] > 0 for shape in shapes):
+        return None
+    return _alike((node.inputs[0], *node.outputs), width_last=True)
+
+
+def column_slice(node: Node, facts: Facts) -> tuple[int, int] | None:
+    """The first column and the number of columns that a Slice takes out of the width, or None if it does nothing such."""
+    data, starts, ends, axes, steps = named_inputs(node).values()
+    shape, first, last = facts.shape(data), facts.ints(starts), facts.ints(ends)
+    if not shape or not isinstance(shape[-1], int) or first is None or last is None or len(first) != 1:
+        return None
+    axis = facts.ints(axes) if axes else [0]
+    if axis is None or normal_axis(axis[0], len(shape)) != len(shape) - 1 or (steps and facts.ints(steps) != [1]):
+        return None
+    taken = range(shape[-1])[first[0]:last[0]]
+    return (taken.start, len(taken)) if len(taken) else None
+
+
 def _concat(node: Node, facts: Facts) -> Tie | None:
     shape = facts.shape(node.outputs[0])
     if facts.dtype(node.outputs[0]) != "float32" or not shape or any(name in facts.constants for name in node.inputs):
@@ -294,7 +351,9 @@ def _without_width(roles: Roles) -> Roles:
 
 
 def _slice(node: Node, facts: Facts) -> Tie | None:
-    """All steps of a sequence, the last one first."""
+    """Some columns, or all steps of a sequence, the last one first."""
+    if facts.dtype(node.inputs[0]) == "float32" and column_slice(node, facts):
+        return _alike((node.inputs[0], node.outputs[0]), width_last=True)
     data, starts, ends, axes, steps = named_inputs(node).values()
     shape, end = facts.shape(data), facts.ints(ends)
     if not shape or facts.dtype(data) != "float32" or not end or end[0] > _SEQUENCE_END:
@@ -407,5 +466,6 @@ def _moved(node: Node, facts: Facts, pairs: list[tuple[int, int]]) -> Tie | None
 _RULES = {
     "Softmax": _softmax, "MatMul": _matmul, "Gemm": _gemm, "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic,
     "Div": _arithmetic, "Concat": _concat, "Gather": _gather, "Slice": _slice, "Equal": _equal, "Not": _not,
-    "Transpose": _transpose, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Reshape": _reshape,
+    "Pow": _power, "HardSwish": _elementwise, "LayerNormalization": _layer_normalization,
+    "BatchNormalization": _batch_normalization, "Split": _split, "Transpose": _transpose, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Reshape": _reshape,
 }

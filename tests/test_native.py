@@ -21,7 +21,8 @@ CONSTANTS = {
     "table": weights(RANDOM, VOCABULARY, WIDTH), "kernel": weights(RANDOM, HIDDEN, 4), "bias": weights(RANDOM, 4),
     "column": weights(RANDOM, HIDDEN, 1), "row": weights(RANDOM, HIDDEN), "half": np.array(0.5, np.float32),
     "last": np.array(-1), "axis 1": np.array([1]), "axis 2": np.array([2]), "axis -1": np.array([-1]),
-    "from": np.array([-1]), "to": np.array([BEGINNING]), "by": np.array([-1]),
+    "positive": np.abs(weights(RANDOM, HIDDEN)) + np.float32(0.5), "parts": np.array([2, 1, 2]), "two": np.array([2]),
+    "last column": np.array([-1]), "square": np.array(2, np.float32), "from": np.array([-1]), "to": np.array([BEGINNING]), "by": np.array([-1]),
 }
 X = Value("x", "float32", ("batch", "time", WIDTH))
 SEQUENCE = {"x": weights(RANDOM, BATCH, TIME, WIDTH)}
@@ -75,6 +76,16 @@ NATIVE = {
     "a number times a value": graph(*HEAD, Node("Mul", ("half", "h"), ("o",)), o=3),
     "an output read again": graph(*HEAD, Node("MatMul", ("h", "kernel"), ("p",)), Node("Add", ("p", "bias"), ("a",)),
                                   Node("Tanh", ("a",), ("o",)), o=3, p=3, a=3),
+    "layer normalization": graph(*HEAD, Node("LayerNormalization", ("h", "row", "positive"), ("o",), {"epsilon": 0.01}), o=3),
+    "layer normalization without a shift": graph(*HEAD, Node("LayerNormalization", ("h", "row"), ("n",)), lstm("n", "Z", "W2"),
+                                                 Z=4),
+    "batch normalization": graph(*HEAD, last_step("h", "l"), Node(
+        "BatchNormalization", ("l", "row", "positive", "row", "positive"), ("o",), {"epsilon": 0.1}), o=2),
+    "a split": graph(*HEAD, Node("Split", ("h", "parts"), ("a", "b", "c"), {"axis": -1}), Node("Tanh", ("b",), ("o",)),
+                     a=3, c=3, o=3),
+    "columns": graph(*HEAD, Node("Slice", ("h", "two", "last column", "axis 2"), ("o",)), o=3),
+    "functions of arithmetic": graph(*HEAD, Node("Neg", ("h",), ("n",)), Node("HardSwish", ("n",), ("s",)),
+                                     Node("Pow", ("s", "square"), ("o",)), o=3),
     "no layer with states": graph(Node("Tanh", ("x",), ("t",)), Node("Softmax", ("t",), ("o",)), o=3),
 }
 SEVERAL = {

@@ -177,8 +177,14 @@ static inline builder everything(void)
         v = add_simple(&b, op == LSTMRT_OP_DIV ? LSTMRT_OP_ADD : op, v, bt, 3 * HIDDEN);
         last_step(&b)->inputs[1] = all;
     }
-    v = add_simple(&b, LSTMRT_OP_REVERSE, v, bt, 3 * HIDDEN);
-    v = add_simple(&b, LSTMRT_OP_SWAP, v, tb, 3 * HIDDEN);
+    v = add_simple(&b, LSTMRT_OP_LAYER_NORM, v, bt, 3 * HIDDEN);
+    step = last_step(&b);
+    step->weights[0] = random_weight(&b, 1, 3 * HIDDEN, 1), step->weights[1] = random_weight(&b, 1, 3 * HIDDEN, 1);
+    step->epsilon = 1e-3f;
+    v = add_simple(&b, LSTMRT_OP_COLUMNS, v, bt, 3 * HIDDEN - 2);
+    last_step(&b)->constant = 1;
+    v = add_simple(&b, LSTMRT_OP_REVERSE, v, bt, 3 * HIDDEN - 2);
+    v = add_simple(&b, LSTMRT_OP_SWAP, v, tb, 3 * HIDDEN - 2);
     v = add_recurrent(&b, LSTMRT_OP_RNN, v, HIDDEN);
     v = add_simple(&b, LSTMRT_OP_ACTIVATE, v, tb, HIDDEN);
     last_step(&b)->activations[0].function = LSTMRT_SOFTPLUS;

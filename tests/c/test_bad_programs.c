@@ -66,6 +66,10 @@ static lstmrt_value *output_of(builder *b, lstmrt_op op, size_t i) { return &b->
     X(concat_without_output, step_of(b, LSTMRT_OP_CONCAT)->outputs[0] = -1)                              \
     X(add_row_too_short, step_of(b, LSTMRT_OP_ADD)->weights[0].cols--)                                   \
     X(add_of_one, step_of(b, LSTMRT_OP_ADD)->weights[0].data = NULL)                                     \
+    X(layer_norm_without_scale, step_of(b, LSTMRT_OP_LAYER_NORM)->weights[0].data = NULL)                \
+    X(layer_norm_shift_too_short, step_of(b, LSTMRT_OP_LAYER_NORM)->weights[1].cols--)                   \
+    X(columns_before_the_first, step_of(b, LSTMRT_OP_COLUMNS)->constant = -1)                            \
+    X(columns_past_the_last, step_of(b, LSTMRT_OP_COLUMNS)->constant = 3)                                \
     X(softmax_without_output, step_of(b, LSTMRT_OP_SOFTMAX)->outputs[0] = -1)                            \
     X(activate_wider, output_of(b, LSTMRT_OP_ACTIVATE, 0)->width++)                                      \
     X(first_keeps_time, output_of(b, LSTMRT_OP_FIRST, 0)->rows = LSTMRT_ROWS_TIME_BATCH)                 \
