@@ -19,7 +19,7 @@ OBJECTS = $(SOURCES:csrc/%.c=$(OUT)/%.o)
 PROGRAMS = $(TESTS:%=$(OUT)/%)
 RUN = # what runs the programs, where this machine does not
 
-.PHONY: build test test-isa debug c-test asan ubsan tsan check-objects exhaustive cross bench clean
+.PHONY: build test test-isa debug c-test asan ubsan tsan check-objects exhaustive cross bench onnx-suite onnx-page fuzz-onnx clean
 
 build:
 	$(PYTHON) -m pip install --editable .
@@ -73,6 +73,19 @@ cross:
 
 bench:
 	$(PYTHON) bench
+
+# docs/ONNX.md, from what the tests measure.
+onnx-page:
+	cd tests && $(PYTHON) onnx_page.py
+
+# Damaged and rewritten ONNX files for as many tries as FUZZ says.
+FUZZ ?= 20000
+fuzz-onnx:
+	LSTMRT_FUZZ=$(FUZZ) $(PYTEST) -q tests/test_onnx_hostile.py
+
+# How many node tests of the onnx package's own suite pass, and what runs them; `make onnx-suite ARGS=-v` says why not.
+onnx-suite:
+	cd tests && $(PYTHON) onnx_suite.py $(ARGS)
 
 clean:
 	rm -rf build

@@ -141,6 +141,8 @@ class _Reader:
     def keep_constant(self, name: str, array: np.ndarray) -> None:
         """Under its name; of a dtype that only onnxruntime knows, as a node of its own."""
         name = self.renamed.get(name, name)
+        if array.ndim > 1 and array.dtype.kind == "f" and np.isnan(array).any():
+            raise ModelFileError(f"constant '{name}' of shape {array.shape} holds NaN")  # one number may be NaN on purpose
         array.flags.writeable = False
         if array.dtype.name in DTYPES.values():
             self.constants[name] = array

@@ -83,12 +83,14 @@ def upgraded(node: Node, opset: int, around: Surroundings) -> list[Node]:
 
 
 def schema(op: str, opset: int) -> Any | None:
+    """An operator as an opset has it, or None where the opset has none of that name."""
     import onnx
 
     try:
-        return onnx.defs.get_schema(op, opset)
+        found = onnx.defs.get_schema(op, opset)
     except onnx.defs.SchemaError:
         return None
+    return None if found.deprecated else found
 
 
 def _alike(there: Any, here: Any) -> bool:

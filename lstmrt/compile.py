@@ -6,6 +6,7 @@ native one. Language models, taggers and forecasters come out as a single native
 
 from __future__ import annotations
 
+import numbers
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping
@@ -17,7 +18,7 @@ from .errors import InputError, UnsupportedError
 from .graph import Graph, Node, Value
 from .host_ops import HostStep, hands_parts_on, moves
 from .native import Port, Program, lower
-from .onnx_proto import go_together
+from .onnx_proto import all_nodes, go_together
 from .operators import find, is_recurrent
 from .passes import infer_shapes
 from .regions import BATCH, TIME, Facts, Region
@@ -114,10 +115,10 @@ class NativeStep:
             if array.ndim != len(port.roles):
                 raise InputError(f"'{port.name}': expected {len(port.roles)} axes, got shape {array.shape}")
         batch, time = self._size(BATCH, arrays), self._size(TIME, arrays)
-        if time == 0:
+        if time == 0 and not all(TIME in port.roles for port in self.output_ports):
             raise InputError("expected at least one time step, got none")
         outputs = self._outputs(batch, time)
-        if batch > 0:
+        if batch > 0 and time > 0:
             try:
                 self.model.run(arrays, outputs, batch, time)
             except InputError:
@@ -222,11 +223,18 @@ def as_dtype(value: Value, given: Any) -> np.ndarray:
     kind = np.dtype(value.dtype).kind
     if array.dtype == value.dtype:
         return array
-    if kind == "f" and array.dtype.kind in "fiub":
+    if kind == "f" and (array.dtype.kind in "fiub" or _numbers(array)):
         return array.astype(value.dtype)
-    if kind == "i" and (array.dtype.kind in "iub" or (array.dtype.kind == "f" and _integral(array))):
+    if kind == "O" and array.dtype.kind == "U":
+        return array.astype(object)
+    if kind in "iu" and (array.dtype.kind in "iub" or (array.dtype.kind == "f" and _integral(array))):
         return _as_integers(value, array)
     raise InputError(f"input '{value.name}': expected {value.dtype}, got {array.dtype}")
+
+
+def _numbers(array: np.ndarray) -> bool:
+    """Whether an array of Python objects holds nothing but numbers."""
+    return array.dtype.kind == "O" and all(isinstance(one, numbers.Real) for one in array.flat)
 
 
 def _integral(array: np.ndarray) -> bool:
@@ -348,12 +356,13 @@ def _only_moves(segment: _Segment, facts: Facts) -> bool:
 def _partition(graph: Graph, facts: Facts, unfit: set[int], with_runtime: bool) -> list[_Segment]:
     segments = [_Segment([], None, False)]  # what NumPy does with inputs comes first, so that it parts nothing
     made_in: dict[str, int] = {}  # value -> the segment that makes it
+    several_opsets = any(node.opset is not None and not node.domain for node in all_nodes(graph.nodes))
     fitting = {id(node) for node in graph.nodes
                if id(node) not in unfit and find(node) is not None and Region(facts).take(node)}
     for node in _by_turns(graph.nodes, fitting):
         earliest = max((made_in[name] for name in node.reads if name in made_in), default=0)
         region = _native_place(node, segments, earliest, facts) if id(node) in fitting else None
-        index = _other_place(node, segments, earliest, with_runtime) if region is None else region
+        index = _other_place(node, segments, earliest, with_runtime, several_opsets, facts) if region is None else region
         segments[index].nodes.append(node)
         made_in.update((name, index) for name in node.outputs if name)
     return segments if segments[0].nodes else segments[1:]
@@ -383,12 +392,25 @@ def _native_place(node: Node, segments: list[_Segment], earliest: int, facts: Fa
     return len(segments) - 1
 
 
-def _other_place(node: Node, segments: list[_Segment], earliest: int, with_runtime: bool) -> int:
+def _other_place(node: Node, segments: list[_Segment], earliest: int, with_runtime: bool, several_opsets: bool,
+                 facts: Facts) -> int:
     """The index of the segment of NumPy or onnxruntime that takes `node`; a new one at the end where none does."""
-    foreign = find(node) is None or (with_runtime and not node.domain and not is_recurrent(node))
+    foreign = find(node) is None or (with_runtime and _portable(node, facts))
     for index in range(earliest, len(segments)):
         segment = segments[index]
-        if segment.foreign == foreign and not segment.region and (not foreign or go_together([*segment.nodes, node])):
+        if segment.foreign != foreign or segment.region:
+            continue
+        if not (foreign and several_opsets) or go_together([*segment.nodes, node]):
             return index
     segments.append(_Segment([], None, foreign))
     return len(segments) - 1
+
+
+def _portable(node: Node, facts: Facts) -> bool:
+    """Whether onnxruntime runs a node of the table as NumPy does: it knows no extensions, not all that recurrent nodes may
+    be, and at this opset not the dtypes that later ones added."""
+    if node.domain or is_recurrent(node):
+        return False
+    dtype = facts.dtype(node.inputs[0]) or ""
+    later = {"Mod": dtype.startswith("float") and not node.attributes.get("fmod"), "BitShift": dtype.startswith("int")}
+    return not later.get(node.op, False)

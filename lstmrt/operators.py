@@ -154,7 +154,7 @@ OPERATORS: Mapping[tuple[str, str], Operator] = MappingProxyType({
     ("", "Not"): Operator(("X",), ("Y",), shapes.logical),
     **{("", op): _pair(shapes.bitwise) for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")},
     ("", "BitwiseNot"): Operator(("X",), ("Y",), shapes.integers_only),
-    ("", "BitShift"): Operator(("X", "Y"), ("Z",), shapes.bit_shift, {
+    ("", "BitShift"): Operator(("X", "Y"), ("Z",), shapes.bitwise, {
         "direction": AttributeSpec("string", REQUIRED, ("LEFT", "RIGHT"))}),
     ("", "Where"): Operator(("condition", "X", "Y"), ("output",), shapes.where),
     ("", "IsNaN"): Operator(("X",), ("Y",), shapes.predicate),
@@ -220,7 +220,7 @@ OPERATORS: Mapping[tuple[str, str], Operator] = MappingProxyType({
         "sorted": AttributeSpec("int", 1, (0, 1))}),
     ("", "ArgMax"): _ARG,
     ("", "ArgMin"): _ARG,
-    **{("", op): _reduction(shapes_axes.extreme) for op in ("ReduceMax", "ReduceMin")},
+    **{("", op): _reduction(shapes_axes.reduce_) for op in ("ReduceMax", "ReduceMin")},
     **{("", op): _reduction(shapes_axes.numbers_reduce) for op in (
         "ReduceSum", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
         "ReduceSumSquare")},

@@ -19,8 +19,7 @@ from .operators import attributes, find, is_recurrent, named_inputs
 from .reference_axes import AXES
 from .reference_control import run_control
 from .reference_layers import LAYERS
-from .shapes import DTYPES, Mismatch, slice_of
-from .shapes_axes import check_fill
+from .shapes import DTYPES, Mismatch, check_fill, slice_of
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
@@ -318,9 +317,12 @@ def _is_inf(x, *, detect_negative, detect_positive):
 
 
 def _shift(x, by, *, direction):
+    """By less than nothing or more than there is: all bits go, and the sign is left where it moves right."""
     wide = x.dtype.itemsize * 8
-    shifted = np.left_shift(x, by % wide) if direction == "LEFT" else np.right_shift(x, by % wide)
-    return np.where(by >= wide, 0, shifted).astype(x.dtype)
+    inside, by = (by >= 0) & (by < wide), (by % wide).astype(x.dtype)
+    if direction == "LEFT":
+        return np.where(inside, np.left_shift(x, by), 0).astype(x.dtype)
+    return np.where(inside, np.right_shift(x, by), np.where(x < 0, -1, 0)).astype(x.dtype)
 
 
 def _shrink(x, *, lambd, bias):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .shapes_axes import check_fill, part_sizes
+from .shapes import check_fill
+from .shapes_axes import part_sizes
 
 
 def _reduction(reduce, before=None, after=None):
@@ -118,7 +119,7 @@ def _scatter_nd(data, indices, updates, *, reduction):
 def _split(data, sizes=None, *, axis, num_outputs):
     sizes = part_sizes(data.shape[axis], num_outputs) if sizes is None else sizes
     if min(sizes, default=0) < 0 or sum(sizes) != data.shape[axis]:
-        raise ValueError(f"parts of {list(sizes)} along axis {axis} of shape {data.shape}")
+        raise ValueError(f"parts of {np.asarray(sizes).tolist()} along axis {axis} of shape {data.shape}")
     return tuple(np.split(data, np.cumsum(sizes)[:-1], axis))
 
 
@@ -157,7 +158,7 @@ def _one_hot(indices, depth, values, *, axis):
 def _pad(data, pads, value=None, axes=None, *, mode):
     chosen = range(data.ndim) if axes is None else [int(axis) % data.ndim for axis in axes]
     if len(pads) != 2 * len(chosen):
-        raise ValueError(f"pads {list(pads)} for {len(chosen)} axes")
+        raise ValueError(f"pads {np.asarray(pads).tolist()} for {len(chosen)} axes")
     widths = [(0, 0)] * data.ndim
     for i, axis in enumerate(chosen):
         widths[axis] = int(pads[i]), int(pads[i + len(chosen)])

@@ -24,6 +24,7 @@ Roles = "tuple[str, ...]"  # of the four above, one for each axis
 
 ROWS = {(BATCH,): "batch", (BATCH, TIME): "batch_time", (TIME, BATCH): "time_batch"}
 DTYPES = {"float32": "f32", "int64": "i64", "int32": "i64", "bool": "bool"}
+_WIDEST = 1 << 28  # floats in a row
 _SEQUENCE_END = -(2**31)  # a Slice that goes backwards to here or further takes the whole axis
 
 
@@ -139,7 +140,7 @@ class Region:
         if (seen[:-1] if seen[-1:] == (WIDTH,) else seen) not in ROWS:
             raise Contradiction
         for role, size in zip(roles, shape):
-            if (role == ONE and size != 1) or (role == WIDTH and not isinstance(size, int)):
+            if (role == ONE and size != 1) or (role == WIDTH and not (isinstance(size, int) and size <= _WIDEST)):
                 raise Contradiction
             if role in (BATCH, TIME) and size is not None:
                 if not self._same(sizes.setdefault(role, size), size):

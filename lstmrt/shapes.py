@@ -7,6 +7,7 @@ None (unknown); a shape may be None. A rule that finds a fault raises Mismatch w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Iterable
 
@@ -25,6 +26,9 @@ NUMBERS = FLOATS + INTEGERS
 Shape = "tuple[Dim, ...] | None"
 
 
+LARGEST_FILL = 1 << 28  # elements that a constant's sizes alone may ask for
+
+
 class Mismatch(Exception):
     """Inputs that do not fit an operator; `args` holds one message for each fault."""
 
@@ -37,6 +41,13 @@ class Tensor:
     shape: Shape
     value: np.ndarray | None = None
     sizes: tuple[Dim, ...] | None = None
+
+
+def check_fill(shape: Iterable[Dim]) -> None:
+    """Refuses the shape of a tensor that is made from a few numbers, where it is absurd."""
+    shape = tuple(shape)
+    if math.prod(size for size in shape if isinstance(size, int)) > LARGEST_FILL:
+        raise Mismatch(f"a result of shape {shape} has more than {LARGEST_FILL} elements")
 
 
 def with_named_sizes(name: str, tensor: Tensor) -> Tensor:
@@ -137,20 +148,13 @@ def logic(a: Tensor, b: Tensor) -> list[Tensor]:
     return broadcast(a, b)
 
 
-def bitwise(a: Tensor, b: Tensor) -> list[Tensor]:
+def bitwise(a: Tensor, b: Tensor, **_) -> list[Tensor]:
     require(a, INTEGERS)
-    return broadcast(a, b)
-
-
-def bit_shift(a: Tensor, b: Tensor, *, direction) -> list[Tensor]:
-    require(a, ("uint8", "uint16", "uint32", "uint64"))
     return broadcast(a, b)
 
 
 def mod(a: Tensor, b: Tensor, *, fmod) -> list[Tensor]:
     require(a, NUMBERS)
-    if not fmod and a.dtype in FLOATS:
-        raise Mismatch(f"fmod 0 of {a.dtype}, expected integers")
     if b.value is not None and a.dtype not in FLOATS and not b.value.all():
         raise Mismatch("a divisor is 0")
     return broadcast(a, b)
@@ -463,6 +467,7 @@ def expand(data: Tensor, shape: Tensor) -> list[Tensor]:
         return [Tensor(data.dtype, None)]
     if any(isinstance(size, int) and size < 0 for size in target):
         raise Mismatch(f"target shape {target}")
+    check_fill(target)
     return [Tensor(data.dtype, broadcast_shapes(data.shape, tuple(target)))]
 
 

@@ -7,20 +7,10 @@ import math
 import numpy as np
 
 from .graph import Dim
-from .shapes import (INDICES, NUMBERS, Mismatch, Shape, Tensor, integers, length, normal_axes, normal_axis, require,
-                     same_dtype, same_shape, same_size)
+from .shapes import (FLOATS, INDICES, NUMBERS, Mismatch, Shape, Tensor, check_fill, integers, length, normal_axes,
+                     normal_axis, require, same_dtype, same_shape, same_size)
 
-LARGEST_FILL = 1 << 28  # elements that a constant's sizes alone may ask for
-
-
-def _whole(sizes) -> int:
-    return math.prod(size for size in sizes if isinstance(size, int))
-
-
-def check_fill(shape) -> None:
-    """Refuses the shape of a tensor that is made from a few numbers, where it is absurd."""
-    if _whole(shape) > LARGEST_FILL:
-        raise Mismatch(f"a result of shape {tuple(shape)} has more than {LARGEST_FILL} elements")
+MOST_PARTS = 1 << 16  # of a Split
 
 
 def reduce_(data: Tensor, axes: Tensor | None = None, *, keepdims, noop_with_empty_axes) -> list[Tensor]:
@@ -40,13 +30,6 @@ def _reduced(shape: Shape, axes: list[int], keepdims: int) -> Shape:
     if keepdims:
         return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
     return tuple(size for axis, size in enumerate(shape) if axis not in axes)
-
-
-def extreme(data: Tensor, axes: Tensor | None = None, **options) -> list[Tensor]:
-    """ReduceMax and ReduceMin, which know no result for nothing."""
-    if data.shape is not None and 0 in data.shape and data.dtype == "bool":
-        raise Mismatch(f"shape {data.shape}: nothing to reduce")
-    return reduce_(data, axes, **options)
 
 
 def numbers_reduce(data: Tensor, axes: Tensor | None = None, **options) -> list[Tensor]:
@@ -168,7 +151,7 @@ def split(data: Tensor, sizes: Tensor | None = None, *, axis, num_outputs) -> li
         raise Mismatch("neither split nor num_outputs is given")
     if sizes is not None and num_outputs is not None:
         raise Mismatch("both split and num_outputs are given")
-    if num_outputs is not None and not 1 <= num_outputs <= LARGEST_FILL:
+    if num_outputs is not None and not 1 <= num_outputs <= MOST_PARTS:
         raise Mismatch(f"num_outputs is {num_outputs}")
     if sizes is not None and given is None:
         return []
@@ -181,7 +164,8 @@ def split(data: Tensor, sizes: Tensor | None = None, *, axis, num_outputs) -> li
         given = part_sizes(size, count)
     if given is not None and (min(given, default=0) < 0 or not same_size(sum(given), size)):
         raise Mismatch(f"parts of {given} along axis {axis} of shape {data.shape}")
-    return [Tensor(data.dtype, data.shape[:axis] + (part,) + data.shape[axis + 1:]) for part in given or [None] * count]
+    return [Tensor(data.dtype, data.shape[:axis] + (part,) + data.shape[axis + 1:])
+            for part in ([None] * count if given is None else given)]
 
 
 def part_sizes(size: int, count: int) -> list[int]:
@@ -210,7 +194,7 @@ def tile(data: Tensor, repeats: Tensor) -> list[Tensor]:
 
 def range_(start: Tensor, limit: Tensor, delta: Tensor) -> list[Tensor]:
     for tensor in (start, limit, delta):
-        require(tensor, ("float32", "float64", "int16", "int32", "int64"))
+        require(tensor, FLOATS + ("int16", "int32", "int64"))
         same_dtype(start, tensor)
         if tensor.shape not in ((), None):
             raise Mismatch(f"shape {tensor.shape}, expected a scalar")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Sequence
 
 from .graph import Dim
-from .shapes import FLOATS, Mismatch, Tensor, broadcast_shapes, normal_axes, normal_axis, require, same_dtype, same_size
+from .shapes import (FLOATS, Mismatch, Tensor, broadcast_shapes, check_fill, normal_axes, normal_axis, require, same_dtype,
+                     same_size)
 
 BYTES = ("int8", "uint8")
 
@@ -34,6 +35,7 @@ def _windowed(sizes: Sequence[Dim], kernel: Sequence[int], options: dict, ceil_m
         given, count = options[name], 2 * axes if name == "pads" else axes
         if given is not None and (len(given) != count or min(given, default=1) < (0 if name == "pads" else 1)):
             raise Mismatch(f"{name} {given} for {axes} axes")
+    check_fill([max(options["pads"] or (1,))])
     if len(kernel) != axes or min(kernel, default=1) < 1:
         raise Mismatch(f"a kernel of {tuple(kernel)} over {axes} axes")
     result: list[Dim] = []
@@ -57,6 +59,7 @@ def _windowed(sizes: Sequence[Dim], kernel: Sequence[int], options: dict, ceil_m
         if ceil_mode and (count - 1) * stride >= size + before:
             count -= 1  # a last window must not lie in the padding alone
         result.append(count)
+    check_fill(result)
     return tuple(result)
 
 

@@ -100,7 +100,7 @@ MIXES = {
         graph(*gru("x", w="W1"), Node("Slice", ("x", "0", "2", "2"), ("some",)),
               Node("Pad", ("some", "padding"), ("filled",)), *gru("filled", "h3", "W1"),
               Node("Sub", ("h2", "h3"), ("y",))),
-        ["NumPy", "NumPy", "native"]),
+        ["native", "NumPy", "native"]),
     "one value for two segments": (
         graph(*LSTM, foreign("h", "s"), Node("Mul", ("h", "s"), ("m",)), *dense("m", "y"), y=3, h=3),
         None),

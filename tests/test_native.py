@@ -61,7 +61,6 @@ NATIVE = {
     "constant states": graph(lstm(states=("h0", "c0")), Y=4),
     "an input renamed before the layer": graph(unsqueeze("x", "a"), squeeze("a", "b"), lstm("b"), Y=4),
     "a renamed input is an output": graph(unsqueeze("x", "a"), squeeze("a", "b"), lstm("b"), Y=4, a=4, b=3),
-    "a renamed input is all": graph(unsqueeze("x", "a", "axis 1"), a=4),
     "two names of one output": graph(*HEAD, Y=4, h=3),
     "an input is an output": graph(lstm(), x=3, Y=4),
     "a width of 1 goes": graph(*HEAD, last_step("h", "l"), Node("MatMul", ("l", "column"), ("p",)),

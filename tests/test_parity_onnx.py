@@ -1,13 +1,16 @@
-"""Random recurrent graphs: lstmrt on every instruction set of the machine, onnxruntime and the reference agree."""
+"""Random graphs: lstmrt on every instruction set of the machine, onnxruntime and the reference agree."""
 
 from __future__ import annotations
 
+import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
+from onnx_models import mixed_models
 from oracles import assert_close, exact_with_tolerances, run_onnxruntime
 from strategies import recurrent_graphs
 
-from lstmrt import _core, passes
+from lstmrt import _core, onnx_backend, passes
 from lstmrt.compile import compile_graph
 from lstmrt.operators import is_recurrent
 
@@ -42,3 +45,18 @@ def test_lstmrt_onnxruntime_and_the_reference_agree(isa, case):
 @given(case=recurrent_graphs(extensions=True))
 def test_masks_and_further_functions_agree_with_the_reference(isa, case):
     check_against_reference(case, isa)
+
+
+@random_graphs
+@given(mixed=mixed_models())
+def test_models_of_any_opset_that_mix_operators(mixed):
+    model, x = mixed
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    (wanted,) = session.run(None, {"x": x})
+    prepared = onnx_backend.prepare(model)
+    (found,) = prepared.run([x])
+    assert "native" in prepared.kinds
+    scale = max(1.0, float(np.abs(wanted).max(initial=0)))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * scale)

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from oracles import assert_close, exact_with_tolerances
+from oracles import assert_close, exact_with_tolerances, run_onnxruntime
 from strategies import Builder, recurrent_graphs
 
 from lstmrt import passes, reference
+from lstmrt.compile import compile_graph
 from lstmrt.errors import GraphError
 from lstmrt.gates import ONNX
 from lstmrt.graph import EXTENSION, Graph, Node, Value
@@ -23,6 +24,7 @@ from lstmrt.passes import (
     infer_shapes,
     last_step_only,
     split_directions,
+    widen_halves,
 )
 
 random_graphs = settings(max_examples=50, deadline=None, derandomize=True,
@@ -287,3 +289,37 @@ def test_loading_does_not_change_the_graph_it_was_given():
     before = {name: array.tobytes() for name, array in graph.constants.items()}
     passes.load(passes.canonical(graph))
     assert {name: array.tobytes() for name, array in graph.constants.items()} == before
+
+
+# ---- widen_halves ----
+
+
+def half_model(*around: Node) -> Graph:
+    """An LSTM of float16 weights from x to h, and the nodes `around` from h to y."""
+    random = np.random.default_rng(4)
+    constants = {name: random.normal(size=shape).astype(np.float16) / 2
+                 for name, shape in (("W", (1, 16, 3)), ("R", (1, 16, 4)), ("B", (1, 32)))}
+    nodes = (Node("LSTM", ("x", "W", "R", "B"), ("", "h"), {"hidden_size": 4}), *around)
+    return Graph((Value("x", "float16", ("time", "batch", 3)),), (Value("y", "float16", None),), nodes, constants)
+
+
+@pytest.mark.parametrize("around, kept", [
+    (Node("Relu", ("h",), ("y",)), ["Cast", "LSTM", "Relu", "Cast"]),
+    (Node("QuickGelu", ("h",), ("y",), domain="com.microsoft"), ["Cast", "LSTM", "Cast", "QuickGelu"]),
+], ids=["all of it", "the recurrent node between foreign ones"])
+def test_float16_is_computed_in_float32(around, kept):
+    half = half_model(around)
+    widened = widen_halves(half)
+    assert ops(widened) == kept
+    assert widened.constants[widened.nodes[1].inputs[2]].dtype == np.float32
+    x = np.random.default_rng(5).normal(size=(5, 2, 3)).astype(np.float16)
+    model = compile_graph(passes.load(half))
+    assert {"native"} == {segment.kind for segment in model.segments for node in segment.nodes if node.op == "LSTM"}
+    (found,) = model.run({"x": x}).values()
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, run_onnxruntime(half, {"x": x})["y"], atol=2e-3)
+
+
+def test_what_has_no_float16_stays_as_it_is():
+    graph = graph_of([Node("Relu", ("x",), ("y",))], ["y"])
+    assert widen_halves(graph) is graph

@@ -7,7 +7,7 @@ from typing import Callable, Iterable, Mapping
 from ..errors import GraphError
 from ..graph import Dim, Graph, Node
 from ..operators import attributes, find, is_recurrent, named_inputs
-from ..shapes import Mismatch, Tensor, with_named_sizes
+from ..shapes import Mismatch, Shape, Tensor, with_named_sizes
 from ..sizes import with_sizes
 
 
@@ -64,7 +64,8 @@ def _read_by_recurrent(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, T
         batch = outer[0] if options["layout"] else outer[1]
         states = (batch, r[0], r[2]) if options["layout"] else (r[0], batch, r[2])
         wanted.update((given[name], states) for name in ("initial_h", "initial_c") if given.get(name))
-    return {name: Tensor(dtype, shape) for name, shape in wanted.items() if _vague(name, tensors.get(name), shape)}
+    return {name: Tensor(dtype, known) for name, shape in wanted.items()
+            if (known := _more_precise(tensors.get(name), shape))}
 
 
 def _read_by_product(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -77,14 +78,14 @@ def _read_by_product(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, Ten
     return {node.inputs[0]: Tensor(x.dtype, (*x.shape[:-1], w.shape[1 if node.attributes.get("transB") else 0]))}
 
 
-def _vague(name: str, tensor: Tensor | None, wanted: tuple) -> bool:
-    """Whether something about three axes is unknown, has no name but that of the value itself, or only a name where
-    `wanted` has a number."""
+def _more_precise(tensor: Tensor | None, shape: Shape) -> Shape:
+    """What is known of `tensor` and of `shape`, its shape by another account, together; None where it is no more."""
     if tensor is None or tensor.shape is None:
-        return True
-    return len(tensor.shape) == 3 and any(
-        size in (None, f"{name}.{i}") or isinstance(size, str) > isinstance(wanted[i], str)
-        for i, size in enumerate(tensor.shape))
+        return shape
+    if len(tensor.shape) != len(shape):
+        return None
+    together = tuple(size if isinstance(size, int) else other for size, other in zip(tensor.shape, shape))
+    return None if together == tensor.shape else together
 
 
 def infer_node(node: Node, tensors: dict[str, Tensor]) -> list[Tensor]:

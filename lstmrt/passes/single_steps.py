@@ -81,8 +81,8 @@ def _of_slice(node: Node, output: str, axis: int, shape: tuple, constants: Mappi
 
 
 def _of_split(node: Node, output: str, axis: int, shape: tuple, constants: Mapping, tensors: Mapping) -> int | None:
-    if normal_axis(attributes(node)["axis"], len(shape)) != axis:
-        return None
+    if normal_axis(attributes(node)["axis"], len(shape)) != axis or not isinstance(shape[axis], int):
+        return None  # of an axis of any size it also says, by failing, what size that has
     sizes = [tensors[name].shape[axis] if name in tensors and tensors[name].shape else None for name in node.outputs]
     position = node.outputs.index(output)
     return sum(sizes[:position]) if None not in sizes and sizes[position] == 1 else None

@@ -6,24 +6,28 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..graph import Graph, Node, Value, fresh_names, rename_inputs
-from ..operators import find
+from ..graph import Graph, Node, fresh_names, rename_inputs
+from ..operators import find, is_recurrent, named_inputs
 from ..shapes import DTYPES
 
 HALF, SINGLE = "float16", "float32"
+_FLOATS = ("X", "W", "R", "B", "initial_h", "initial_c", "P")  # of the inputs of recurrent nodes
+_NO_ARRAY = np.zeros(0)
 _CODES = {name: code for code, name in DTYPES.items()}
 
 
 def widen_halves(graph: Graph) -> Graph:
     """Every float16 value becomes float32; inputs and outputs of the graph keep their dtype, behind Casts.
 
-    A graph with foreign nodes stays as it is where it has float16: only their own operators know what they make.
+    Only a foreign operator knows what it makes: where there are some, recurrent nodes alone are widened, between Casts.
     """
     halves = [name for name, array in graph.constants.items() if array.dtype == HALF]
     if not (halves or HALF in {value.dtype for value in (*graph.inputs, *graph.outputs)} or _casts_to_half(graph)):
         return graph
-    if any(find(node) is None for node in graph.nodes):
-        return graph
+    return (_widen_recurrent if any(find(node) is None for node in graph.nodes) else _widen_all)(graph)
+
+
+def _widen_all(graph: Graph) -> Graph:
     names, before, after, renamed = fresh_names(graph), [], [], {}
     for value in graph.inputs:
         if value.dtype == HALF:
@@ -39,6 +43,28 @@ def widen_halves(graph: Graph) -> Graph:
              for node in graph.nodes]
     constants = {name: np.float32(array) if array.dtype == HALF else array for name, array in graph.constants.items()}
     return replace(graph, nodes=(*before, *nodes, *after), constants=constants)
+
+
+def _widen_recurrent(graph: Graph) -> Graph:
+    names, constants, nodes = fresh_names(graph), dict(graph.constants), []
+    for node in graph.nodes:
+        if not is_recurrent(node) or constants.get(named_inputs(node)["R"], _NO_ARRAY).dtype != HALF:
+            nodes.append(node)
+            continue
+        inputs, outputs, after = [], [], []
+        for formal, name in named_inputs(node).items():
+            inputs.append(next(names) if name and formal in _FLOATS else name)
+            if inputs[-1] == name:
+                continue
+            if name in constants:
+                constants[inputs[-1]] = np.float32(constants[name])
+            else:
+                nodes.append(_cast(name, inputs[-1], SINGLE))
+        for name in node.outputs:
+            outputs.append(next(names) if name else "")
+            after += [_cast(outputs[-1], name, HALF)] if name else []
+        nodes += [replace(node, inputs=tuple(inputs), outputs=tuple(outputs)), *after]
+    return replace(graph, nodes=tuple(nodes), constants=constants)
 
 
 def _casts_to_half(graph: Graph) -> bool:
