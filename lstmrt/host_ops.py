@@ -5,14 +5,16 @@ There is one meaning of each operator, reference.py's; here its results are roun
 
 from __future__ import annotations
 
-from typing import Container, Mapping
+import functools
+import operator
+from typing import Callable, Container, Mapping
 
 import numpy as np
 
 from .errors import InputError, OutOfMemoryError
 from .graph import Node
 from .reference import as_float64, run_node
-from .shapes import INTEGERS
+from .shapes import INTEGERS, slice_of
 
 
 # Operators that only move, choose or compare elements: they need no float64 and hand on the dtypes that they are given.
@@ -38,19 +40,68 @@ def hands_parts_on(node: Node, dtypes: Mapping[str, str | None], constants: Cont
     return node.op in _PARTS
 
 
+def _quick(node: Node, constants: Mapping[str, np.ndarray]) -> Callable[..., np.ndarray] | None:
+    """The node as one call of NumPy with all but its data at hand, for what states are taken apart and put together with."""
+    known = [constants.get(name) for name in node.inputs[1:]]
+    if node.domain or node.op not in _QUICK or (node.op != "Concat" and any(array is None for array in known)):
+        return None
+    return _QUICK[node.op](node, *known)
+
+
+def _quick_slice(node: Node, starts, ends, axes=None, steps=None) -> Callable:
+    axes = np.arange(len(starts)) if axes is None else axes
+    if (axes < 0).any():
+        return None
+    steps = np.ones_like(starts) if steps is None else steps
+    index = [slice(None)] * (int(axes.max()) + 1)
+    for axis, *bounds in zip(axes, starts, ends, steps):
+        index[axis] = slice_of(*map(int, bounds))
+    return operator.itemgetter(tuple(index))
+
+
+def _quick_gather(node: Node, indices: np.ndarray) -> Callable | None:
+    axis = node.attributes.get("axis", 0)
+    return operator.itemgetter((*[slice(None)] * axis, int(indices))) if axis >= 0 and indices.ndim == 0 else None
+
+
+def _quick_squeeze(node: Node, axes: np.ndarray | None = None) -> Callable | None:
+    return None if axes is None else functools.partial(np.squeeze, axis=tuple(axes.tolist()))
+
+
+def _quick_unsqueeze(node: Node, axes: np.ndarray) -> Callable | None:
+    if axes.tolist() == [0]:
+        return operator.itemgetter(None)
+    return functools.partial(np.expand_dims, axis=tuple(axes.tolist()))
+
+
+_QUICK: Mapping[str, Callable] = {
+    "Slice": _quick_slice, "Gather": _quick_gather, "Squeeze": _quick_squeeze, "Unsqueeze": _quick_unsqueeze,
+    "Concat": lambda node, *_: lambda *arrays: np.concatenate(arrays, node.attributes["axis"]),
+}
+
+
 class HostStep:
     """One node."""
 
     kind = "NumPy"
 
-    def __init__(self, node: Node, dtypes: Mapping[str, str | None], constants: Container[str]) -> None:
+    def __init__(self, node: Node, dtypes: Mapping[str, str | None], constants: Mapping[str, np.ndarray]) -> None:
         self.nodes, self.reads = [node], node.inputs
+        quick = _quick(node, constants)
+        self._quick = None if quick is None else (quick, node.inputs if node.op == "Concat" else node.inputs[:1])
         self._moves = moves(node)
         self._dtypes = [dtypes.get(name) for name in node.outputs]
         self.hands_parts_on = hands_parts_on(node, dtypes, constants)
 
     def run(self, values: dict[str, np.ndarray]) -> None:
         (node,) = self.nodes
+        if self._quick is not None:
+            call, names = self._quick
+            try:
+                values[node.outputs[0]] = call(*[values[name] for name in names])
+            except (ValueError, IndexError) as error:
+                raise InputError(f"{node}: {error}") from error
+            return
         given = [values[name] if name else None for name in node.inputs]
         try:
             made = run_node(node, given if self._moves else [None if a is None else as_float64(a) for a in given])
