@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 import numpy as np
 
 from . import _core
+from .branches import BranchStep, is_choice
 from .errors import InputError, UnsupportedError
 from .graph import Graph, Node, Value
 from .host_ops import HostStep, hands_parts_on, moves
@@ -258,6 +259,7 @@ class _Segment:
     nodes: list[Node]
     region: Region | None
     foreign: bool
+    choice: bool = False  # an If with compiled branches
 
 
 # What NumPy is slow at, one of these or many of any kind: where native programs have no place for such nodes, onnxruntime
@@ -270,7 +272,7 @@ def _segments(graph: Graph, facts: Facts, isa: str | None,
               threads: int) -> list[NativeStep | HostStep | ForeignStep]:
     from .foreign import ForeignStep, has_runtime, require_runtime
 
-    foreign = [node for node in graph.nodes if find(node) is None]
+    foreign = [node for node in graph.nodes if find(node) is None and not is_choice(node, facts.tensors)]
     if foreign:
         require_runtime(foreign)
     segments = _settled(graph, facts, bool(foreign))
@@ -289,6 +291,9 @@ def _segments(graph: Graph, facts: Facts, isa: str | None,
                 steps += [HostStep(node, dtypes, graph.constants) for node in renaming if node.outputs[0] not in renamed]
             else:
                 steps += [HostStep(node, dtypes, graph.constants) for node in segment.nodes]
+        elif segment.choice:
+            steps.append(BranchStep(segment.nodes[0], graph.constants, facts.tensors,
+                                    lambda branch: Executable(branch, isa, threads)))
         elif segment.foreign:
             inside = set(map(id, segment.nodes))
             read_later = {name for node in graph.nodes if id(node) not in inside for name in node.reads}
@@ -394,15 +399,17 @@ def _native_place(node: Node, segments: list[_Segment], earliest: int, facts: Fa
 
 def _other_place(node: Node, segments: list[_Segment], earliest: int, with_runtime: bool, several_opsets: bool,
                  facts: Facts) -> int:
-    """The index of the segment of NumPy or onnxruntime that takes `node`; a new one at the end where none does."""
-    foreign = find(node) is None or (with_runtime and _portable(node, facts))
+    """The index of the segment of NumPy or onnxruntime that takes `node`; a new one at the end where none does, and for
+    an If with compiled branches."""
+    choice = is_choice(node, facts.tensors)
+    foreign = not choice and (find(node) is None or (with_runtime and _portable(node, facts)))
     for index in range(earliest, len(segments)):
         segment = segments[index]
-        if segment.foreign != foreign or segment.region:
+        if segment.foreign != foreign or segment.region or segment.choice or choice:
             continue
         if not (foreign and several_opsets) or go_together([*segment.nodes, node]):
             return index
-    segments.append(_Segment([], None, foreign))
+    segments.append(_Segment([], None, foreign, choice))
     return len(segments) - 1
 
 

@@ -11,7 +11,7 @@ from lstmrt import format, passes
 from lstmrt.compile import compile_graph
 from lstmrt.converters.from_onnx import read_onnx
 from lstmrt.converters.to_onnx import to_onnx_model
-from lstmrt.errors import GraphError, ModelFileError
+from lstmrt.errors import GraphError, InputError, ModelFileError
 from lstmrt.format import ModelFile
 from lstmrt.graph import Graph, Node, Value, fresh_names, rename_inputs
 
@@ -192,3 +192,50 @@ def test_faults_name_the_place(then, fault):
     with pytest.raises(GraphError) as caught:
         branching(then).validate()
     assert any(line.startswith(fault) for line in str(caught.value).split("\n")), str(caught.value)
+
+
+# ---- an If that only a call can decide ----
+
+
+def rates_file():
+    """Two detectors in one file, chosen by the rate, each with weights and a hidden size of its own, as voice detectors
+    for two rates are."""
+    rng = np.random.default_rng(6)
+
+    def branch(name: str, hidden: int):
+        arrays = {"W": (1, 4 * hidden, 3), "R": (1, 4 * hidden, hidden), "kernel": (hidden, 2)}
+        nodes = [helper.make_node("LSTM", ["x", "W", "R"], ["", "hn"], hidden_size=hidden),
+                 helper.make_node("Squeeze", ["hn", "zero"], ["last"]),
+                 helper.make_node("MatMul", ["last", "kernel"], ["result"])]
+        return helper.make_graph(nodes, name, [], [value("result")],
+                                 [initializer(key, rng.normal(size=shape) / 2) for key, shape in arrays.items()])
+
+    graph = helper.make_graph(
+        [helper.make_node("Equal", ["rate", "sixteen"], ["is sixteen"]),
+         helper.make_node("If", ["is sixteen"], ["chosen"], "rates", then_branch=branch("high", 5), else_branch=branch("low", 7)),
+         helper.make_node("Sigmoid", ["chosen"], ["y"])],
+        "detectors", [value("x", shape=("time", "batch", 3)), value("rate", TensorProto.INT64, ())], [value("y")],
+        [numpy_helper.from_array(np.array(16000), "sixteen"), numpy_helper.from_array(np.array([0]), "zero")])
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+
+
+@pytest.mark.parametrize("rate", [16000, 8000])
+def test_branches_with_recurrent_nodes_are_native_programs(tmp_path, rate):
+    executable = compile_graph(passes.load(passes.canonical(saved(tmp_path, rates_file()))))
+    inputs = {"x": RNG.normal(size=(4, 2, 3)).astype(np.float32), "rate": np.array(rate)}
+    np.testing.assert_allclose(executable.run(inputs)["y"], run_onnxruntime(rates_file(), inputs)[0], atol=1e-6)
+    (choice,) = (segment for segment in executable.segments if segment.kind == "branches")
+    assert all(branch.native for branch in choice.branches.values())
+    assert "onnxruntime" not in {segment.kind for segment in executable.segments}
+
+
+def test_a_branch_that_does_not_fit_is_an_error_only_where_it_is_taken(tmp_path):
+    proto = rates_file()
+    for attribute in proto.graph.node[1].attribute:
+        if attribute.name == "else_branch":
+            attribute.g.initializer[2].CopyFrom(initializer("kernel", np.zeros((4, 2))))
+    executable = compile_graph(passes.load(passes.canonical(saved(tmp_path, proto))))
+    x = RNG.normal(size=(4, 2, 3)).astype(np.float32)
+    assert executable.run({"x": x, "rate": np.array(16000)})["y"].shape == (2, 2)
+    with pytest.raises(InputError, match="If 'rates': .*inner sizes differ"):
+        executable.run({"x": x, "rate": np.array(8000)})

@@ -1,0 +1,64 @@
+"""An If whose condition only a call knows: one of two compiled branches runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Callable, Mapping
+
+import numpy as np
+
+from .errors import GraphError, InputError
+from .graph import Graph, Node, Value
+from .operators import is_recurrent
+from .passes import canonical, infer_shapes, load
+from .shapes import Tensor
+
+
+def is_choice(node: Node, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a node is an If that is worth compiling: with a recurrent node inside, and all known that it captures."""
+    return (node.op == "If" and not node.domain and any(map(_recurs, node.subgraphs))
+            and all(name in tensors for name in node.reads))
+
+
+def _recurs(graph: Graph) -> bool:
+    return any(is_recurrent(node) or any(map(_recurs, node.subgraphs)) for node in graph.nodes)
+
+
+class BranchStep:
+    """The If, with a compiled program for each branch: `compiled` makes one of a graph."""
+
+    kind = "branches"
+
+    def __init__(self, node: Node, constants: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor],
+                 compiled: Callable[[Graph], object]) -> None:
+        self.nodes, self.reads = [node], list(node.reads)
+        self.branches = {}  # condition -> a compiled branch, or why there is none
+        for condition, key in ((True, "then_branch"), (False, "else_branch")):
+            try:
+                graph = _standing_alone(node.attributes[key], constants, tensors)
+                self.branches[condition] = compiled(load(canonical(graph)))
+            except GraphError as error:  # sizes that do not fit: a branch that is never taken
+                self.branches[condition] = error
+
+    def run(self, values: dict[str, np.ndarray]) -> None:
+        (node,) = self.nodes
+        condition = values[node.inputs[0]]
+        if condition.size != 1:
+            raise InputError(f"{node}: its condition has shape {condition.shape}, expected one element")
+        branch = self.branches[bool(condition.reshape(()))]
+        if isinstance(branch, GraphError):
+            raise InputError(f"{node}: {branch}")
+        made = branch.run({value.name: values[value.name] for value in branch.inputs})
+        values.update((name, array) for name, array in zip(node.outputs, made.values()) if name)
+
+
+def _standing_alone(branch: Graph, constants: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> Graph:
+    """The branch as a graph that takes what it captured as inputs."""
+    captured = branch.captured()
+    inputs = tuple(Value(name, tensors[name].dtype, tensors[name].shape) for name in captured if name not in constants)
+    known = {name: constants[name] for name in captured if name in constants}
+    graph = replace(branch, inputs=inputs, constants=known)
+    inside = infer_shapes(graph)
+    outputs = tuple(Value(value.name, inside[value.name].dtype if value.name in inside else value.dtype, None)
+                    for value in branch.outputs)
+    return replace(graph, outputs=outputs).validate()
