@@ -10,6 +10,7 @@ from .errors import (
     LstmrtError,
     MissingDependencyError,
     ModelFileError,
+    ModelWarning,
     OutOfMemoryError,
     UnsupportedError,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "MissingDependencyError",
     "Model",
     "ModelFileError",
+    "ModelWarning",
     "OutOfMemoryError",
     "UnsupportedError",
     "convert",

@@ -35,3 +35,7 @@ class IsaError(LstmrtError, ValueError):
 
 class OutOfMemoryError(LstmrtError, MemoryError):
     """The C core could not get the memory it asked for; nothing was leaked."""
+
+
+class ModelWarning(UserWarning):
+    """A model runs, but hardly as whoever made it meant."""

@@ -299,7 +299,7 @@ def kept_ids(ids: np.ndarray, defaults: GenerationDefaults, options: GenerationO
 
 def settings(model: Model, options: GenerationOptions) -> GenerationDefaults:
     """The model's generation settings with the call's mode and window in their place."""
-    defaults = model.generation or GenerationDefaults("growing")
+    defaults = model.generation or _inferred(model)
     mode = options.mode or defaults.mode
     window = (options.window or defaults.window or fixed_length(model.graph)) if mode in WINDOW_MODES else options.window
     chosen = replace(defaults, mode=mode, window=window)
@@ -310,6 +310,14 @@ def settings(model: Model, options: GenerationOptions) -> GenerationDefaults:
     if not 0 <= chosen.pad_id < _vocabulary(model):
         raise InputError(f"pad_id: {chosen.pad_id} is outside the vocabulary of {model.input_vocabulary}")
     return chosen
+
+
+def _inferred(model: Model) -> GenerationDefaults:
+    """For a model whose file does not tell: one of a fixed length that takes no states cannot but read windows."""
+    window = None if model.states else fixed_length(model.graph)
+    if window is None:
+        return GenerationDefaults("growing")
+    return GenerationDefaults("masked_window" if masks_input(model.graph) else "window", window)
 
 
 def fixed_length(graph: Graph) -> int | None:

@@ -62,6 +62,21 @@ def test_steps_become_one_recurrent_node(tmp_path_factory, form):
     assert [node.op for node in model.graph.nodes].count(form.op) == 1
 
 
+@pytest.mark.parametrize("time", [1, 4])
+def test_steps_of_a_sequence_of_any_length_are_told_of(tmp_path, time):
+    """As tracing leaves them: what is beyond the traced length is not read, by onnxruntime neither."""
+    proto, inputs = recurrence(Form("LSTM", container="unrolled", cut="Slice", time=time, seed=3))
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "time"
+    x = np.random.default_rng(0).normal(size=(time + 2, 3, 5)).astype(np.float32)
+    onnx.save(proto, tmp_path / "model.onnx")
+    wanted = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {**inputs, "x": x})
+    with pytest.warns(lstmrt.ModelWarning, match=f"written out for {time} steps of a sequence of any length"):
+        model = lstmrt.load(tmp_path / "model.onnx")
+    assert [node.op for node in model.graph.nodes].count("LSTM") == 1
+    for made, expected in zip(model.run({**inputs, "x": x}).values(), wanted, strict=True):
+        np.testing.assert_allclose(made, expected, rtol=0, atol=2e-6)
+
+
 # ---- what is no recurrence of ours stays, and runs ----
 
 

@@ -196,3 +196,18 @@ def test_a_released_source_is_missed_where_states_go_inside():
     model.release_source()
     with pytest.raises(lstmrt.InputError, match="source was released"):
         model.new_state()
+
+
+@pytest.mark.parametrize("time", ["time", 4])
+def test_a_mode_is_inferred_for_a_model_whose_file_tells_none(time):
+    """All ids so far where any number may come; where their number is fixed, the last ones, padded in front."""
+    graph = language_model()
+    nodes = tuple(replace(node, inputs=node.inputs[:4]) if node.op == "LSTM" else node for node in graph.nodes)
+    graph = replace(graph, inputs=(Value("ids", "int64", ("batch", time)),), outputs=graph.outputs[:1], nodes=nodes)
+    model = model_of(passes.drop_unused(graph))
+    ids, made = [3, 1, 4, 1, 5], []
+    for _ in range(8):
+        window = ids if time == "time" else ids[-4:]
+        made.append(int(model(np.array([window]))[0, -1].argmax()))
+        ids.append(made[-1])
+    assert model.generate([3, 1, 4, 1, 5], max_new_tokens=8).tolist() == made

@@ -178,7 +178,7 @@ class _Body:
             below = next((i for i, one in enumerate(found[:len(made)]) if one.output == layer.step), None)
             if below is not None:
                 layer = replace(layer, x=made[below].y, axis=0, backwards=False)
-            made.append(recurrent_nodes(layer, names))
+            made.append(recurrent_nodes(layer, [], {}, names))
             nodes += made[-1].nodes
             constants |= made[-1].constants
         for value, name, axis, back in self.scanned:

@@ -7,6 +7,7 @@ away is found by trying.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Iterator, Mapping
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..activations import ELEMENTWISE
 from ..cells import Cell, cells
+from ..errors import ModelWarning
 from ..graph import Graph, Node, fresh_names
 from ..proof import Unknown, agree, evaluate, random_values
 from ..shapes import Tensor
@@ -40,11 +42,22 @@ def lift_steps(graph: Graph) -> Graph:
                 continue
             lifted = search.lifted(chain)
             if lifted is not None:
+                _warn_of_frozen_length(search, chain)
                 graph = drop_unused(lifted)
                 break
             failed.add(chain[0].new_h)
         else:
             return graph
+
+
+def _warn_of_frozen_length(search: _Search, chain: list[_Step]) -> None:
+    """Exporters that trace a model write the steps of one length, whatever the inputs may have."""
+    step = search.step_of(chain[0].x)
+    length = search.length(step) if step else len(chain)
+    if isinstance(length, str):
+        warnings.warn(f"{search.graph.name}: a recurrence is written out for {len(chain)} steps of a sequence of any length "
+                      f"({length}): what is beyond them is not read. Was the model traced with a short example?",
+                      ModelWarning, stacklevel=2)
 
 
 @dataclass(frozen=True)
@@ -188,16 +201,16 @@ class _Search:
             return None
         for layer, values, states in self._attempts(chain, *run):
             names = fresh_names(self.graph)
-            made = recurrent_nodes(layer, names)
+            made = recurrent_nodes(*self._cut(layer, run[2], names), names)
             graph = self._with(made, values, chain[-1].cell.new_c, names)
-            if self._proved(graph, layer, values, states, chain[-1].cell.new_c):
+            if self._proved(graph, layer, run[2], values, states, chain[-1].cell.new_c):
                 return graph
         return None
 
     def _run(self, chain: list[_Step]) -> tuple[str, int | None, list[int]] | None:
         """(sequence, time axis, indices) of what the steps read; a single step may read any value, of axis None."""
-        steps = [self._step_of(step.x) for step in chain]
-        if len(chain) == 1 and (steps[0] is None or self._length(steps[0]) != 1):
+        steps = [self.step_of(step.x) for step in chain]
+        if len(chain) == 1 and (steps[0] is None or self.length(steps[0]) != 1):
             return chain[0].x, None, [0]
         if None in steps or len({(sequence, axis) for sequence, axis, _ in steps}) > 1:
             return None
@@ -205,7 +218,7 @@ class _Search:
         ways = [list(range(indices[0], indices[0] + way * len(chain), way)) for way in (1, -1)]
         return (*steps[0][:2], indices) if indices in ways else None
 
-    def _step_of(self, name: str | None) -> tuple[str, int, int] | None:
+    def step_of(self, name: str | None) -> tuple[str, int, int] | None:
         """(sequence, axis, index) of a value that is one step."""
         node = self.producers.get(self._moved_from(name))
         index = self.graph.constants.get(node.inputs[1]) if node is not None and node.op == "Gather" else None
@@ -216,7 +229,7 @@ class _Search:
         size = shape[axis % 3]
         return node.inputs[0], axis % 3, int(index) % size if isinstance(size, int) else int(index)
 
-    def _length(self, step: tuple[str, int, int]) -> object:
+    def length(self, step: tuple[str, int, int]) -> object:
         return self.tensors[step[0]].shape[step[1]]
 
     def _attempts(self, chain: list[_Step], x: str, axis: int | None, indices: list[int]):
@@ -227,10 +240,18 @@ class _Search:
         start = self._moved_from(first.cell.h)
         initial = (first.cell.h,) + ((first.cell.c,) if first.cell.c else ())
         layer = Layer(first.cell, first.x, x, axis, backwards, (), "", 0, "carry", "", self.tensors)
-        if length == len(chain) + 1 and min(indices) + max(indices) == (length if not backwards else length - 2):
+        if isinstance(length, int) and length == len(chain) + 1 and min(indices) + max(indices) == (length if not backwards else length - 2):
             yield layer, [start, *values], ()
-        if length == len(chain):
+        if length == len(chain) or isinstance(length, str):
             yield replace(layer, initial=initial), values, initial
+
+    def _cut(self, layer: Layer, indices: list[int], names: Iterator[str]) -> tuple[Layer, list[Node], dict[str, np.ndarray]]:
+        """The layer over the steps that are read of a sequence of any length, with what cuts them out."""
+        if layer.axis is None or not isinstance(self.tensors[layer.x].shape[layer.axis], str):
+            return layer, [], {}
+        bounds = {next(names): np.array([number]) for number in (min(indices), max(indices) + 1, layer.axis)}
+        cut = next(names)
+        return replace(layer, x=cut), [Node("Slice", (layer.x, *bounds), (cut,))], bounds
 
     def _with(self, made: Made, values: list[str], new_c: str | None, names: Iterator[str]) -> Graph:
         """The graph with `values`, and the last c, taken out of what `made` makes."""
@@ -254,8 +275,11 @@ class _Search:
             return [replace(node, outputs=(value,))]
         return [node, Node("Unsqueeze", (node.outputs[0], first), (value,))]
 
-    def _proved(self, graph: Graph, layer: Layer, values: list[str], states: tuple[str, ...], new_c: str | None) -> bool:
+    def _proved(self, graph: Graph, layer: Layer, indices: list[int], values: list[str], states: tuple[str, ...],
+                new_c: str | None) -> bool:
         sizes = {size: BATCH for tensor in self.tensors.values() for size in tensor.shape or () if isinstance(size, str)}
+        if layer.axis is not None and isinstance(length := self.tensors[layer.x].shape[layer.axis], str):
+            sizes[length] = max(indices) + 2  # one that is not read
         wanted = [*values, *([new_c] if new_c else [])]
         try:
             given = random_values({layer.x, *(s for s in states if s not in self.zeros)} - set(self.graph.constants),

@@ -67,8 +67,11 @@ class _Maker:
         return output
 
 
-def recurrent_nodes(layer: Layer, names: Iterator[str]) -> Made:
+def recurrent_nodes(layer: Layer, before: list[Node], constants: dict[str, np.ndarray], names: Iterator[str]) -> Made:
+    """The nodes of a layer, behind those `before` that make what it reads."""
     maker, cell = _Maker(names), layer.cell
+    maker.nodes += before
+    maker.constants |= constants
     x = _time_major(layer.x, layer.axis, maker)
     mask = _time_major_mask(layer, maker) if layer.mask else ""
     states = [_with_direction(state, layer, maker) for state in layer.initial] or [""] * (1 + (cell.op == "LSTM"))
