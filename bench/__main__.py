@@ -13,7 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-GROUPS = ("step", "sequence", "batch", "token", "streams", "tutorial", "decay", "threads", "call", "footprint", "accuracy")
+GROUPS = ("step", "sequence", "batch", "token", "streams", "tutorial", "decay", "threads", "call", "onnx", "footprint",
+          "accuracy")
 
 
 def main() -> int:
@@ -59,6 +60,7 @@ def run(options: argparse.Namespace, limits):
     """Everything that the groups find, shown as it comes."""
     import accuracy
     import comparisons
+    import onnx_files
     import report
     import tables
 
@@ -67,7 +69,7 @@ def run(options: argparse.Namespace, limits):
         print(note)
     bench = comparisons.Bench(runtimes, limits, options.threads, options.rounds, options.quick)
     for group in options.groups:
-        module = next(module for module in (comparisons, tables, accuracy) if hasattr(module, group))
+        module = next(module for module in (comparisons, onnx_files, tables, accuracy) if hasattr(module, group))
         for one in getattr(module, group)(bench):
             report.show(one.table() if isinstance(one, report.Comparison) else one)
             yield one
