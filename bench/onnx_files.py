@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from measure import Program, in_turn, repeat
+from measure import in_turn, repeat
 from report import Comparison, Row
 
 

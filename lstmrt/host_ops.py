@@ -16,7 +16,6 @@ from .graph import Node
 from .reference import as_float64, run_node
 from .shapes import INTEGERS, slice_of
 
-
 # Operators that only move, choose or compare elements: they need no float64 and hand on the dtypes that they are given.
 _MOVES = frozenset({"Concat", "Equal", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape", "Slice", "Split",
                     "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Iterator, Mapping
+from typing import Iterator
 
 import numpy as np
 
 from ..graph import Graph, Node, fresh_names
 from ..operators import attributes, named_inputs
-from ..shapes import Tensor, normal_axis
+from ..shapes import normal_axis
 from .infer_shapes import infer_shapes
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Iterator, Mapping
+from typing import Iterator
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from ..cells import Cell, cells
 from ..errors import ModelWarning
 from ..graph import Graph, Node, fresh_names
 from ..proof import Unknown, agree, evaluate, random_values
-from ..shapes import Tensor
 from ..symbolic import Opaque, Reader
 from .drop_unused import drop_unused
 from .infer_shapes import infer_shapes
