@@ -10,13 +10,14 @@ from typing import Any, Mapping, Union
 from ..errors import InputError, ModelFileError, UnsupportedError
 from .from_keras import read_keras
 from .from_onnx import read_source
+from .keras_custom import CustomLayers
 from .keras_archive import open_archive, open_folder, open_shards
 from .keras_hdf5 import open_hdf5_model
 from .keras_json import parse
 from .located import located
 from .source import Source
 
-__all__ = ["ConfigSpec", "Source", "load_source"]
+__all__ = ["ConfigSpec", "CustomLayers", "Source", "load_source"]
 
 ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 ONNX_FIRST_FIELDS = (b"\x08", b"\x12", b"\x3a")  # ir_version, producer_name or graph, as protobuf writes them
@@ -29,26 +30,29 @@ REFUSED = (
 ConfigSpec = Union[str, os.PathLike, Mapping[str, Any]]  # JSON text, a path to it, or what it says
 
 
-def load_source(path: Union[str, os.PathLike], config: Union[ConfigSpec, None] = None) -> Source:
+def load_source(path: Union[str, os.PathLike], config: Union[ConfigSpec, None] = None,
+                custom_layers: Union[CustomLayers, None] = None) -> Source:
     """Reads a model of Keras (`.keras`, HDF5, a folder) or ONNX.
 
-    config  a Keras model's configuration, what `model.to_json()` gives, in place of the file's own; weights alone need it
+    config         a Keras model's configuration, what `model.to_json()` gives, in place of the file's own; weights alone need it
+    custom_layers  class or name of a layer -> the function that says what it computes: keras_custom.py
 
     Raises ModelFileError for a damaged file or none of these, UnsupportedError for a model that asks for what lstmrt
-    does not have, InputError for a configuration beside a file that is none of Keras's, MissingDependencyError where h5py
+    does not have, InputError for a configuration or custom layers beside a file that is none of Keras's, MissingDependencyError where h5py
     or onnx is not installed. Messages begin with the path.
     """
     path = os.fspath(path)
     with located(path):
         if os.path.isdir(path):
-            return _read_folder(path, _config(config))
+            return _read_folder(path, _config(config), custom_layers or {})
         start = _start(path)
         if start.startswith((ZIP, HDF5)):
-            return read_keras((open_archive if start.startswith(ZIP) else open_hdf5_model)(path, _config(config)))
+            open_file = open_archive if start.startswith(ZIP) else open_hdf5_model
+            return read_keras(open_file(path, _config(config)), custom_layers or {})
         if start.startswith(b"{"):
-            return _read_json(path, _config(config))
-        if config is not None:
-            raise InputError("a config is for a Keras file, which this is not")
+            return _read_json(path, _config(config), custom_layers or {})
+        if config is not None or custom_layers:
+            raise InputError("config and custom_layers are for a Keras file, which this is not")
         for place, magic, refusal in REFUSED:
             if start[place:place + len(magic)] == magic:
                 raise UnsupportedError(refusal)
@@ -67,18 +71,18 @@ def _start(path: str) -> bytes:
         raise ModelFileError(error.strerror) from error
 
 
-def _read_folder(path: str, config: Union[Mapping[str, Any], None]) -> Source:
+def _read_folder(path: str, config: Union[Mapping[str, Any], None], custom_layers: CustomLayers) -> Source:
     if os.path.exists(os.path.join(path, "saved_model.pb")):
         raise UnsupportedError("a SavedModel folder; lstmrt reads what Keras saves: save the model as .keras")
-    return read_keras(open_folder(path, config))
+    return read_keras(open_folder(path, config), custom_layers)
 
 
-def _read_json(path: str, config: Union[Mapping[str, Any], None]) -> Source:
+def _read_json(path: str, config: Union[Mapping[str, Any], None], custom_layers: CustomLayers) -> Source:
     """A list of the files that hold weights, as Keras 3 makes it where they are too large for one."""
     if config is None:
         raise ModelFileError("JSON, which holds no weights: a model's configuration goes beside its weights, as config= "
                              "(--config); a list of files of weights needs one")
-    return read_keras(open_shards(path, config))
+    return read_keras(open_shards(path, config), custom_layers)
 
 
 def _config(given: Union[ConfigSpec, None]) -> Union[Mapping[str, Any], None]:

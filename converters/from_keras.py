@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import Mapping, Sequence
 
 from ..errors import ModelFileError
@@ -12,6 +13,7 @@ from .keras_apply import apply_model
 from .keras_builder import GraphBuilder, Scope, Tensor
 from .keras_calls import Reference
 from .keras_config import Architecture, Layer, parse_architecture
+from .keras_custom import CustomLayers
 from .keras_file import Assignment, KerasFile
 from .keras_json import field, shown
 from .keras_support import refuse_unsupported
@@ -20,8 +22,8 @@ from .located import located
 from .source import Source
 
 
-def read_keras(container: AbstractContextManager[KerasFile]) -> Source:
-    """The model in an open `container` (open_archive or open_hdf5_model).
+def read_keras(container: AbstractContextManager[KerasFile], custom_layers: CustomLayers = MappingProxyType({})) -> Source:
+    """The model in an open `container` (open_archive or open_hdf5_model); `custom_layers` as in keras_custom.py.
 
     Raises UnsupportedError that names every layer and option lstmrt lacks, and ModelFileError for a file that is
     not as Keras would have written it.
@@ -30,8 +32,8 @@ def read_keras(container: AbstractContextManager[KerasFile]) -> Source:
         try:
             architecture = parse_architecture(file.model)
             keras_major = _major(file.version)
-            refuse_unsupported(architecture, keras_major)
-            assignment, graph = _first_that_fits(file.assignments(architecture), architecture, keras_major)
+            refuse_unsupported(architecture, keras_major, custom_layers)
+            assignment, graph = _first_that_fits(file.assignments(architecture), architecture, keras_major, custom_layers)
         except RecursionError:
             raise ModelFileError("the configuration is nested too deep") from None
     return Source(graph, "keras", file.version, _generation(architecture, graph), assignment.rule)
@@ -45,25 +47,26 @@ def _major(version: str) -> int:
 
 
 def _first_that_fits(assignments: Sequence[Assignment], architecture: Architecture,
-                     keras_major: int) -> tuple[Assignment, Graph]:
+                     keras_major: int, custom: CustomLayers) -> tuple[Assignment, Graph]:
     """The graph with the first of `assignments` whose weights have the shapes that the layers need."""
     faults = []
     for assignment in assignments:
         try:
-            return assignment, _graph(architecture, assignment.weights, keras_major)
+            return assignment, _graph(architecture, assignment.weights, keras_major, custom)
         except ModelFileError as fault:
             faults.append(fault)
     raise faults[0]
 
 
-def _graph(architecture: Architecture, weights: Mapping[str, LayerWeights], keras_major: int) -> Graph:
+def _graph(architecture: Architecture, weights: Mapping[str, LayerWeights], keras_major: int,
+           custom: CustomLayers) -> Graph:
     builder = GraphBuilder()
     inputs = []
     for name, reference in architecture.inputs:
         layer = architecture.layer(reference.layer)
         with located(f"layer {layer}"):
             inputs.append(_input(builder, name, layer, architecture))
-    outputs = apply_model(Scope(builder, "", NoWeights(), keras_major), architecture, weights, inputs)
+    outputs = apply_model(Scope(builder, "", NoWeights(), keras_major, custom), architecture, weights, inputs)
     names = [name for name, _ in architecture.outputs]
     return builder.graph(list(zip(names, outputs)), architecture.name)
 

@@ -69,6 +69,11 @@ def elu(*, alpha: float = 1.0) -> Activation:
     return Activation("Elu", float(alpha))
 
 
+def thresholded_relu(*, theta: float = 1.0) -> Activation:
+    """Keras 2's ThresholdedReLU layer."""
+    return Activation("ThresholdedRelu", float(theta))
+
+
 def softmax(*, axis: int = -1) -> Activation:
     """Keras's Softmax layer over the last axis."""
     if axis != -1:
@@ -76,4 +81,4 @@ def softmax(*, axis: int = -1) -> Activation:
     return SOFTMAX
 
 
-AS_LAYER = {"ReLU": relu, "LeakyReLU": leaky_relu, "ELU": elu, "Softmax": softmax}
+AS_LAYER = {"ReLU": relu, "LeakyReLU": leaky_relu, "ThresholdedReLU": thresholded_relu, "ELU": elu, "Softmax": softmax}

@@ -11,6 +11,7 @@ from .keras_activations import AS_LAYER
 from .keras_builder import Scope, Tensor, Tensors
 from .keras_calls import Call, Reference
 from .keras_config import Architecture, Layer, parse_layer
+from .keras_custom import apply_custom, custom_function
 from .keras_json import shown
 from .keras_layers import LAYERS, ROW_WISE, activated
 from .keras_operators import OPERATORS
@@ -62,6 +63,8 @@ def _made(reference: Reference, made: Mapping[Reference, Tensor]) -> Tensor:
 
 def apply_layer(scope: Scope, layer: Layer, args: list, kwargs: Mapping[str, Any]) -> list[Tensor]:
     """The outputs of one call of `layer`."""
+    if function := custom_function(layer, scope.custom):
+        return apply_custom(scope, function, layer, args, kwargs, apply_layer)
     if layer.model:
         return _apply_nested(scope, layer.model, args, kwargs)
     if layer.class_name in RECURRENT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -145,6 +145,7 @@ class Scope:
     layer: str  # the layer's name: nodes carry it, values and constants begin with it
     weights: LayerWeights
     keras_major: int
+    custom: Mapping[str, Callable] = field(default_factory=dict)  # the caller's functions for layers: keras_custom.py
 
     def child(self, attribute: str, suffix: str = "") -> Scope:
         """The scope of the layer or cell that this layer keeps in `attribute`; its names have the suffix."""
@@ -163,6 +164,10 @@ class Scope:
         names = [self.builder.name(f"{self.layer}/{op}") for _ in range(outputs)]
         self.builder.append(Node(op, tuple(inputs), tuple(names), attributes, self.layer, domain))
         return names
+
+    def knows(self, op: str) -> bool:
+        """Whether there is an operator of ONNX called so."""
+        return find(Node(op, (), ())) is not None
 
     def tensor(self, name: str, mask: str = "") -> Tensor:
         """The value `name` as a tensor."""

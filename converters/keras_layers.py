@@ -13,7 +13,7 @@ import numpy as np
 
 from ..activations import Activation
 from ..errors import UnsupportedError
-from .keras_activations import AS_LAYER, SOFTMAX, relu
+from .keras_activations import AS_LAYER, relu
 from .keras_attention import ATTENTION
 from .keras_builder import Scope, Tensor
 from .keras_convolution import CONVOLUTION
@@ -77,6 +77,14 @@ def relu_layer(scope: Scope, x: Tensor, *, max_value: Union[float, None] = None,
     return scope.tensor(y, x.mask)
 
 
+def softmax_layer(scope: Scope, x: Tensor, *, axis: Union[int, list] = -1) -> Tensor:
+    """Over one axis."""
+    axes = [axis] if isinstance(axis, int) else axis
+    if len(axes) != 1 or x.mask:
+        raise UnsupportedError(f"axis={axis}" if len(axes) != 1 else "masked steps: Activation('softmax') ignores masks")
+    return scope.tensor(scope.add("Softmax", scope.floats(x).name, axis=axes[0]))
+
+
 def category_encoding(scope: Scope, x: Tensor, *, num_tokens: int,
                       output_mode: Literal["one_hot", "multi_hot", "count"] = "multi_hot") -> Tensor:
     """Ids as vectors of `num_tokens`: one each, or one for all of a row."""
@@ -102,8 +110,6 @@ def activation_layer(scope: Scope, x: Tensor, *, activation: Activation) -> Tens
 
 def activated(scope: Scope, x: Tensor, activation: Activation) -> Tensor:
     """One of AS_LAYER."""
-    if activation == SOFTMAX and x.mask:
-        raise UnsupportedError("a Softmax layer on masked steps: Activation('softmax') ignores masks")
     return activation_layer(scope, x, activation=activation)
 
 
@@ -116,6 +122,7 @@ LAYERS: Mapping[str, Callable] = {
     "Activation": activation_layer,
     "ReLU": relu_layer,
     "PReLU": prelu,
+    "Softmax": softmax_layer,
     "Masking": masking,
     "CategoryEncoding": category_encoding,
     **{name: identity for name in DROPOUTS},

@@ -84,6 +84,10 @@ class NamedWeights:
         parts = [self._part(self.names[start:end]) for start, end in zip(starts, [*starts[1:], len(self.names)])]
         return parts + [NoWeights()] * (len(cells) - len(parts))
 
+    def everything(self) -> Mapping[str, Variable]:
+        short = [name.split("/")[-1].split(":")[0] for name in self.names]
+        return dict(zip(short if len(set(short)) == len(short) else self.names, self.variables()))
+
     def _part(self, names) -> NamedWeights:
         return NamedWeights(self._group, list(names))
 

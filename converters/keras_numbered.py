@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import count
 from typing import TYPE_CHECKING, Mapping, Sequence
 
 from ..errors import ModelFileError
@@ -21,8 +22,8 @@ def is_numbered(file: h5py.File) -> bool:
 
 
 def snake_case(class_name: str) -> str:
-    """As Keras does it: SimpleRNN -> simple_rnn, CuDNNLSTM -> cu_dnnlstm."""
-    name = re.sub(r"\W+", "", class_name)
+    """As Keras does it: SimpleRNN -> simple_rnn, CuDNNLSTM -> cu_dnnlstm, package>Scale -> scale."""
+    name = re.sub(r"\W+", "", class_name.rpartition(">")[2])
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
@@ -69,6 +70,12 @@ class NumberedWeights:
 
     def cells(self, cells: Sequence[Layer]) -> Sequence[LayerWeights]:
         return [found or NoWeights() for found in self.child("cells")._shared_out(cells)]
+
+    def everything(self) -> Mapping[str, Variable]:
+        found = dict(zip(map(str, count()), self.variables())) if any("vars" in group for group in self._groups) else {}
+        for name in sorted({name for group in self._groups for name in group} - {"vars"}):
+            found.update((f"{name}/{key}", variable) for key, variable in self.child(name).everything().items())
+        return found
 
     def _shared_out(self, layers: Sequence[Layer]) -> list[NumberedWeights | None]:
         """For each layer its group: those of a class by number, in the order of the configuration."""

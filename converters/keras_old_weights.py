@@ -42,6 +42,9 @@ class ModernWeights:
     def cells(self, cells: Sequence[Layer]) -> Sequence[LayerWeights]:
         return self.stored.cells(cells)
 
+    def everything(self) -> Mapping[str, Variable]:
+        return self.stored.everything()
+
 
 def _joined(gates: Sequence[Variable]) -> Derived:
     """One array whose columns are those of `gates`, side by side."""

@@ -9,34 +9,37 @@ from .keras_activations import AS_LAYER
 from .keras_apply import HANDLERS, argument_faults, operator_of
 from .keras_calls import Call
 from .keras_config import Architecture, Layer
+from .keras_custom import CustomLayers, custom_function
 from .keras_layers import activated
 from .keras_options import options
 from .keras_recurrent import RECURRENT, layer_faults, recurrent
 
-ADVICE = {"Lambda": "Python code in a model file is never run: use the layer that does the same"}
+ADVICE = {"Lambda": "Python code in a model file is never run: say what it does with custom_layers="}
 
 
-def refuse_unsupported(model: Architecture, keras_major: int) -> None:
-    """Raises UnsupportedError that names every layer and option that lstmrt lacks."""
-    faults = list(dict.fromkeys(_model_faults(model, keras_major)))
+def refuse_unsupported(model: Architecture, keras_major: int, custom: CustomLayers) -> None:
+    """Raises UnsupportedError that names every layer and option that lstmrt lacks; layers in `custom` are the caller's."""
+    faults = list(dict.fromkeys(_model_faults(model, keras_major, custom)))
     if faults:
         raise UnsupportedError(f"lstmrt does not have: {'; '.join(faults)}")
 
 
-def _model_faults(model: Architecture, keras_major: int) -> Iterator[str]:
+def _model_faults(model: Architecture, keras_major: int, custom: CustomLayers) -> Iterator[str]:
     layers = {layer.name: layer for layer in model.layers}
     for call in model.calls:
         layer = layers[call.layer]
-        if layer.class_name != "InputLayer":
-            yield from _layer_faults(layer, keras_major)
+        if layer.class_name != "InputLayer" and custom_function(layer, custom) is None:
+            yield from _layer_faults(layer, keras_major, custom)
             yield from (f"{layer} called with {name}" for name in _argument_faults(layer, call))
 
 
-def _layer_faults(layer: Layer, keras_major: int) -> Iterator[str]:
+def _layer_faults(layer: Layer, keras_major: int, custom: CustomLayers) -> Iterator[str]:
+    if custom_function(layer, custom):
+        return
     if layer.custom:
-        yield f"{layer} (a custom layer)"
+        yield f"{layer} (a custom layer: say what it computes with custom_layers=)"
     elif layer.model:
-        yield from _model_faults(layer.model, keras_major)
+        yield from _model_faults(layer.model, keras_major, custom)
     elif layer.class_name in RECURRENT:
         yield from layer_faults(layer, keras_major)
     elif operator_of(layer):
@@ -50,7 +53,7 @@ def _layer_faults(layer: Layer, keras_major: int) -> Iterator[str]:
             if layer.class_name == "Bidirectional" and inner.class_name not in RECURRENT:
                 yield f"{inner} in {layer}"
             else:
-                yield from _layer_faults(inner, keras_major)
+                yield from _layer_faults(inner, keras_major, custom)
     else:
         yield f"{layer} ({ADVICE[layer.class_name]})" if layer.class_name in ADVICE else str(layer)
 

@@ -41,6 +41,9 @@ class LayerWeights(Protocol):
     def cells(self, cells: Sequence[Layer]) -> Sequence[LayerWeights]:
         """Of stacked cells: the weights of each of `cells`."""
 
+    def everything(self) -> Mapping[str, Variable]:
+        """All variables, those of inner layers too, by name: for layers that only the caller knows."""
+
 
 class NoWeights:
     """The weights of a layer that the file has none for."""
@@ -56,6 +59,9 @@ class NoWeights:
 
     def cells(self, cells: Sequence[Layer]) -> Sequence[LayerWeights]:
         return [self] * len(cells)
+
+    def everything(self) -> Mapping[str, Variable]:
+        return {}
 
 
 @contextmanager

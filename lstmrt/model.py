@@ -24,17 +24,18 @@ from .graph import Graph, Value
 from .states import ArrayState, check_states, find_states, without_states
 
 if TYPE_CHECKING:
-    from .converters import ConfigSpec
+    from .converters import ConfigSpec, CustomLayers
     from .generation import Prompt
     from .seq2seq.runner import Runner
     from .streams import Batch
     from .tokenizers import Tokenizer, TokenizerSpec
 
 ONNX_EXTENSION = ".onnx"
+ENOUGH_STEPS = 64
 
 
 def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer: TokenizerSpec | None = None,
-         mode: str | None = None, state: Mapping[str, str] | None = None, isa: str | None = None,
+         custom_layers: CustomLayers | None = None, mode: str | None = None, state: Mapping[str, str] | None = None, isa: str | None = None,
          threads: int | None = None,
          decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
          decoder_tokenizer: TokenizerSpec | None = None, generation: Mapping[str, Any] | None = None) -> Model:
@@ -42,6 +43,7 @@ def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer
 
     config     for a Keras file of weights alone: what `model.to_json()` gives, as text, a path to it, or a dict
     tokenizer  a path, dict or list (tokenizers.load_tokenizer); without one, what the file holds
+    custom_layers  for a Keras file with layers of its own: their classes or names -> functions (docs/KERAS.md)
     mode       how generation reads its context, in place of what was inferred: see GenerationDefaults
     state      input name -> output name of states that the model takes and gives back, in place of those that are found
     isa        "scalar", "avx2" or "avx512"; None: LSTMRT_ISA, or else the fastest that the CPU has
@@ -57,12 +59,12 @@ def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer
     Raises ModelFileError for a file that is damaged or no model, UnsupportedError for a model that asks for what
     lstmrt lacks, MissingDependencyError where h5py, onnx or onnxruntime would be needed, IsaError.
     """
-    file = _opened(path, config, tokenizer, mode, decoder, decoder_input, decoder_tokenizer, generation)
+    file = _opened(path, config, tokenizer, custom_layers, mode, decoder, decoder_input, decoder_tokenizer, generation)
     return Model(_with_states(file, state), isa, threads)
 
 
 def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config: ConfigSpec | None = None,
-            tokenizer: TokenizerSpec | None = None, mode: str | None = None, state: Mapping[str, str] | None = None,
+            tokenizer: TokenizerSpec | None = None, custom_layers: CustomLayers | None = None, mode: str | None = None, state: Mapping[str, str] | None = None,
             force: bool = False,
             decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
             decoder_tokenizer: TokenizerSpec | None = None, generation: Mapping[str, Any] | None = None) -> None:
@@ -75,7 +77,7 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
     destination = Path(destination)
     if destination.exists() and not force:
         raise InputError(f"{destination} exists already: use force=True (--force) to replace it")
-    file = _opened(source, config, tokenizer, mode, decoder, decoder_input, decoder_tokenizer, generation)
+    file = _opened(source, config, tokenizer, custom_layers, mode, decoder, decoder_input, decoder_tokenizer, generation)
     file = _with_states(file, state)
     if isinstance(file.generation, EncoderDecoderDefaults):
         from .seq2seq.loading import halves_of
@@ -90,17 +92,17 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
         format.write(destination, file if file.selftest else replace(file, selftest=record(file.graph)))
 
 
-def _opened(path: str | os.PathLike, config: ConfigSpec | None, tokenizer: TokenizerSpec | None, mode: str | None,
-            decoder: str | os.PathLike | None, decoder_input: str | None, decoder_tokenizer: TokenizerSpec | None,
-            settings: Mapping[str, Any] | None) -> ModelFile:
+def _opened(path: str | os.PathLike, config: ConfigSpec | None, tokenizer: TokenizerSpec | None,
+            custom_layers: CustomLayers | None, mode: str | None, decoder: str | os.PathLike | None,
+            decoder_input: str | None, decoder_tokenizer: TokenizerSpec | None, settings: Mapping[str, Any] | None) -> ModelFile:
     """What `load` and `convert` make of their keywords."""
-    file = read(path, tokenizer, config)
+    file = read(path, tokenizer, config, custom_layers)
     may_be_encoder_decoder = len(file.graph.inputs) > 1 and file.generation is None
     if may_be_encoder_decoder or any(given is not None for given in (decoder, decoder_input, decoder_tokenizer, settings)):
         from .seq2seq import loading
 
         if decoder is not None:
-            file = loading.with_decoder(file, read(decoder), decoder_input)
+            file = loading.with_decoder(file, read(decoder, custom_layers=custom_layers), decoder_input)
         elif may_be_encoder_decoder or decoder_input is not None:
             file = loading.with_parts(file, decoder_input)
         file = loading.with_settings(file, decoder_tokenizer, settings)
@@ -111,11 +113,12 @@ def _with_states(file: ModelFile, state: Mapping[str, str] | None) -> ModelFile:
     return file if state is None else replace(file, states=check_states(file.graph, state))
 
 
-def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None, config: ConfigSpec | None = None) -> ModelFile:
+def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None, config: ConfigSpec | None = None,
+         custom_layers: CustomLayers | None = None) -> ModelFile:
     """What `path` holds, in the canonical form that is saved."""
     try:
-        is_ours = config is None and os.path.isfile(path) and format.is_lstmrt(path)
-        file = format.read(path) if is_ours else _imported(path, config)
+        is_ours = config is None and not custom_layers and os.path.isfile(path) and format.is_lstmrt(path)
+        file = format.read(path) if is_ours else _imported(path, config, custom_layers)
         if tokenizer is None:
             return file
         from .tokenizers import load_tokenizer
@@ -125,12 +128,12 @@ def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None, config
         raise ModelFileError(f"{error.filename or os.fspath(path)}: {error.strerror or error}") from error
 
 
-def _imported(path: str | os.PathLike, config: ConfigSpec | None) -> ModelFile:
+def _imported(path: str | os.PathLike, config: ConfigSpec | None, custom_layers: CustomLayers | None) -> ModelFile:
     from importlib.metadata import version
 
     from .converters import load_source
 
-    source = load_source(path, config)
+    source = load_source(path, config, custom_layers)
     provenance = {"source": os.path.basename(path), "framework": source.framework, "version": source.version,
                   "lstmrt": version("lstmrt"), "selftest": "float64 reference"}
     if source.matching:
@@ -148,17 +151,23 @@ def _with_mode(file: ModelFile, mode: str) -> GenerationDefaults:
 
 
 def record(graph: Graph, batch: int = 2, time: int = 7, seed: int = 0) -> SelfTest | None:
-    """A random call and the float64 reference's answer to it; None where an operator has no reference."""
+    """A random call and the float64 reference's answer to it; None where an operator has no reference.
+
+    A model that needs more than `time` steps, for a window of its own, gets ENOUGH_STEPS, or no call.
+    """
     from . import reference
     from .errors import UnsupportedError
 
     random = np.random.default_rng(seed)
-    sizes = {"batch": batch, "time": time}
+    sizes = {size: time for value in graph.inputs for size in value.shape or () if str(size).endswith("time")}
+    sizes["batch"] = batch
     inputs = {value.name: random_array(value, vocabulary_of(graph, value), sizes, random) for value in graph.inputs}
     try:
         outputs = reference.run(graph, inputs)
     except UnsupportedError:
         return None
+    except ValueError:
+        return record(graph, batch, ENOUGH_STEPS, seed) if time < ENOUGH_STEPS else None
     return SelfTest(inputs, {value.name: outputs[value.name].astype(value.dtype) for value in graph.outputs})
 
 

@@ -249,7 +249,7 @@ def test_every_unsupported_layer_is_named_at_once(tmp_path):
         layer("Dense", "last", units=2, use_bias=True, activation="sparsemax"))
     refused(archive(tmp_path / "model.keras", members(model)), UnsupportedError,
             "ConvLSTM2D 'conv'", "Lambda 'double' (Python code in a model file is never run", "GRU 'gru' with peepholes",
-            "somebody>Scale 'mine' (a custom layer)", "ConvLSTM3D 'inner'",
+            "somebody>Scale 'mine' (a custom layer", "ConvLSTM3D 'inner'",
             "Dense 'last' with activation 'sparsemax'")
 
 

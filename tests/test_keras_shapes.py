@@ -206,7 +206,8 @@ def test_activation_layers_with_weights_or_several_options(tmp_path, name):
     layers = keras.layers
     assert_all(keras, tmp_path, STEPS, [
         layers.PReLU(), layers.PReLU(shared_axes=[1]), layers.ReLU(max_value=0.6, negative_slope=0.3),
-        layers.ReLU(max_value=0.9, threshold=0.2, negative_slope=0.1), layers.ReLU(threshold=0.4, negative_slope=0.2)])
+        layers.ReLU(max_value=0.9, threshold=0.2, negative_slope=0.1), layers.ReLU(threshold=0.4, negative_slope=0.2), layers.Softmax(),
+        layers.Softmax(axis=1), *([layers.ThresholdedReLU(0.3)] if name == "tf_keras" else [])])
 
 
 def test_category_encoding(tmp_path, name):

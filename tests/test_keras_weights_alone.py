@@ -134,7 +134,7 @@ def test_weights_alone_ask_for_a_configuration(stored, tmp_path):
         lstmrt.load(stored)
     model = lstmrt.load(stored, config=config())
     model.save(tmp_path / "model.lstmrt")
-    with pytest.raises(InputError, match="a config is for a Keras file"):
+    with pytest.raises(InputError, match="config and custom_layers are for a Keras file"):
         lstmrt.load(tmp_path / "model.lstmrt", config=config())
 
 
