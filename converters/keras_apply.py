@@ -12,7 +12,7 @@ from .keras_builder import Scope, Tensor, Tensors
 from .keras_calls import Call, Reference
 from .keras_config import Architecture, Layer, parse_layer
 from .keras_custom import apply_custom, custom_function
-from .keras_json import shown
+from .keras_json import fits, shown
 from .keras_layers import LAYERS, ROW_WISE, activated
 from .keras_operators import OPERATORS
 from .keras_options import options
@@ -106,9 +106,13 @@ def _apply_operator(scope: Scope, operator: Operator, args: list, kwargs: Mappin
     given.pop("", None)
     given = {**operator.settings, **given}
     try:
-        inspect.signature(operator.function).bind(scope, *args, **given)
+        bound = inspect.signature(operator.function).bind(scope, *args, **given).arguments
     except TypeError as error:
         raise UnsupportedError(f"called with arguments it does not have: {error}") from None
+    hints = get_type_hints(operator.function)
+    for name, value in bound.items():
+        if name in hints and not fits(value, hints[name]):
+            raise UnsupportedError(f"called with {name}={shown(value)}")
     result = operator.function(scope, *args, **given)
     return result if isinstance(result, list) else [result]
 
@@ -168,14 +172,16 @@ def _bound(handler: Callable, args: list, kwargs: Mapping[str, Any]) -> dict[str
 
 
 def _as_hinted(name: str, value: Any, hint: Any) -> Any:
-    if hint is Tensor:
-        value = value[0] if isinstance(value, list) and len(value) == 1 else value
-        if not isinstance(value, Tensor):
-            raise UnsupportedError(f"called with {name}={shown(value)}")
+    """`value` as a parameter of this type wants it: Keras wraps one tensor in a list, or leaves the list out."""
+    if hint is Tensor and isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if hint == list[Tensor]:
         value = value if isinstance(value, list) else [value]
-        if not all(isinstance(one, Tensor) for one in value):
-            raise UnsupportedError(f"called with {name}={shown(value)}")
+        fitting = all(isinstance(one, Tensor) for one in value)
+    else:
+        fitting = fits(value, hint)
+    if not fitting:
+        raise UnsupportedError(f"called with {name}={shown(value)}")
     return value
 
 

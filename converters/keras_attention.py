@@ -45,6 +45,7 @@ def attention(scope: Scope, inputs: Tensors, mask: Any = None, return_attention_
 def additive_attention(scope: Scope, inputs: Tensors, mask: Any = None, return_attention_scores: bool = False,
                        use_causal_mask: bool = False, *, use_scale: bool = True, causal: bool = False) -> Tensors:
     """Bahdanau's: scores are the sums of scale · tanh(query + key)."""
+    _check(inputs)
     width = inputs[0].width
     arrays = take(scope.weights, **{"scale": (width,)} if use_scale else {})
     column = arrays[0][:, None] if use_scale else np.ones((width, 1), np.float32)
@@ -63,8 +64,7 @@ def _sums_of_pairs(scope: Scope, query: str, key: str) -> str:
 
 def _attend(scope: Scope, inputs: Tensors, mask: Any, scores: Callable[[str, str], str], causal: bool,
             return_scores: bool) -> Tensors:
-    if not 2 <= len(inputs) <= 3 or any(x.rank != 3 for x in inputs):
-        raise ModelFileError(f"called on {[x.shape for x in inputs]}, expected query, value and perhaps key of 3 axes")
+    _check(inputs)
     query_mask, value_mask = _masks(inputs, mask)
     query, value, key = (scope.floats(x) for x in (*inputs, inputs[1])[:3])
     made = scores(query.name, key.name)
@@ -76,6 +76,11 @@ def _attend(scope: Scope, inputs: Tensors, mask: Any, scores: Callable[[str, str
     if query_mask:
         y = scope.add("Mul", y, scope.cast(scope.unsqueeze(query_mask, 2), "float32"))
     return [scope.tensor(y, query_mask), *[scope.tensor(weights)] * return_scores]
+
+
+def _check(inputs: Tensors) -> None:
+    if not 2 <= len(inputs) <= 3 or any(x.rank != 3 for x in inputs):
+        raise ModelFileError(f"called on {[x.shape for x in inputs]}, expected query, value and perhaps key of 3 axes")
 
 
 def _masks(inputs: Tensors, mask: Any) -> tuple[str, str]:

@@ -85,7 +85,7 @@ def _keras3_value(value: Any) -> Any:
         return [_keras3_value(item) for item in field(value, "items", list)]
     if kind == "__ellipsis__":
         return Ellipsis
-    if kind in KERAS3_VALUES:
+    if isinstance(kind, str) and kind in KERAS3_VALUES:
         return KERAS3_VALUES[kind](field(value, "config", dict))
     return value
 
@@ -144,8 +144,8 @@ def _keras2_value(value: Any, known: set[str]) -> Any:
     return value
 
 
-def _reference(entry: list) -> Reference:
-    if [type(part) for part in entry] != [str, int, int]:
+def _reference(entry: Any) -> Reference:
+    if not isinstance(entry, list) or [type(part) for part in entry] != [str, int, int]:
         raise ModelFileError(f"expected [layer, node, tensor], got {shown(entry)}")
     return Reference(*entry)
 

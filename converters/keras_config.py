@@ -181,7 +181,7 @@ def _functional(config: Mapping[str, Any], depth: int) -> Architecture:
         if reference._replace(tensor=0) not in inputs:
             raise ModelFileError(f"input_layers: '{reference.layer}' is no InputLayer")
     models = {layer.name: layer for layer in layers if layer.model}
-    if any(is_keras3_node(node) for entry in config["layers"] for node in entry.get("inbound_nodes") or ()):
+    if any(is_keras3_node(node) for entry in config["layers"] for node in field(entry, "inbound_nodes", list, [])):
         outputs = [(name, _without_its_making(reference, models)) for name, reference in outputs]
     else:
         calls = _numbered_as_used(calls, models, outputs)

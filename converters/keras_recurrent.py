@@ -202,7 +202,7 @@ def _turned(layer: Layer) -> Layer:
 
 def _inputs_and_states(x: Any, initial_state: Any) -> tuple[Tensor, list[Tensor]]:
     """The sequence and the flat list of states, in whatever form the call gives them."""
-    x, *listed = x if isinstance(x, list) else [x]
+    x, *listed = x if isinstance(x, list) and x else [x]
     states = _flat([listed, [] if initial_state is None else initial_state])
     if not all(isinstance(value, Tensor) for value in [x, *states]):
         raise UnsupportedError("called on constants")

@@ -513,8 +513,9 @@ def _recurrent(op: str):
 
 
 def _is_projected(r: Tensor, initial_c: Tensor | None, hidden: int) -> bool:
-    def last(tensor: Tensor | None) -> Dim:
-        return tensor.shape[-1] if tensor is not None and tensor.shape else hidden
+    def last(tensor: Tensor | None) -> int:
+        known = tensor is not None and tensor.shape and isinstance(tensor.shape[-1], int)
+        return tensor.shape[-1] if known else hidden
 
     return last(r) < hidden or last(initial_c) > hidden
 
