@@ -35,7 +35,8 @@ ENOUGH_STEPS = 64
 
 
 def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer: TokenizerSpec | None = None,
-         custom_layers: CustomLayers | None = None, mode: str | None = None, state: Mapping[str, str] | None = None, isa: str | None = None,
+         custom_layers: CustomLayers | None = None, mode: str | None = None,
+         state: Mapping[str, str] | None = None, isa: str | None = None,
          threads: int | None = None,
          decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
          decoder_tokenizer: TokenizerSpec | None = None, generation: Mapping[str, Any] | None = None) -> Model:
@@ -64,7 +65,8 @@ def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer
 
 
 def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config: ConfigSpec | None = None,
-            tokenizer: TokenizerSpec | None = None, custom_layers: CustomLayers | None = None, mode: str | None = None, state: Mapping[str, str] | None = None,
+            tokenizer: TokenizerSpec | None = None, custom_layers: CustomLayers | None = None,
+            mode: str | None = None, state: Mapping[str, str] | None = None,
             force: bool = False,
             decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
             decoder_tokenizer: TokenizerSpec | None = None, generation: Mapping[str, Any] | None = None) -> None:
