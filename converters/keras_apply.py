@@ -8,11 +8,11 @@ from typing import Any, Callable, Mapping, get_type_hints
 
 from ..errors import ModelFileError, UnsupportedError
 from .keras_activations import AS_LAYER
-from .keras_builder import Scope, Tensor, Tensors
+from .keras_builder import Scope, Tensor
 from .keras_calls import Call, Reference
 from .keras_config import Architecture, Layer, parse_layer
 from .keras_custom import apply_custom, custom_function
-from .keras_json import fits, shown
+from .keras_json import field, fits, shown
 from .keras_layers import LAYERS, ROW_WISE, activated
 from .keras_operators import OPERATORS
 from .keras_options import options
@@ -92,9 +92,9 @@ class Operator:
 
 def operator_of(layer: Layer) -> Operator | None:
     """The function that `layer` calls; None for a layer that is none, or calls one that lstmrt does not have."""
-    if layer.class_name in TENSORFLOW_LAYERS and layer.config.get("function") in FUNCTIONS:
-        function, names = FUNCTIONS[layer.config["function"]]
-        return Operator(function, {}, names)
+    if layer.class_name in TENSORFLOW_LAYERS:
+        found = FUNCTIONS.get(field(layer.config, "function", str))
+        return Operator(found[0], {}, found[1]) if found else None
     if layer.class_name.startswith("ops.") and layer.class_name[4:] in OPERATORS:
         settings = {key: value for key, value in layer.config.items() if key != "name" and value is not None}
         return Operator(OPERATORS[layer.class_name[4:]], settings, {})

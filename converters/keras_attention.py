@@ -128,10 +128,10 @@ def multi_head_attention(scope: Scope, query: Tensor, value: Tensor, key: Tensor
     scaled = scope.add("Mul", projections[0], scope.scalar(key_dim**-0.5))
     q, k, v = (_heads(scope, name, num_heads, perm)
                for name, perm in zip((scaled, *projections[1:]), ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))))
-    masks = [scope.unsqueeze(mask, axis) for mask, axis in (
-        (_mask_of(query, query_mask), 2), (_mask_of(value, value_mask), 1), (_mask_of(key, key_mask), 1)) if mask]
+    masks = [scope.unsqueeze(mask, axis) for mask, axis in dict.fromkeys((
+        (_mask_of(query, query_mask), 2), (_mask_of(value, value_mask), 1), (_mask_of(key, key_mask), 1))) if mask]
     masks += [_causal(scope, query, value)] if use_causal_mask else []
-    masks = [scope.unsqueeze(mask, 1) for mask in dict.fromkeys(masks)]
+    masks = [scope.unsqueeze(mask, 1) for mask in masks]
     if attention_mask is not None:
         given = scope.cast(attention_mask.name, "bool")
         masks.append(scope.unsqueeze(given, 1) if attention_mask.rank == 3 else given)
