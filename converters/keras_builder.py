@@ -13,6 +13,7 @@ from ..errors import ModelFileError
 from ..graph import Dim, Graph, Node, Value
 from ..operators import attributes as with_defaults
 from ..operators import find
+from ..sizes import with_sizes
 from .keras_activations import SOFTMAX
 from .keras_weights import LayerWeights
 
@@ -77,7 +78,8 @@ class GraphBuilder:
     def append(self, node: Node) -> None:
         """Appends a node whose inputs are there and infers what it makes."""
         try:
-            made = find(node).infer(*(self.tensors.get(name) for name in node.inputs), **with_defaults(node))
+            given = [self.tensors.get(name) for name in node.inputs]
+            made = with_sizes(node, given, find(node).infer(*given, **with_defaults(node)))
         except shapes.Mismatch as mismatch:
             raise ModelFileError(f"{node.op}: {'; '.join(mismatch.args)}") from mismatch
         self.nodes.append(node)
