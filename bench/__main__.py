@@ -32,8 +32,13 @@ def main() -> int:
     print(report.heading(machine), flush=True)
     found = list(run(options, limits))
     comparisons = [one for one in found if isinstance(one, report.Comparison)]
-    for table in report.summary(comparisons):
+    summaries = list(report.summary(comparisons))
+    for table in summaries:
         report.show(table)
+    if options.markdown:
+        tables = [*summaries, *(one for one in found if isinstance(one, report.Table))]
+        texts = [report.heading(machine).replace("\n", ". ") + ".\n", *map(report.markdown, tables)]
+        options.markdown.write_text("\n".join(texts), encoding="utf-8")
     if options.json:
         data = {"machine": machine, "found": [one.plain() for one in found]}
         options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -52,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="two shapes of each group")
     parser.add_argument("--runtimes", metavar="A,B", help="only those whose names begin like one of these")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the summaries and tables there, as docs have them")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw latency against hidden size, as PNG")
     return parser
 

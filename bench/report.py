@@ -160,6 +160,13 @@ def plain_columns(table: Table, cells: list[list[str]]) -> str:
     return "\n".join(["", table.title, *(line.rstrip() for line in lines), *("  " + note for note in table.notes)])
 
 
+def markdown(table: Table) -> str:
+    lines = [["", *table.columns], ["---"] * (len(table.columns) + 1)]
+    lines += [[name, *map(figure, row)] for name, row in table.rows.items()]
+    rows = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([f"{table.title[:1].upper()}{table.title[1:]}:", "", *rows, "", *table.notes])
+
+
 def figure(value: Cell) -> str:
     """Three significant digits: plain where that is short, else with an exponent."""
     if value is None:
