@@ -10,7 +10,7 @@
 #include "decode.h"
 #include "pack.h"
 
-enum { MOST_SCREENED = 3 }; /* rows that a screen serves faster, one by one, than the output layer all at once */
+enum { MOST_SCREENED = 4 }; /* rows that a screen serves faster, one by one, than the output layer all at once */
 
 typedef struct {
     lstmrt_chooser chooser;
