@@ -17,6 +17,7 @@ from lstmrt.gates import ONNX
 from lstmrt.graph import EXTENSION, Graph, Node, Value
 from lstmrt.operators import is_recurrent, named_inputs
 from lstmrt.passes import (
+    conversion,
     drop_noops,
     drop_unused,
     embedding_table,
@@ -40,7 +41,7 @@ def ops(graph: Graph) -> list[str]:
     return [node.op for node in graph.nodes]
 
 
-@pytest.mark.parametrize("rewrite", [*dict.fromkeys(passes.CANONICAL + passes.LOAD), passes.canonical, passes.load])
+@pytest.mark.parametrize("rewrite", [*dict.fromkeys(conversion.CANONICAL + passes.LOAD), passes.canonical, passes.load])
 @random_graphs
 @given(case=recurrent_graphs(extensions=True))
 def test_every_pass_keeps_what_random_graphs_compute(rewrite, case):

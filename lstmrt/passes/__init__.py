@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 from ..graph import Graph
-from .choose_branches import choose_branches
 from .drop_noops import drop_noops
 from .drop_unused import drop_unused
 from .embedding_table import embedding_table
 from .fold_constants import fold_constants, fold_weights
 from .infer_shapes import infer_shapes
-from .input_weights import input_weights
 from .join_directions import join_directions
 from .last_step_only import last_step_only
-from .lift_loops import lift_loops
-from .lift_steps import lift_steps
-from .plain_ids import plain_ids
-from .plain_shapes import plain_shapes
-from .single_steps import single_steps
 from .split_directions import split_directions
-from .whole_sequences import whole_sequences
 from .widen_halves import widen_halves
-from .zero_states import zero_states
 
-CANONICAL = (fold_constants, choose_branches, plain_shapes, single_steps, plain_ids, drop_noops, lift_loops, lift_steps,
-             whole_sequences, input_weights, zero_states, drop_unused)
 LOAD = (widen_halves, fold_weights, split_directions, join_directions, embedding_table, last_step_only, drop_noops,
         drop_unused)
 
 
 def canonical(graph: Graph) -> Graph:
     """The form that is saved: what an importer made, without what inference does not need. Makes no file larger."""
+    from .conversion import CANONICAL
+
     while True:  # what one rewrite lays open, another takes up
         before = _structure(graph)
         graph = _run(CANONICAL, graph)
