@@ -1,8 +1,8 @@
-"""OpenVINO, from the same ONNX graphs: tensors set once on two requests, between which carried states swap."""
+"""OpenVINO, from the same ONNX graphs, with its hints for latency and precision."""
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from lstmrt.graph import Graph
 from models import Layer, Weights
 from shapes import LayerShape
 
-from .common import Call, Generate, Greedy, rerun_window, stepping
-from .ort import directions_last, onnx_bytes, zeros
+from .common import Call, Generate, Greedy, rerun_window
+from .onnx_graphs import Bind, greedy_loop, layer_call, onnx_bytes
 
 
 class OpenVino:
@@ -21,7 +21,7 @@ class OpenVino:
     def __init__(self, threads: int) -> None:
         import openvino
 
-        self.core = openvino.Core()
+        self.core, self.tensor = openvino.Core(), openvino.Tensor
         self.config = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
@@ -32,40 +32,25 @@ class OpenVino:
     def compiled(self, graph: Graph):
         return self.core.compile_model(self.core.read_model(onnx_bytes(graph)), "CPU", self.config)
 
+    def opened(self, graph: Graph) -> Bind:
+        compiled = self.compiled(graph)
+
+        def bind(arrays: dict[str, np.ndarray]) -> Callable[[], object]:
+            request = compiled.create_infer_request()
+            for name, array in arrays.items():
+                request.set_tensor(name, self.tensor(array, shared_memory=True))
+            return lambda kept=arrays: request.infer()  # which has the arrays' addresses alone
+
+        return bind
+
     def step(self, shape: LayerShape, layers: tuple[Layer, ...], x: np.ndarray) -> Call:
-        return self.layer(shape, layers, x, carried=True)
+        return layer_call(self.opened, shape, layers, x, carried=True)
 
     def sequence(self, shape: LayerShape, layers: tuple[Layer, ...], x: np.ndarray) -> Call:
-        return self.layer(shape, layers, x, carried=False)
-
-    def layer(self, shape: LayerShape, layers: tuple[Layer, ...], x: np.ndarray, carried: bool) -> Call:
-        graph = models.bare_layer_graph(shape, layers, carried)
-        fixed = {"x": np.ascontiguousarray(x.swapaxes(0, 1)), "Y": zeros(graph.outputs[0])}
-        requests = itertools.cycle(swapped_requests(self.compiled(graph), graph, fixed))
-
-        def run() -> None:
-            next(requests).infer()
-
-        return Call(run, lambda: (run(), directions_last(fixed["Y"]))[1])
+        return layer_call(self.opened, shape, layers, x, carried=False)
 
     def greedy(self, weights: Weights, streams: int) -> Greedy:
-        graph = models.stepwise(weights, streams)
-        fixed = {"ids": np.zeros((1, streams), np.int64), "logits": zeros(graph.outputs[0])}
-        states = [zeros(value) for value in graph.inputs[1:]]
-        there, back = swapped_requests(self.compiled(graph), graph, fixed, states)
-
-        def start() -> list:
-            for array in states:
-                array[:] = 0
-            return [there, back]
-
-        def step(requests: list, ids: np.ndarray) -> np.ndarray:
-            fixed["ids"][0] = ids
-            requests[0].infer()
-            requests.reverse()
-            return fixed["logits"].argmax(1)
-
-        return stepping(start, step)
+        return greedy_loop(self.opened, weights, streams)
 
     def window(self, weights: Weights, window: int) -> Generate:
         request = self.compiled(models.windowed(weights)).create_infer_request()
@@ -79,22 +64,3 @@ class OpenVino:
 
 class OpenVinoBf16(OpenVino):
     name, precision = "OpenVINO bf16", "bf16"
-
-
-def swapped_requests(compiled, graph: Graph, fixed: dict[str, np.ndarray], states: list[np.ndarray] | None = None) -> list:
-    """Two requests: the first reads the states from `states` (or zeros) and writes others, the second goes back."""
-    import openvino
-
-    carried_in, carried_out = graph.inputs[1:], graph.outputs[1:]
-    buffers = [states or [zeros(value) for value in carried_in], [zeros(value) for value in carried_in]]
-
-    def bind(before: list, after: list):
-        request = compiled.create_infer_request()
-        arrays = {graph.inputs[0].name: fixed[graph.inputs[0].name], graph.outputs[0].name: fixed[graph.outputs[0].name]}
-        arrays |= {value.name: array for value, array in [*zip(carried_in, before), *zip(carried_out, after)]}
-        for name, array in arrays.items():
-            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
-        request.arrays = arrays  # kept as long as the request
-        return request
-
-    return [bind(*buffers), bind(*buffers[::-1])]
