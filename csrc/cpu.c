@@ -17,6 +17,7 @@ enum {
     LEAF7_EBX_AVX512DQ = 1 << 17,
     LEAF7_EBX_AVX512BW = 1 << 30,
     LEAF7_ECX_AVX512VNNI = 1 << 11,
+    LEAF7_1_EAX_AVX512BF16 = 1 << 5,
     XCR0_YMM = 1 << 1 | 1 << 2,
     XCR0_ZMM = XCR0_YMM | 1 << 5 | 1 << 6 | 1 << 7, /* opmasks, upper halves of zmm0-15, zmm16-31 */
 };
@@ -57,6 +58,13 @@ bool lstmrt_cpu_has_avx512_vnni(void)
            has_all(ecx, LEAF7_ECX_AVX512VNNI);
 }
 
+bool lstmrt_cpu_has_avx512_bf16(void)
+{
+    uint32_t eax, ebx, ecx, edx;
+    return lstmrt_cpu_has_avx512_vnni() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) &&
+           has_all(eax, LEAF7_1_EAX_AVX512BF16);
+}
+
 #else
 
 bool lstmrt_cpu_has_avx2(void) { return false; }
@@ -64,5 +72,7 @@ bool lstmrt_cpu_has_avx2(void) { return false; }
 bool lstmrt_cpu_has_avx512(void) { return false; }
 
 bool lstmrt_cpu_has_avx512_vnni(void) { return false; }
+
+bool lstmrt_cpu_has_avx512_bf16(void) { return false; }
 
 #endif

@@ -23,7 +23,8 @@ lstmrt_status lstmrt_dense_prepare(const lstmrt_model *model, const lstmrt_step 
     layer->gate_vectors = columns.vectors;
     layer->x_panels = lstmrt_dense_panels(columns.vectors);
     if (!status)
-        status = lstmrt_pack_matrix(w->data, x->width, y->width, 1, &columns, LSTMRT_DENSE_VECTORS, &layer->x_weights);
+        status = lstmrt_pack_weights(model, w->data, x->width, y->width, 1, &columns, LSTMRT_DENSE_VECTORS,
+                                     &layer->x_weights, &layer->x_reduced);
     if (!status)
         status = lstmrt_pack_rows(b->data, 1, y->width, NULL, &columns, columns.vectors * columns.width, &layer->x_bias);
     lstmrt_columns_free(&columns);
@@ -33,6 +34,8 @@ lstmrt_status lstmrt_dense_prepare(const lstmrt_model *model, const lstmrt_step 
 /* What the parts of a dense layer's work share. */
 typedef struct {
     const lstmrt_kernels *kernels;
+    const lstmrt_workspace *workspace; /* where the rows for reduced weights are */
+    const lstmrt_layer *layer;
     lstmrt_dense_args args; /* but for the panels */
     size_t panels;
     bool backward;
@@ -43,7 +46,10 @@ static void dense_part(const void *argument, size_t part, size_t parts)
     const dense_work *work = argument;
     lstmrt_dense_args args = work->args;
     args.panels = lstmrt_panels_part(work->panels, part, parts, work->backward);
-    work->kernels->dense(&args);
+    if (work->layer->x_reduced.weights)
+        lstmrt_reduced_dense(work->workspace, &work->layer->x_reduced, &args, !lstmrt_op_recurrent(work->layer->step.op));
+    else
+        work->kernels->dense(&args);
 }
 
 static dense_work work_of(const lstmrt_kernels *kernels, const lstmrt_layer *layer, const float *x, size_t x_stride,
@@ -51,6 +57,7 @@ static dense_work work_of(const lstmrt_kernels *kernels, const lstmrt_layer *lay
 {
     return (dense_work){
         .kernels = kernels,
+        .layer = layer,
         .args = {
             .x = x,
             .x_stride = x_stride,
@@ -78,9 +85,17 @@ void lstmrt_dense_rows(const lstmrt_kernels *kernels, const lstmrt_layer *layer,
 void lstmrt_dense_share(const lstmrt_workspace *ws, const lstmrt_layer *layer, const float *x, size_t x_stride,
                         size_t rows, float *y, size_t y_stride)
 {
-    dense_work work = work_of(ws->model->kernels, layer, x, x_stride, rows, y, y_stride);
-    work.backward = ws->backward;
-    lstmrt_share(ws, layer->inputs * layer->gate_vectors * ws->model->kernels->width, rows, dense_part, &work);
+    const size_t weights = layer->inputs * layer->gate_vectors * ws->model->kernels->width;
+    const size_t most = layer->x_reduced.weights ? ws->most_rows : rows;
+    for (size_t row = 0; row < rows; row += most) {
+        const size_t taken = rows - row < most ? rows - row : most;
+        const float *from = x + row * x_stride;
+        dense_work work = work_of(ws->model->kernels, layer, from, x_stride, taken, y + row * y_stride, y_stride);
+        work.workspace = ws;
+        work.backward = ws->backward;
+        if (layer->x_reduced.weights) lstmrt_reduced_take(ws, from, x_stride, taken, layer->inputs);
+        lstmrt_share(ws, lstmrt_reduced_floats(ws->model, weights), taken, dense_part, &work);
+    }
 }
 
 lstmrt_status lstmrt_dense_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
@@ -100,6 +115,7 @@ lstmrt_status lstmrt_embedding_prepare(const lstmrt_model *model, const lstmrt_s
         return LSTMRT_BAD_PROGRAM;
     layer->width = layer->gates_stride = y->width;
     layer->vocabulary = table->rows;
+    if (model->precision != LSTMRT_PRECISION_F32) return lstmrt_reduce_table(model, table, layer);
     const size_t size = lstmrt_size_product(table->rows, y->width);
     layer->table = lstmrt_allocate_array(size, sizeof *layer->table);
     if (!layer->table) return LSTMRT_OUT_OF_MEMORY;
@@ -107,12 +123,16 @@ lstmrt_status lstmrt_embedding_prepare(const lstmrt_model *model, const lstmrt_s
     return LSTMRT_OK;
 }
 
-lstmrt_status lstmrt_table_lookup(const lstmrt_layer *layer, int64_t id, size_t width, float *to)
+lstmrt_status lstmrt_table_lookup(const lstmrt_model *model, const lstmrt_layer *layer, int64_t id, size_t width,
+                                  float *to)
 {
     const int64_t vocabulary = (int64_t)layer->vocabulary;
     if (id < -vocabulary || id >= vocabulary) return LSTMRT_ID_OUT_OF_RANGE;
     const size_t row = (size_t)(id < 0 ? id + vocabulary : id);
-    memcpy(to, layer->table + row * layer->gates_stride, width * sizeof *to);
+    if (layer->reduced_table)
+        lstmrt_reduced_lookup(model, layer, row, to);
+    else
+        memcpy(to, layer->table + row * layer->gates_stride, width * sizeof *to);
     return LSTMRT_OK;
 }
 
@@ -122,7 +142,8 @@ lstmrt_status lstmrt_embedding_run(const lstmrt_layer *layer, lstmrt_workspace *
     const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
     for (size_t row = 0; row < rows; row++) {
         const int64_t id = ((const int64_t *)ids->data)[row * ids->stride];
-        const lstmrt_status status = lstmrt_table_lookup(layer, id, layer->width, (float *)y->data + row * y->stride);
+        float *to = (float *)y->data + row * y->stride;
+        const lstmrt_status status = lstmrt_table_lookup(workspace->model, layer, id, layer->width, to);
         if (status) return status;
     }
     return LSTMRT_OK;

@@ -5,11 +5,12 @@
 #include "cpu.h"
 
 static const lstmrt_isa SETS[] = { /* slowest first */
-    {"scalar", lstmrt_cpu_always, &lstmrt_kernels_scalar, &lstmrt_int8_scalar},
+    {"scalar", lstmrt_cpu_always, &lstmrt_kernels_scalar, &lstmrt_int8_scalar, &lstmrt_bf16_scalar},
 #if defined(__x86_64__)
-    {"avx2", lstmrt_cpu_has_avx2, &lstmrt_kernels_avx2, &lstmrt_int8_avx2},
-    {"avx512", lstmrt_cpu_has_avx512, &lstmrt_kernels_avx512, &lstmrt_int8_avx512},
-    {"avx512_vnni", lstmrt_cpu_has_avx512_vnni, &lstmrt_kernels_avx512, &lstmrt_int8_avx512_vnni},
+    {"avx2", lstmrt_cpu_has_avx2, &lstmrt_kernels_avx2, &lstmrt_int8_avx2, &lstmrt_bf16_avx2},
+    {"avx512", lstmrt_cpu_has_avx512, &lstmrt_kernels_avx512, &lstmrt_int8_avx512, &lstmrt_bf16_avx512},
+    {"avx512_vnni", lstmrt_cpu_has_avx512_vnni, &lstmrt_kernels_avx512, &lstmrt_int8_avx512_vnni, &lstmrt_bf16_avx512},
+    {"avx512_bf16", lstmrt_cpu_has_avx512_bf16, &lstmrt_kernels_avx512, &lstmrt_int8_avx512_vnni, &lstmrt_bf16_avx512_bf16},
 #endif
 };
 
@@ -17,7 +18,11 @@ enum { SET_COUNT = sizeof SETS / sizeof SETS[0] };
 
 static const void *kernels_of(const lstmrt_isa *isa, lstmrt_precision precision)
 {
-    return precision == LSTMRT_PRECISION_INT8 ? (const void *)isa->int8 : isa->f32;
+    switch (precision) {
+    case LSTMRT_PRECISION_INT8: return isa->int8;
+    case LSTMRT_PRECISION_BF16: return isa->bf16;
+    default: return isa->f32;
+    }
 }
 
 /* Whether a set has kernels of its own for this precision. */

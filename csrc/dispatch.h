@@ -10,7 +10,7 @@ typedef struct {
     const char *name;
     bool (*supported)(void);
     const lstmrt_kernels *f32;
-    const lstmrt_int8_kernels *int8;
+    const lstmrt_reduced_kernels *int8, *bf16;
 } lstmrt_isa;
 
 /* The set called `name`, or for NULL the fastest this CPU runs.

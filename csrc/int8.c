@@ -1,5 +1,5 @@
 /* From floats to whole numbers: int8 matrices. */
-#include "lowbits.h"
+#include "reduced.h"
 
 #include <math.h>
 #include <string.h>
@@ -7,16 +7,19 @@
 #include "arena.h"
 #include "os.h"
 
+enum { LARGEST_WEIGHT = 127 };
+
 float lstmrt_int8_scale(float largest)
 {
     if (!isfinite(largest)) return NAN;
     if (largest <= LSTMRT_INT8_SMALLEST) return 0.0f;
-    const float scale = largest / LSTMRT_INT8_LARGEST_WEIGHT;
+    const float scale = largest / LARGEST_WEIGHT;
     uint32_t bits;
     memcpy(&bits, &scale, sizeof bits);
-    bits = (bits + 0xff) & ~UINT32_C(0xff); /* up, to a float with 16 significant bits */
+    const uint32_t down = bits & ~UINT32_C(0xff), up = (bits + 0xff) & ~UINT32_C(0xff);
     float rounded;
-    memcpy(&rounded, &bits, sizeof rounded);
+    memcpy(&rounded, &up, sizeof rounded);
+    if (isinf(rounded * LARGEST_WEIGHT)) memcpy(&rounded, &down, sizeof rounded);
     return rounded;
 }
 
@@ -41,7 +44,7 @@ static void largest_of(const float *data, size_t inputs, size_t k_stride, size_t
 }
 
 /* The rest of the last group of inputs stays 0, which no quantized row multiplies with anything but 0. */
-static void pack_panel(const lstmrt_int8_kernels *kernels, const float *data, size_t inputs, size_t k_stride,
+static void pack_panel(const lstmrt_reduced_kernels *kernels, const float *data, size_t inputs, size_t k_stride,
                        size_t j_stride, const int64_t *source, size_t width, const float *scales, int8_t *out)
 {
     const size_t group = kernels->group;
@@ -54,7 +57,7 @@ static void pack_panel(const lstmrt_int8_kernels *kernels, const float *data, si
             }
 }
 
-lstmrt_status lstmrt_int8_new(const lstmrt_isa *isa, size_t inputs, size_t vectors, lstmrt_int8_matrix *matrix)
+lstmrt_status lstmrt_int8_new(const lstmrt_isa *isa, size_t inputs, size_t vectors, lstmrt_reduced_matrix *matrix)
 {
     const size_t total = lstmrt_size_product(vectors, isa->f32->width);
     const size_t padded = lstmrt_round_up(inputs, isa->int8->group);
@@ -66,7 +69,7 @@ lstmrt_status lstmrt_int8_new(const lstmrt_isa *isa, size_t inputs, size_t vecto
 }
 
 size_t lstmrt_int8_pack_panel(const lstmrt_isa *isa, const float *data, size_t k_stride, size_t j_stride,
-                              const int64_t *source, size_t begin, lstmrt_int8_matrix *matrix)
+                              const int64_t *source, size_t begin, lstmrt_reduced_matrix *matrix)
 {
     const size_t total = matrix->vectors * isa->f32->width, panel = LSTMRT_DENSE_VECTORS * isa->f32->width;
     const size_t width = total - begin < panel ? total - begin : panel;
@@ -74,23 +77,16 @@ size_t lstmrt_int8_pack_panel(const lstmrt_isa *isa, const float *data, size_t k
     largest_of(data, matrix->inputs, k_stride, j_stride, source, width, scales);
     for (size_t j = 0; j < width; j++) scales[j] = lstmrt_int8_scale(scales[j]);
     pack_panel(isa->int8, data, matrix->inputs, k_stride, j_stride, source, width, scales,
-               matrix->weights + begin * lstmrt_round_up(matrix->inputs, isa->int8->group));
+               (int8_t *)matrix->weights + begin * lstmrt_round_up(matrix->inputs, isa->int8->group));
     return begin + width;
 }
 
 lstmrt_status lstmrt_int8_pack(const lstmrt_isa *isa, const float *data, size_t inputs, size_t k_stride,
-                               size_t j_stride, const lstmrt_columns *columns, lstmrt_int8_matrix *matrix)
+                               size_t j_stride, const lstmrt_columns *columns, lstmrt_reduced_matrix *matrix)
 {
     const lstmrt_status status = lstmrt_int8_new(isa, inputs, columns->vectors, matrix);
     if (status) return status;
     for (size_t begin = 0; begin < columns->vectors * columns->width;)
         begin = lstmrt_int8_pack_panel(isa, data, k_stride, j_stride, columns->source + begin, begin, matrix);
     return LSTMRT_OK;
-}
-
-void lstmrt_int8_free(lstmrt_int8_matrix *matrix)
-{
-    lstmrt_release(matrix->weights);
-    lstmrt_release(matrix->scales);
-    *matrix = (lstmrt_int8_matrix){0};
 }

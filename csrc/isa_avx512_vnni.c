@@ -13,6 +13,7 @@
 #define VEC_ISA avx512_vnni
 #include "kernels_activations.h"
 #include "kernels_stream.h"
-#include "kernels_int8_table.h"
+#include "kernels_reduced.h"
+#include "kernels_int8.h"
 #include "target.h"
 #endif

@@ -170,11 +170,12 @@ typedef struct {
     size_t pitch, inputs; /* floats between the weights of one input and the next */
 } lstmrt_dense_vector_args;
 
-/* ---- products with whole numbers ----
+/* ---- products with reduced weights ----
  *
- * A weight is scale q, q in [-127, 127], with one scale for each output; a row x of floats is scale x^, whole numbers
- * x^ in [-LSTMRT_INT8_LARGEST, LSTMRT_INT8_LARGEST] with one scale for each row. Sums of q x^ over a block of
- * LSTMRT_INT8_BLOCK inputs are exact, so that they are the same on every instruction set. */
+ * int8: a weight is scale q, q in [-127, 127], with one scale for each output; a row x of floats is scale x^, whole
+ * numbers x^ in [-LSTMRT_INT8_LARGEST, LSTMRT_INT8_LARGEST] with one scale for each row. Sums of q x^ over a block of
+ * LSTMRT_INT8_BLOCK inputs are exact, so that they are the same on every instruction set.
+ * bf16: weights are the upper halves of floats, rounded to nearest; sums are floats, in blocks of LSTMRT_BLOCK. */
 enum {
     LSTMRT_INT8_LARGEST = 8191,
     LSTMRT_INT8_BLOCK = 2048 /* 127 * 8191 * 2048 < 2^31 */
@@ -182,37 +183,39 @@ enum {
 
 #define LSTMRT_INT8_SMALLEST 0x1p-100f /* rows with no larger element are zeros */
 
-static inline size_t lstmrt_int8_padded(size_t inputs) { return (inputs + 15) & ~(size_t)15; }
+/* Inputs that a row is padded to, with zeros, and the bytes it then takes in the form that products read. */
+static inline size_t lstmrt_reduced_padded(size_t inputs) { return (inputs + 15) & ~(size_t)15; }
+static inline size_t lstmrt_reduced_row_bytes(size_t inputs) { return 4 * lstmrt_reduced_padded(inputs); }
 
-/* A quantized row: two bytes for each input, then a word for each block; see vec_int8.h. */
-static inline size_t lstmrt_int8_row_bytes(size_t inputs)
-{
-    const size_t blocks = (inputs + LSTMRT_INT8_BLOCK - 1) / LSTMRT_INT8_BLOCK;
-    return (2 * lstmrt_int8_padded(inputs) + blocks * sizeof(int32_t) + 63) & ~(size_t)63;
-}
-
-/* Rows to whole numbers, x = scale x^ within scale / 2. A row with a NaN or an infinity gets the scale NaN. */
+/* Rows in the form that products read. int8: x = scale x^ within scale / 2; a row with a NaN or an infinity gets the scale
+ * NaN. bf16 has no scales. */
 typedef struct {
-    const float *x;  /* rows x inputs */
-    void *quantized; /* rows, lstmrt_int8_row_bytes(inputs) apart, as the same table's int8_product reads them */
-    float *scales;   /* one for each row */
+    const float *x; /* rows x inputs */
+    void *reduced;  /* rows, lstmrt_reduced_row_bytes(inputs) apart */
+    float *scales;  /* one for each row */
     size_t x_stride, rows, inputs;
-} lstmrt_int8_quantize_args;
+} lstmrt_reduced_rows_args;
 
 /* y = activation(clip(init + x W)). Vector v of a row of init and of y stands at (v / gates) pitch + (v % gates) vectors. */
 typedef struct {
-    const void *x; /* rows of int8_quantize */
+    const void *x; /* rows of the same table */
     const float *x_scales;
-    const int8_t *weights; /* panels of LSTMRT_DENSE_VECTORS vectors, each with the weights of `group` inputs at a time */
-    const float *scales;   /* vectors: one for each output */
-    const float *init;     /* init_stride 0: one row for all */
+    const void *weights; /* panels of LSTMRT_DENSE_VECTORS vectors, each with the weights of `group` inputs at a time */
+    const float *scales; /* int8: one for each output, by vectors */
+    const float *init;   /* init_stride 0: one row for all */
     float *y;
     size_t init_stride, y_stride;
     size_t rows, inputs, vectors;
     size_t gates, pitch;
+    lstmrt_panels panels;
+    bool whole; /* bf16: where inputs can be rounded to bf16 they are not */
     float clip;
     lstmrt_activation activation;
-} lstmrt_int8_product_args;
+} lstmrt_reduced_product_args;
+
+/* The name of the tables of one kind for the instruction set `isa`. */
+#define LSTMRT_TABLE_(kind, isa) lstmrt_##kind##_##isa
+#define LSTMRT_TABLE(kind, isa) LSTMRT_TABLE_(kind, isa)
 
 typedef struct {
     const char *name;
@@ -226,11 +229,12 @@ extern const lstmrt_kernels lstmrt_kernels_scalar, lstmrt_kernels_avx2, lstmrt_k
 
 typedef struct {
     size_t group; /* inputs whose weights stand side by side for each output */
-    int offset;   /* added to each weight */
-    void (*quantize)(const lstmrt_int8_quantize_args *);
-    void (*product)(const lstmrt_int8_product_args *);
-} lstmrt_int8_kernels;
+    int offset;   /* int8: added to each weight */
+    void (*rows)(const lstmrt_reduced_rows_args *);
+    void (*product)(const lstmrt_reduced_product_args *);
+} lstmrt_reduced_kernels;
 
-extern const lstmrt_int8_kernels lstmrt_int8_scalar, lstmrt_int8_avx2, lstmrt_int8_avx512, lstmrt_int8_avx512_vnni;
+extern const lstmrt_reduced_kernels lstmrt_int8_scalar, lstmrt_int8_avx2, lstmrt_int8_avx512, lstmrt_int8_avx512_vnni;
+extern const lstmrt_reduced_kernels lstmrt_bf16_scalar, lstmrt_bf16_avx2, lstmrt_bf16_avx512, lstmrt_bf16_avx512_bf16;
 
 #endif

@@ -1,4 +1,6 @@
-/* Products with weights in whole numbers. See lstmrt_int8_quantize_args and lstmrt_int8_product_args. */
+/* Products with weights in whole numbers. See lstmrt_reduced_rows_args and lstmrt_reduced_product_args. */
+
+#include "vec_int8.h"
 
 enum { INT8_SUMS = LSTMRT_DENSE_VECTORS * (INT8_MAX_ROWS > 2 ? INT8_MAX_ROWS : 2) }; /* as many as any tile has */
 
@@ -34,7 +36,7 @@ static void int8_quantize_row(const float *x, size_t inputs, char *row, float *s
     const vf inverse = v_set1(any ? LSTMRT_INT8_LARGEST / largest : 0.0f);
     *scale = any ? largest / LSTMRT_INT8_LARGEST : finite ? 0.0f : NAN;
 
-    const size_t pad = lstmrt_int8_padded(inputs);
+    const size_t pad = lstmrt_reduced_padded(inputs);
     for (size_t begin = 0, block = 0; begin < pad; begin += LSTMRT_INT8_BLOCK, block++) {
         const size_t end = pad - begin < LSTMRT_INT8_BLOCK ? pad : begin + LSTMRT_INT8_BLOCK;
         const float sum = int8_quantize_block(x, inputs, row, pad, begin, end, inverse);
@@ -43,15 +45,15 @@ static void int8_quantize_row(const float *x, size_t inputs, char *row, float *s
     }
 }
 
-static void kernel_int8_quantize(const lstmrt_int8_quantize_args *a)
+static void kernel_int8_rows(const lstmrt_reduced_rows_args *a)
 {
-    const size_t bytes = lstmrt_int8_row_bytes(a->inputs);
+    const size_t bytes = lstmrt_reduced_row_bytes(a->inputs);
     for (size_t row = 0; row < a->rows; row++)
-        int8_quantize_row(a->x + row * a->x_stride, a->inputs, (char *)a->quantized + row * bytes, a->scales + row);
+        int8_quantize_row(a->x + row * a->x_stride, a->inputs, (char *)a->reduced + row * bytes, a->scales + row);
 }
 
 /* Not inlined, like the end of every kernel: the sums pass through memory once, and the code stays small. */
-static __attribute__((noinline)) void int8_end(const lstmrt_int8_product_args *a, const vf *total, size_t vectors,
+static __attribute__((noinline)) void int8_end(const lstmrt_reduced_product_args *a, const vf *total, size_t vectors,
                                                size_t rows, size_t vector, size_t row)
 {
     for (size_t v = 0; v < vectors; v++, vector++) {
@@ -65,7 +67,8 @@ static __attribute__((noinline)) void int8_end(const lstmrt_int8_product_args *a
     }
 }
 
-/* Adds to total[p][v][r] the sums over groups [begin, end) of inputs, one block; `panels`, `vectors` and `rows` are constants. */
+/* Adds to total[p][v][r] the sums over groups [begin, end) of inputs, one block; panels, vectors and rows are constants
+ * where this is called. */
 VEC_INLINE void int8_block(int panels, int vectors, int rows, const int8_t *weights, size_t panel_size, const char *x,
                            size_t row_bytes, size_t pad, size_t begin, size_t end, vf *total)
 {
@@ -99,42 +102,26 @@ VEC_INLINE void int8_block(int panels, int vectors, int rows, const int8_t *weig
     }
 }
 
-VEC_INLINE void int8_tile(const lstmrt_int8_product_args *a, int panels, int vectors, int rows, size_t panel, size_t row)
+VEC_INLINE void int8_tile(const lstmrt_reduced_product_args *a, int panels, int vectors, int rows, size_t panel,
+                          size_t row)
 {
     enum { BLOCK = LSTMRT_INT8_BLOCK / INT8_GROUP };
-    const size_t pad = lstmrt_int8_padded(a->inputs), row_bytes = lstmrt_int8_row_bytes(a->inputs);
+    const size_t pad = lstmrt_reduced_padded(a->inputs), row_bytes = lstmrt_reduced_row_bytes(a->inputs);
     const size_t groups = (a->inputs + INT8_GROUP - 1) / INT8_GROUP;
     const size_t panel_size = groups * INT8_GROUP * LSTMRT_DENSE_VECTORS * VEC_WIDTH;
     vf total[INT8_SUMS];
     UNROLL for (int i = 0; i < panels * vectors * rows; i++) total[i] = v_set1(0.0f);
     for (size_t begin = 0; begin < groups; begin += BLOCK)
-        int8_block(panels, vectors, rows, a->weights + panel * panel_size, panel_size, (const char *)a->x + row * row_bytes,
-                   row_bytes, pad, begin, groups - begin < BLOCK ? groups : begin + BLOCK, total);
+        int8_block(panels, vectors, rows, (const int8_t *)a->weights + panel * panel_size, panel_size,
+                   (const char *)a->x + row * row_bytes, row_bytes, pad, begin, groups - begin < BLOCK ? groups : begin + BLOCK, total);
     int8_end(a, total, (size_t)(panels * vectors), (size_t)rows, panel * LSTMRT_DENSE_VECTORS, row);
 }
 
-/* The last panel, of `vectors` < LSTMRT_DENSE_VECTORS vectors. */
-static void int8_rest(const lstmrt_int8_product_args *a, size_t panel, size_t vectors)
-{
-    for (size_t row = 0; row < a->rows; row++) {
-        if (vectors == 1) int8_tile(a, 1, 1, 1, panel, row);
-        if (vectors == 2) int8_tile(a, 1, 2, 1, panel, row);
-        if (vectors == 3) int8_tile(a, 1, 3, 1, panel, row);
-    }
-}
+static void kernel_int8_product(const lstmrt_reduced_product_args *a) { REDUCED_TILES(int8_tile, a, INT8_MAX_ROWS) }
 
-static void kernel_int8_product(const lstmrt_int8_product_args *a)
-{
-    const size_t full = a->vectors / LSTMRT_DENSE_VECTORS;
-    size_t panel = 0;
-    if (a->rows == 1)
-        for (; panel + 2 <= full; panel += 2) int8_tile(a, 2, LSTMRT_DENSE_VECTORS, 1, panel, 0);
-    for (; panel < full; panel++) {
-        size_t row = 0;
-        for (; row + INT8_MAX_ROWS <= a->rows; row += INT8_MAX_ROWS)
-            int8_tile(a, 1, LSTMRT_DENSE_VECTORS, INT8_MAX_ROWS, panel, row);
-        for (; row + 2 <= a->rows; row += 2) int8_tile(a, 1, LSTMRT_DENSE_VECTORS, 2, panel, row);
-        for (; row < a->rows; row++) int8_tile(a, 1, LSTMRT_DENSE_VECTORS, 1, panel, row);
-    }
-    int8_rest(a, full, a->vectors % LSTMRT_DENSE_VECTORS);
-}
+const lstmrt_reduced_kernels LSTMRT_TABLE(int8, VEC_ISA) = {
+    .group = INT8_GROUP,
+    .offset = INT8_OFFSET,
+    .rows = kernel_int8_rows,
+    .product = kernel_int8_product,
+};

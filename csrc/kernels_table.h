@@ -1,4 +1,4 @@
-/* Every kernel body for the vector vocabulary that was included before, and the table of them. */
+/* Every kernel body for the vector vocabulary that was included before, and the tables of them. */
 #include <math.h>
 #include <string.h>
 
@@ -10,9 +10,11 @@
 #include "kernels_elementwise.h"
 #include "kernels_probe.h"
 #include "kernels_screen.h"
-#include "kernels_int8_table.h"
+#include "kernels_reduced.h"
+#include "kernels_int8.h"
+#include "kernels_bf16.h"
 
-const lstmrt_kernels TABLE_NAME(lstmrt_kernels_, VEC_ISA) = {
+const lstmrt_kernels LSTMRT_TABLE(kernels, VEC_ISA) = {
     .name = VEC_NAME,
     .width = VEC_WIDTH,
 #define X(kernel) .kernel = kernel_##kernel,

@@ -55,9 +55,12 @@ lstmrt_status lstmrt_layer_run(const lstmrt_layer *layer, lstmrt_workspace *work
 
 void lstmrt_layer_free(lstmrt_layer *layer)
 {
-    float *owned[] = {layer->x_weights, layer->x_bias,    layer->table, layer->h_weights, layer->h_candidate_weights,
-                      layer->h_bias,    layer->peepholes, layer->row};
+    void *owned[] = {layer->x_weights, layer->x_bias, layer->table, layer->reduced_table, layer->table_scales,
+                     layer->h_weights, layer->h_candidate_weights, layer->h_bias, layer->peepholes, layer->row};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) lstmrt_release(owned[i]);
+    lstmrt_reduced_free(&layer->x_reduced);
+    lstmrt_reduced_free(&layer->h_reduced);
+    lstmrt_reduced_free(&layer->h_candidate_reduced);
 }
 
 /* Whether a later time step leaves the outputs of earlier ones as they are, so that steps can run as they come. */

@@ -2,9 +2,11 @@
 #include "pack.h"
 #include "program.h"
 
-static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates,
+static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *workspace, float *gates,
                        const lstmrt_cell *cell, lstmrt_panels panels)
 {
+    if (layer->h_reduced.weights)
+        lstmrt_reduced_add_gates(layer, workspace, &layer->h_reduced, gates, 0, 4, 4, panels);
     workspace->model->kernels->lstm(&(lstmrt_lstm_args){
         .gates = gates,
         .gates_stride = layer->gates_stride,
@@ -16,7 +18,7 @@ static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *worksp
         .c_next = cell->c_next,
         .stride = cell->stride,
         .rows = workspace->batch,
-        .inputs = layer->width,
+        .inputs = layer->h_weights ? layer->width : 0,
         .panels = panels,
         .clip = layer->step.clip,
         .input_forget = layer->step.input_forget,
@@ -34,7 +36,9 @@ static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step
     layer->phases[0] = step_units;
     lstmrt_columns columns;
     lstmrt_status status = lstmrt_columns_gates((int[]){0, 1, 2, 3}, 4, layer->width, width, &columns);
-    if (!status) status = lstmrt_pack_matrix(r->data, layer->width, 1, layer->width, &columns, 4, &layer->h_weights);
+    if (!status)
+        status = lstmrt_pack_weights(model, r->data, layer->width, 1, layer->width, &columns, 4, &layer->h_weights,
+                                     &layer->h_reduced);
     lstmrt_columns_free(&columns);
     if (status || !p->data) return status;
     status = lstmrt_columns_gates((int[]){0, 1, 2}, 3, layer->width, width, &columns);

@@ -24,7 +24,7 @@ const char *lstmrt_status_text(lstmrt_status status);
 /* ---- precisions and instruction sets ---- */
 
 /* Of weights; states and sums are floats in each. */
-typedef enum { LSTMRT_PRECISION_F32, LSTMRT_PRECISION_INT8 } lstmrt_precision;
+typedef enum { LSTMRT_PRECISION_F32, LSTMRT_PRECISION_BF16, LSTMRT_PRECISION_INT8 } lstmrt_precision;
 
 /* Name of the i-th instruction set with kernels of its own for a precision, slowest first, or NULL past the last; whether
  * this CPU and its OS run it. */

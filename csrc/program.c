@@ -58,7 +58,9 @@ static lstmrt_status check_order(const lstmrt_model *model, const lstmrt_program
 static size_t weights_of(const lstmrt_model *model, const lstmrt_layer *layer)
 {
     const size_t outputs = layer->gate_vectors * model->kernels->width;
-    return (layer->x_weights ? layer->inputs * outputs : 0) + (layer->h_weights ? layer->width * outputs : 0);
+    const size_t x = layer->x_weights || layer->x_reduced.weights ? layer->inputs : 0;
+    const size_t h = layer->h_weights || layer->h_reduced.weights ? layer->width : 0;
+    return lstmrt_reduced_floats(model, (x + h) * outputs);
 }
 
 static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *program)
@@ -98,7 +100,7 @@ static lstmrt_status fill(lstmrt_model *model, const lstmrt_program *program)
 lstmrt_status lstmrt_model_new(const lstmrt_program *program, const char *isa, lstmrt_model **model)
 {
     *model = NULL;
-    if (program->precision != LSTMRT_PRECISION_F32) return LSTMRT_BAD_PROGRAM;
+    if ((unsigned)program->precision > LSTMRT_PRECISION_INT8) return LSTMRT_BAD_PROGRAM;
     lstmrt_model *made = lstmrt_allocate(sizeof *made);
     if (!made) return LSTMRT_OUT_OF_MEMORY;
     lstmrt_status status = lstmrt_isa_find(isa, &made->isa);

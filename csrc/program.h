@@ -8,10 +8,9 @@
 #define LSTMRT_PROGRAM_H
 
 #include "arena.h"
-#include "dispatch.h"
-#include "kernels.h"
 #include "os.h"
 #include "pool.h"
+#include "reduced.h"
 
 /* Rows of input parts computed at once: few enough to stay near, enough for the weights to serve many. A multiple
  * of the rows of every kernel's tiles. */
@@ -27,8 +26,8 @@ typedef struct {
     size_t stride;
 } lstmrt_cell;
 
-/* Advances all rows of a cell, the units of `panels`, by one step; `gates` has their input parts. */
-typedef void lstmrt_cell_step(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates,
+/* Advances all rows of a cell, the units of `panels`, by one step; `gates` has their input parts, and may be changed. */
+typedef void lstmrt_cell_step(const lstmrt_layer *layer, const lstmrt_workspace *workspace, float *gates,
                               const lstmrt_cell *cell, lstmrt_panels panels);
 
 struct lstmrt_layer {
@@ -37,13 +36,17 @@ struct lstmrt_layer {
     size_t width;     /* width of y; hidden units of a recurrent layer */
     /* dense: y = x W + bias; recurrent: gates = x W + bias, gates side by side for each vector of units */
     float *x_weights, *x_bias;
+    lstmrt_reduced_matrix x_reduced; /* in place of x_weights, where the model's precision is reduced */
     size_t gate_vectors; /* vectors in a row of gates */
-    size_t x_panels, h_panels; /* panels of x_weights and of h_weights */
+    size_t x_panels, h_panels; /* panels of x_weights and of h_weights, or of the reduced ones; see gru.c */
     size_t gates_stride; /* floats between rows of gates, and of the table */
     float *table;        /* vocabulary rows: of an embedding, or of gates */
+    void *reduced_table; /* an embedding's, in place of `table`: int8_t or bf16 */
+    float *table_scales; /* int8: one for each row */
     size_t vocabulary;
     float *h_weights;           /* recurrent weights; of z and r alone in a GRU without linear_before_reset */
     float *h_candidate_weights; /* that GRU's gate h */
+    lstmrt_reduced_matrix h_reduced, h_candidate_reduced; /* in place of these two; of every GRU z and r, and h */
     float *h_bias;              /* GRU with linear_before_reset: Rb of gate h */
     float *peepholes;
     float *row;    /* ADD ... DIV: the constant row; LAYER_NORM: scale, then shift */
@@ -73,7 +76,10 @@ struct lstmrt_workspace {
     lstmrt_arena arena;
     float *x_rows;      /* inputs of a few time steps, time first */
     float *gates;       /* their input parts */
-    float *z, *reset_h; /* between the halves of a GRU without linear_before_reset */
+    float *z, *reset_h; /* between the halves of a GRU */
+    void *reduced_rows; /* what reduced weights are multiplied with: `most_rows` rows, and their scales */
+    float *reduced_scales;
+    size_t most_rows;
     lstmrt_state *state;     /* what recurrent layers read and advance: `own`, or the caller's */
     lstmrt_state own;
     lstmrt_workspace *next; /* in the model's list of idle ones */
@@ -153,7 +159,28 @@ void lstmrt_dense_share(const lstmrt_workspace *workspace, const lstmrt_layer *l
 size_t lstmrt_dense_panels(size_t vectors);
 
 /* Copies row `id` of the layer's table to `to`; negative ids count from the end. */
-lstmrt_status lstmrt_table_lookup(const lstmrt_layer *layer, int64_t id, size_t width, float *to);
+lstmrt_status lstmrt_table_lookup(const lstmrt_model *model, const lstmrt_layer *layer, int64_t id, size_t width,
+                                  float *to);
+
+/* reduced.c */
+
+/* Packs a matrix as lstmrt_pack_matrix does, or reduces it, as the model's precision says. */
+lstmrt_status lstmrt_pack_weights(const lstmrt_model *model, const float *data, size_t inputs, size_t k_stride,
+                                  size_t j_stride, const lstmrt_columns *columns, size_t panel_vectors, float **packed,
+                                  lstmrt_reduced_matrix *reduced);
+/* As many floats as these weights take. */
+size_t lstmrt_reduced_floats(const lstmrt_model *model, size_t weights);
+/* Takes up to workspace->most_rows rows of x, to be multiplied by the next ones; by one thread. */
+void lstmrt_reduced_take(const lstmrt_workspace *workspace, const float *x, size_t stride, size_t rows, size_t inputs);
+/* What the dense kernel does, but with the rows that were taken. `whole`: see lstmrt_reduced_product_args. */
+void lstmrt_reduced_dense(const lstmrt_workspace *workspace, const lstmrt_reduced_matrix *matrix,
+                          const lstmrt_dense_args *args, bool whole);
+/* Adds their recurrent parts to gates [first, first + n) of `all`; `panels` are those of the matrix. */
+void lstmrt_reduced_add_gates(const lstmrt_layer *layer, const lstmrt_workspace *workspace,
+                              const lstmrt_reduced_matrix *matrix, float *gates, size_t first, size_t n, size_t all,
+                              lstmrt_panels panels);
+lstmrt_status lstmrt_reduce_table(const lstmrt_model *model, const lstmrt_weight *table, lstmrt_layer *layer);
+void lstmrt_reduced_lookup(const lstmrt_model *model, const lstmrt_layer *layer, size_t row, float *to);
 
 /* share.c: work that the threads of a call share. */
 

@@ -46,8 +46,8 @@ static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidd
 
 /* The biases that can be added ahead of the recurrent part: Wb + Rb, but for gate h of a GRU with
  * linear_before_reset Wb alone, as r multiplies its Rb. */
-static lstmrt_status pack_input_part(const lstmrt_step *step, const lstmrt_columns *columns, size_t n_gates,
-                                     lstmrt_layer *layer)
+static lstmrt_status pack_input_part(const lstmrt_model *model, const lstmrt_step *step, const lstmrt_columns *columns,
+                                     size_t n_gates, lstmrt_layer *layer)
 {
     const size_t outputs = n_gates * layer->width;
     const lstmrt_weight *w = step->weights;
@@ -56,8 +56,8 @@ static lstmrt_status pack_input_part(const lstmrt_step *step, const lstmrt_colum
         return lstmrt_pack_rows(w[TABLE].data, layer->vocabulary, outputs, NULL, columns, layer->gates_stride,
                                 &layer->table);
     }
-    const lstmrt_status status = lstmrt_pack_matrix(w[W].data, layer->inputs, 1, layer->inputs, columns,
-                                                    LSTMRT_DENSE_VECTORS, &layer->x_weights);
+    const lstmrt_status status = lstmrt_pack_weights(model, w[W].data, layer->inputs, 1, layer->inputs, columns,
+                                                     LSTMRT_DENSE_VECTORS, &layer->x_weights, &layer->x_reduced);
     if (status || !w[B].data)
         return status ? status : lstmrt_pack_rows(NULL, 1, outputs, NULL, columns, layer->gates_stride, &layer->x_bias);
 
@@ -85,7 +85,7 @@ lstmrt_status lstmrt_recurrent_prepare(const lstmrt_model *model, const lstmrt_s
     layer->gate_vectors = columns.vectors;
     layer->x_panels = lstmrt_dense_panels(columns.vectors);
     layer->gates_stride = lstmrt_round_up(columns.vectors * columns.width, LSTMRT_PAD);
-    if (!status) status = pack_input_part(step, &columns, kind->n_gates, layer);
+    if (!status) status = pack_input_part(model, step, &columns, kind->n_gates, layer);
     lstmrt_columns_free(&columns);
     return status ? status : kind->pack_recurrent(model, step, layer);
 }
@@ -111,7 +111,7 @@ static lstmrt_status input_part(const lstmrt_layer *layer, lstmrt_workspace *ws,
         for (size_t row = 0; row < steps * batch; row++) {
             const size_t at = lstmrt_row_at(value, ws, begin + row / batch, row % batch);
             const int64_t id = ((const int64_t *)x->data)[at * x->stride];
-            const lstmrt_status status = lstmrt_table_lookup(layer, id, stride, ws->gates + row * stride);
+            const lstmrt_status status = lstmrt_table_lookup(ws->model, layer, id, stride, ws->gates + row * stride);
             if (status) return status;
         }
         return LSTMRT_OK;
@@ -223,7 +223,7 @@ static bool any_valid(const validity *v, size_t t)
 typedef struct {
     const lstmrt_layer *layer;
     const lstmrt_workspace *workspace;
-    const float *gates;
+    float *gates;
     const lstmrt_cell *cell;
     lstmrt_cell_step *step;
     bool backward;
@@ -236,19 +236,21 @@ static void step_part(const void *argument, size_t part, size_t parts)
                lstmrt_panels_part(work->layer->h_panels, part, parts, work->backward));
 }
 
-static void step_all(const lstmrt_layer *layer, const lstmrt_workspace *ws, size_t t, const float *gates,
+static void step_all(const lstmrt_layer *layer, const lstmrt_workspace *ws, size_t t, float *gates,
                      const lstmrt_cell *cell)
 {
     const size_t weights = layer->width * layer->gate_vectors * ws->model->kernels->width;
+    const float *const multiplied[] = {cell->h, ws->reset_h}; /* in each phase */
     for (size_t i = 0; i < 2 && layer->phases[i]; i++) {
         const bool backward = ws->model->sweeps && ws->backward != (t % 2 == 1);
         const step_work work = {layer, ws, gates, cell, layer->phases[i], backward};
-        lstmrt_share(ws, weights, ws->batch, step_part, &work);
+        if (layer->h_reduced.weights) lstmrt_reduced_take(ws, multiplied[i], cell->stride, ws->batch, layer->width);
+        lstmrt_share(ws, lstmrt_reduced_floats(ws->model, weights), ws->batch, step_part, &work);
     }
 }
 
 static void advance(const lstmrt_layer *layer, const lstmrt_workspace *ws, const validity *v, size_t t,
-                    const float *gates, lstmrt_cell *cell)
+                    float *gates, lstmrt_cell *cell)
 {
     if (any_valid(v, t)) {
         step_all(layer, ws, t, gates, cell);

@@ -2,10 +2,10 @@
 #include "pack.h"
 #include "program.h"
 
-static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const float *gates,
+static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *workspace, float *gates,
                        const lstmrt_cell *cell, lstmrt_panels panels)
 {
-    workspace->model->kernels->dense(&(lstmrt_dense_args){
+    const lstmrt_dense_args args = {
         .x = cell->h,
         .x_stride = cell->stride,
         .init = gates,
@@ -19,7 +19,11 @@ static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *worksp
         .panels = panels,
         .clip = layer->step.clip,
         .activation = layer->step.activations[0],
-    });
+    };
+    if (layer->h_reduced.weights)
+        lstmrt_reduced_dense(workspace, &layer->h_reduced, &args, true);
+    else
+        workspace->model->kernels->dense(&args);
 }
 
 static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
@@ -30,8 +34,8 @@ static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step
     lstmrt_columns columns;
     lstmrt_status status = lstmrt_columns_plain(hidden, model->kernels->width, &columns);
     if (!status)
-        status = lstmrt_pack_matrix(step->weights[1].data, hidden, 1, hidden, &columns, LSTMRT_DENSE_VECTORS,
-                                    &layer->h_weights);
+        status = lstmrt_pack_weights(model, step->weights[1].data, hidden, 1, hidden, &columns, LSTMRT_DENSE_VECTORS,
+                                     &layer->h_weights, &layer->h_reduced);
     lstmrt_columns_free(&columns);
     return status;
 }

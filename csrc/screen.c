@@ -15,7 +15,7 @@ enum {
 struct lstmrt_screen {
     const lstmrt_isa *isa;
     const lstmrt_layer *layer;
-    lstmrt_int8_matrix matrix;
+    lstmrt_reduced_matrix matrix;
     float *bias;   /* the layer's; -INFINITY for what pads the last vector */
     float *slopes; /* of each output's radius, as a multiple of |x|; INFINITY: always computed */
     double largest_norm, largest_bias; /* of |s q| and |b| over the others */
@@ -127,7 +127,7 @@ lstmrt_status lstmrt_screen_new(const lstmrt_isa *isa, const lstmrt_layer *layer
 void lstmrt_screen_free(lstmrt_screen *screen)
 {
     if (!screen) return;
-    lstmrt_int8_free(&screen->matrix);
+    lstmrt_reduced_free(&screen->matrix);
     lstmrt_release(screen->bias);
     lstmrt_release(screen->slopes);
     lstmrt_release(screen);
@@ -136,10 +136,10 @@ void lstmrt_screen_free(lstmrt_screen *screen)
 static void place(void *owner)
 {
     lstmrt_screen_scratch *scratch = owner;
-    const lstmrt_int8_matrix *matrix = &scratch->screen->matrix;
+    const lstmrt_reduced_matrix *matrix = &scratch->screen->matrix;
     const size_t total = matrix->vectors * scratch->screen->isa->f32->width;
     scratch->y = lstmrt_arena_take(&scratch->arena, total, sizeof *scratch->y);
-    scratch->quantized = lstmrt_arena_take(&scratch->arena, lstmrt_int8_row_bytes(matrix->inputs), 1);
+    scratch->quantized = lstmrt_arena_take(&scratch->arena, lstmrt_reduced_row_bytes(matrix->inputs), 1);
     scratch->left = lstmrt_arena_take(&scratch->arena, matrix->vectors, sizeof *scratch->left);
 }
 
@@ -201,11 +201,11 @@ static bool bound(lstmrt_screen_scratch *scratch, const float *x, radius *r)
     const lstmrt_screen *screen = scratch->screen;
     const size_t inputs = screen->matrix.inputs;
     float scale;
-    screen->isa->int8->quantize(&(lstmrt_int8_quantize_args){
-        .x = x, .quantized = scratch->quantized, .scales = &scale, .rows = 1, .inputs = inputs});
+    screen->isa->int8->rows(&(lstmrt_reduced_rows_args){
+        .x = x, .reduced = scratch->quantized, .scales = &scale, .rows = 1, .inputs = inputs});
     const double norm = norm_of(x, inputs);
     if (!(norm < HUGE_NORM) || isnan(scale)) return false;
-    screen->isa->int8->product(&(lstmrt_int8_product_args){
+    screen->isa->int8->product(&(lstmrt_reduced_product_args){
         .x = scratch->quantized,
         .x_scales = &scale,
         .weights = screen->matrix.weights,
@@ -217,6 +217,7 @@ static bool bound(lstmrt_screen_scratch *scratch, const float *x, radius *r)
         .vectors = screen->matrix.vectors,
         .gates = 1,
         .pitch = screen->isa->f32->width,
+        .panels = {0, lstmrt_dense_panels(screen->matrix.vectors), false},
         .clip = INFINITY,
     });
     const double rounding = (0.51 * scale + LSTMRT_INT8_SMALLEST) * sqrt((double)inputs);

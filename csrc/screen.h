@@ -4,7 +4,7 @@
 #ifndef LSTMRT_SCREEN_H
 #define LSTMRT_SCREEN_H
 
-#include "lowbits.h"
+#include "reduced.h"
 #include "program.h"
 
 /* Memory of one caller, and how its last choice went. */

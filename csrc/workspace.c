@@ -33,26 +33,38 @@ static void place_value(lstmrt_workspace *ws, int32_t index)
     ws->slots[index].data = lstmrt_arena_take(&ws->arena, lstmrt_size_product(rows, stride), lstmrt_item_size(value->dtype));
 }
 
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+/* Of a row that the layer multiplies with reduced weights, 0 where it has none. */
+static size_t reduced_row_bytes(const lstmrt_layer *layer)
+{
+    const size_t x = layer->x_reduced.weights ? lstmrt_reduced_row_bytes(layer->inputs) : 0;
+    return larger(x, layer->h_reduced.weights ? lstmrt_reduced_row_bytes(layer->width) : 0);
+}
+
 static void place(void *owner)
 {
     lstmrt_workspace *ws = owner;
-    size_t gates = 0, between = 0, inputs = 0;
+    size_t gates = 0, between = 0, inputs = 0, row_bytes = 0;
     for (size_t i = 0; i < ws->model->n_layers; i++) {
         const lstmrt_layer *layer = &ws->model->layers[i];
         for (size_t o = 0; o < LSTMRT_MAX_OUTPUTS; o++)
             if (layer->step.outputs[o] >= 0) place_value(ws, layer->step.outputs[o]);
+        row_bytes = larger(row_bytes, reduced_row_bytes(layer));
         if (!lstmrt_op_recurrent(layer->step.op)) continue;
         const size_t hidden = lstmrt_round_up(layer->width, LSTMRT_PAD);
-        const size_t x_width = layer->x_weights ? lstmrt_round_up(layer->inputs, LSTMRT_PAD) : 0;
-        if (x_width > inputs) inputs = x_width;
-        if (layer->gates_stride > gates) gates = layer->gates_stride;
-        if (layer->h_candidate_weights && hidden > between) between = hidden;
+        if (!layer->table) inputs = larger(inputs, lstmrt_round_up(layer->inputs, LSTMRT_PAD));
+        gates = larger(gates, layer->gates_stride);
+        if (layer->step.op == LSTMRT_OP_GRU) between = larger(between, hidden);
     }
-    const size_t hoisted = ws->batch > LSTMRT_HOISTED_ROWS ? ws->batch : LSTMRT_HOISTED_ROWS;
+    const size_t hoisted = larger(ws->batch, LSTMRT_HOISTED_ROWS);
     ws->x_rows = lstmrt_arena_take(&ws->arena, lstmrt_size_product(hoisted, inputs), sizeof(float));
     ws->gates = lstmrt_arena_take(&ws->arena, lstmrt_size_product(hoisted, gates), sizeof(float));
     ws->z = lstmrt_arena_take(&ws->arena, lstmrt_size_product(ws->batch, between), sizeof(float));
     ws->reset_h = lstmrt_arena_take(&ws->arena, lstmrt_size_product(ws->batch, between), sizeof(float));
+    ws->most_rows = hoisted;
+    ws->reduced_rows = lstmrt_arena_take(&ws->arena, hoisted, row_bytes);
+    ws->reduced_scales = lstmrt_arena_take(&ws->arena, row_bytes > 0 ? hoisted : 0, sizeof(float));
 }
 
 lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *ws, size_t batch, size_t time)

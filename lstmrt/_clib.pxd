@@ -48,6 +48,7 @@ cdef extern from "lstmrt.h" nogil:
 
     ctypedef enum lstmrt_precision:
         LSTMRT_PRECISION_F32
+        LSTMRT_PRECISION_BF16
         LSTMRT_PRECISION_INT8
 
     ctypedef enum lstmrt_op:

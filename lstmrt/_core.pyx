@@ -37,7 +37,7 @@ _EXCEPTIONS = {
 
 _OPS = {lstmrt_op_names[i].decode(): i for i in range(LSTMRT_OP_COUNT)}
 _FUNCTIONS = {lstmrt_function_names[i].decode(): i for i in range(LSTMRT_ACTIVATION_COUNT)}
-_PRECISIONS = {"f32": LSTMRT_PRECISION_F32, "int8": LSTMRT_PRECISION_INT8}
+_PRECISIONS = {"f32": LSTMRT_PRECISION_F32, "bf16": LSTMRT_PRECISION_BF16, "int8": LSTMRT_PRECISION_INT8}
 _DTYPES = {"f32": LSTMRT_F32, "i64": LSTMRT_I64, "bool": LSTMRT_BOOL}
 _ROWS = {
     "batch": LSTMRT_ROWS_BATCH,
@@ -250,6 +250,7 @@ cdef class Model:
     `steps` are dicts with the fields of lstmrt_step in csrc/lstmrt.h, "op" and activations by name, weights as float32
     arrays or None, missing fields as 0; `inputs` and `outputs` are indices of values. `isa` None is the fastest;
     `threads` is how many a call may use at most, 0: as many as there are processors that no other call uses.
+    `precision` is that of the weights: "f32", "bf16" or "int8".
     Raises GraphError, IsaError, OutOfMemoryError.
     """
 
@@ -257,11 +258,12 @@ cdef class Model:
     cdef size_t n_inputs, n_outputs
 
     def __cinit__(self, list values not None, list steps not None, inputs, outputs, str isa=None,
-                  size_t threads=0):
+                  size_t threads=0, str precision not None="f32"):
         cdef Program program = Program(values, steps, inputs, outputs)
         cdef lstmrt_status status
         cdef bytes encoded = b"" if isa is None else isa.encode()
         cdef const char *name = NULL
+        program.c.precision = <lstmrt_precision>number_of(_PRECISIONS, precision, "precision", InputError)
         if isa is not None:
             name = encoded
         with nogil:

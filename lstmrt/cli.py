@@ -16,6 +16,7 @@ from typing import ContextManager, Iterable, Sequence, TypeVar
 
 from .errors import LstmrtError
 from .generation_config import MODES, PADDINGS, EncoderDecoderDefaults
+from .precision import PRECISIONS
 
 SAMPLE = "data/sample.lstmrt"  # in the package
 T = TypeVar("T")
@@ -48,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("destination", metavar="DST", help="the file to write: .onnx for ONNX, else .lstmrt")
     convert.add_argument("--config", metavar="JSON", help="a Keras model's configuration, where SRC has weights alone")
     convert.add_argument("--tokenizer", metavar="FILE", help="Keras Tokenizer JSON, or a vocabulary")
+    convert.add_argument("--precision", choices=PRECISIONS, help="of the weights, and print what a reduced one costs")
+    convert.add_argument("--text", metavar="FILE", help="with --precision: a text to measure that on")
     convert.add_argument("--mode", choices=MODES, help="how generation reads its context, where not as inferred")
     convert.add_argument("--force", action="store_true", help="replace DST if it exists")
     _add_encoder_decoder(convert)
@@ -109,9 +112,28 @@ def _convert(options: argparse.Namespace) -> int:
     from .model import convert
 
     convert(options.source, options.destination, config=options.config, tokenizer=options.tokenizer, mode=options.mode,
-            force=options.force, **_encoder_decoder(options))
+            precision=options.precision, force=options.force, **_encoder_decoder(options))
     print(f"{options.destination}: {os.path.getsize(options.destination):,} bytes", file=sys.stderr)
+    if options.precision not in (None, "f32"):
+        _print_cost(options)
     return 0
+
+
+def _print_cost(options: argparse.Namespace) -> None:
+    from .cost import measure
+    from .model import read
+
+    text = None
+    if options.text is not None:
+        with open(options.text, encoding="utf-8") as file:
+            text = file.read()
+    cost = measure(read(options.source, options.tokenizer, options.config), options.precision, text)
+    print(f"largest error {cost.largest:.2g}, mean {cost.mean:.2g}, of outputs with deviation {cost.spread:.2g}, "
+          f"in {cost.rows} rows")
+    if cost.kept is not None:
+        print(f"the largest output is the same in {cost.kept:.2%} of them")
+    if cost.perplexity is not None:
+        print(f"perplexity {cost.perplexity[1]:.4g}, in f32 {cost.perplexity[0]:.4g}")
 
 
 def _generate(options: argparse.Namespace) -> int:

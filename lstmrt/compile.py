@@ -31,14 +31,17 @@ ISA_VARIABLE = "LSTMRT_ISA"
 THREADS_VARIABLE = "LSTMRT_NUM_THREADS"
 
 
-def compile_graph(graph: Graph, isa: str | None = None, threads: int | None = None) -> Executable:
-    """An Executable of `graph` for the instruction set `isa`: by default LSTMRT_ISA's, or else the CPU's best.
+def compile_graph(graph: Graph, isa: str | None = None, threads: int | None = None,
+                  precision: str = "f32") -> Executable:
+    """An Executable of `graph` for the instruction set `isa`: by default LSTMRT_ISA's, or else the CPU's best. `precision`
+    is that of the weights in its native programs.
 
     One call uses at most `threads` threads: by default LSTMRT_NUM_THREADS, or else as many as there are processors that
-    no other call is using. Raises InputError where that is no number above 0, IsaError for an instruction set that is unknown or that the CPU lacks, UnsupportedError for what nobody can
-    run, MissingDependencyError where onnxruntime would be needed.
+    no other call is using. Raises InputError where that is no number above 0, IsaError for an instruction set that is
+    unknown or that the CPU lacks, UnsupportedError for what nobody can run, MissingDependencyError where onnxruntime
+    would be needed.
     """
-    return Executable(graph, isa or os.environ.get(ISA_VARIABLE) or None, _thread_count(threads))
+    return Executable(graph, isa or os.environ.get(ISA_VARIABLE) or None, _thread_count(threads), precision)
 
 
 def _thread_count(threads: int | None) -> int:
@@ -60,11 +63,11 @@ class Executable:
     native     the only segment, where that is a NativeStep, else None
     """
 
-    def __init__(self, graph: Graph, isa: str | None, threads: int) -> None:
+    def __init__(self, graph: Graph, isa: str | None, threads: int, precision: str) -> None:
         tensors = infer_shapes(graph)
         facts = Facts.of(graph, tensors)
         self.inputs, self.outputs = graph.inputs, graph.outputs
-        self.segments = _segments(graph, facts, isa, threads)
+        self.segments = _segments(graph, facts, isa, threads, precision)
         read = {name for segment in self.segments for name in segment.reads} | {value.name for value in graph.outputs}
         self._constants = {name: array for name, array in graph.constants.items() if name in read}
         only = self.segments[0] if len(self.segments) == 1 else None
@@ -95,11 +98,13 @@ class NativeStep:
 
     kind = "native"
 
-    def __init__(self, nodes: list[Node], program: Program, isa: str | None, threads: int) -> None:
+    def __init__(self, nodes: list[Node], program: Program, isa: str | None, threads: int,
+                 precision: str) -> None:
         self.nodes = nodes
         self.input_ports, self.output_ports = program.input_ports, program.output_ports
         self.reads = [port.name for port in program.input_ports]
-        self.model = _core.Model(program.values, program.steps, program.inputs, program.outputs, isa, threads)
+        self.model = _core.Model(program.values, program.steps, program.inputs, program.outputs, isa, threads,
+                                 precision)
         self.before: list[HostStep] = []  # what takes states out of stacked inputs
         self.after: list[HostStep] = []  # and puts them together in outputs
 
@@ -269,7 +274,7 @@ _MANY = 4
 
 
 def _segments(graph: Graph, facts: Facts, isa: str | None,
-              threads: int) -> list[NativeStep | HostStep | ForeignStep]:
+              threads: int, precision: str) -> list[NativeStep | HostStep | ForeignStep]:
     from .foreign import ForeignStep, has_runtime, require_runtime
 
     foreign = [node for node in graph.nodes if find(node) is None and not is_choice(node, facts.tensors)]
@@ -286,7 +291,7 @@ def _segments(graph: Graph, facts: Facts, isa: str | None,
             program, renaming = lower(segment.region)
             if program.steps:
                 native = [node for node in segment.nodes if node not in renaming]
-                steps.append(NativeStep(native, program, isa, threads))
+                steps.append(NativeStep(native, program, isa, threads, precision))
                 renamed = [port.name for port in program.output_ports]
                 steps += [HostStep(node, dtypes, graph.constants) for node in renaming if node.outputs[0] not in renamed]
             else:

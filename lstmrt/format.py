@@ -21,19 +21,23 @@ import safetensors
 from .errors import InputError, LstmrtError, ModelFileError, UnsupportedError
 from .generation_config import EncoderDecoderDefaults, GenerationDefaults, defaults_from_json
 from .graph import Attribute, Graph, Node, Value
+from .precision import PRECISIONS, from_bf16, from_int8, to_bf16, to_int8, weights
 
 if TYPE_CHECKING:
     from .tokenizers import Tokenizer
 
-VERSION = 1
+VERSION = 1  # of files whose weights are all float32
+REDUCED_VERSION = 2
 EXTENSION = ".lstmrt"
 ALIGNMENT = 64  # of the first tensor, and of the others as far as their own sizes keep it
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
            "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
 _DTYPE_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
-_CONSTANT, _ATTRIBUTE = "constant.", "attribute."
+_BF16 = {"BF16": "<u2"}  # of weights alone
+_CONSTANT, _SCALE, _ATTRIBUTE = "constant.", "scale.", "attribute."
 _TEST_INPUT, _TEST_OUTPUT = "selftest.in.", "selftest.out."
+_PREFIXES = (_CONSTANT, _SCALE, _ATTRIBUTE, _TEST_INPUT, _TEST_OUTPUT)
 _DEEPEST = 32  # subgraphs within subgraphs
 _CHECKSUM = re.compile(rb'"checksum":"([0-9a-f]{8})"')
 _NO_CHECKSUM = b"00000000"
@@ -50,7 +54,10 @@ class SelfTest:
 @dataclass(frozen=True)
 class ModelFile:
     """What a `.lstmrt` file says; `provenance` maps words like "framework" and "source" to text, `states` names of inputs
-    to those of the outputs that take their place at the next call (None: to be found)."""
+    to those of the outputs that take their place at the next call (None: to be found).
+
+    The weights of `graph` are float32 in any `precision`, rounded to what that can hold (precision.rounded).
+    """
 
     graph: Graph
     tokenizer: Tokenizer | None = None
@@ -59,6 +66,7 @@ class ModelFile:
     selftest: SelfTest | None = None
     decoder_tokenizer: Tokenizer | None = None  # of an encoder-decoder whose tokens out are not those in
     states: Mapping[str, str] | None = None
+    precision: str = "f32"
 
 
 def is_lstmrt(path: str | os.PathLike) -> bool:
@@ -108,12 +116,14 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 def _layout(model: ModelFile) -> tuple[bytes, list[np.ndarray]]:
     """The bytes before the tensors, checksum included, and the tensors in the order they lie in."""
     graph, attributes = graph_to_json(model.graph)
-    named = {_CONSTANT + name: array for name, array in model.graph.constants.items()}
+    reduced = _reduced_weights(model)
+    named = {_CONSTANT + name: array for name, array in model.graph.constants.items() if _CONSTANT + name not in reduced}
     named |= {f"{_ATTRIBUTE}{i}": array for i, array in enumerate(attributes)}
     if model.selftest:
         named |= {_TEST_INPUT + name: array for name, array in model.selftest.inputs.items()}
         named |= {_TEST_OUTPUT + name: array for name, array in model.selftest.outputs.items()}
-    tensors = {name: _storable(name, array) for name, array in named.items()}
+    stored = {name: _storable(name, array) for name, array in named.items()} | reduced
+    tensors = {name: array for name, (_, array) in stored.items()}
     order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # keeps every tensor aligned to its items
 
     entries: dict[str, Any] = {"__metadata__": _metadata(model, graph)}
@@ -121,7 +131,7 @@ def _layout(model: ModelFile) -> tuple[bytes, list[np.ndarray]]:
     for name in order:
         array = tensors[name]
         end = offset + array.nbytes
-        entries[name] = {"dtype": _DTYPE_NAMES[array.dtype], "shape": array.shape, "data_offsets": [offset, end]}
+        entries[name] = {"dtype": stored[name][0], "shape": array.shape, "data_offsets": [offset, end]}
         offset = end
     try:
         header = _to_json(entries).encode()
@@ -133,22 +143,37 @@ def _layout(model: ModelFile) -> tuple[bytes, list[np.ndarray]]:
     return header.replace(_NO_CHECKSUM, checksum, 1), [tensors[name] for name in order]
 
 
-def _storable(name: str, array: np.ndarray) -> np.ndarray:
+def _reduced_weights(model: ModelFile) -> dict[str, tuple[str, np.ndarray]]:
+    """Tensors of the weights that are not stored as float32: their safetensors dtypes and arrays."""
+    tensors: dict[str, tuple[str, np.ndarray]] = {}
+    for name, axis in weights(model.graph).items() if model.precision != "f32" else ():
+        array = model.graph.constants[name]
+        if model.precision == "bf16":
+            tensors[_CONSTANT + name] = "BF16", to_bf16(array)
+        else:
+            q, scales = to_int8(array, axis)
+            tensors |= {_CONSTANT + name: ("I8", q), _SCALE + name: ("F32", scales)}
+    return tensors
+
+
+def _storable(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
     array = np.asarray(array)  # np.ascontiguousarray would give a scalar an axis
     little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
     if little.dtype not in _DTYPE_NAMES:
         raise UnsupportedError(f"{name}: a .lstmrt file has no type for {array.dtype}")
-    return little
+    return _DTYPE_NAMES[little.dtype], little
 
 
 def _metadata(model: ModelFile, graph: str) -> dict[str, str]:
     metadata = {
         "format": "lstmrt",
-        "version": str(VERSION),
+        "version": str(VERSION if model.precision == "f32" else REDUCED_VERSION),
         "checksum": _NO_CHECKSUM.decode(),
         "provenance": _to_json(dict(model.provenance)),
         "graph": graph,
     }
+    if model.precision != "f32":
+        metadata["precision"] = model.precision
     if model.generation:
         metadata["generation"] = _to_json(model.generation.to_json())
     if model.states is not None:
@@ -241,8 +266,8 @@ def _header(path: str | os.PathLike, mapping: memoryview) -> tuple[dict[str, str
         raise _Damage(f"not a sound safetensors file: {error}") from None
     if metadata.get("format") != "lstmrt":
         raise _Damage("a safetensors file, but no lstmrt model: its metadata does not say format=lstmrt")
-    if metadata.get("version") != str(VERSION):
-        raise _Damage(f"format version {metadata.get('version')}, expected {VERSION}")
+    if metadata.get("version") not in (str(VERSION), str(REDUCED_VERSION)):
+        raise _Damage(f"format version {metadata.get('version')}, expected {VERSION} or {REDUCED_VERSION}")
     _check_sum(mapping, 8 + length)
     entries.pop("__metadata__")
     for entry in entries.values():
@@ -261,19 +286,25 @@ def _check_sum(mapping: memoryview, start: int) -> None:
 
 
 def _tensor(mapping: memoryview, entry: dict) -> np.ndarray:
-    if entry["dtype"] not in _DTYPES:
-        raise _Damage(f"a tensor of type {entry['dtype']}, expected one of {', '.join(_DTYPES)}")
+    known = _DTYPES | _BF16
+    if entry["dtype"] not in known:
+        raise _Damage(f"a tensor of type {entry['dtype']}, expected one of {', '.join(known)}")
     begin, end = entry["data_offsets"]
-    return np.frombuffer(mapping[begin:end], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    array = np.frombuffer(mapping[begin:end], known[entry["dtype"]]).reshape(entry["shape"])
+    if entry["dtype"] == "BF16":
+        return from_bf16(array)
+    return array if array.flags.aligned else array.copy()  # only a file by another writer has such tensors
 
 
 def _model(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> ModelFile:
-    groups: dict[str, dict[str, np.ndarray]] = {_CONSTANT: {}, _ATTRIBUTE: {}, _TEST_INPUT: {}, _TEST_OUTPUT: {}}
+    groups: dict[str, dict[str, np.ndarray]] = {prefix: {} for prefix in _PREFIXES}
     for name, array in tensors.items():
         prefix = next((prefix for prefix in groups if name.startswith(prefix)), None)
         if prefix is None:
             raise _Damage(f"a tensor named {name!r}, expected {', '.join(prefix + '*' for prefix in groups)}")
         groups[prefix][name.removeprefix(prefix)] = array
+    for name, scales in groups[_SCALE].items():
+        groups[_CONSTANT][name] = _scaled(name, groups[_CONSTANT].get(name), scales)
     graph = _graph("graph", _from_json("graph", metadata), groups[_ATTRIBUTE], groups[_CONSTANT])
     inputs, outputs = groups[_TEST_INPUT], groups[_TEST_OUTPUT]
     if inputs or outputs:
@@ -289,6 +320,7 @@ def _model(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> Mo
             selftest=SelfTest(inputs, outputs) if outputs else None,
             decoder_tokenizer=_tokenizer(metadata.get("decoder_tokenizer")),
             states=_states(_from_json("states", metadata), graph) if "states" in metadata else None,
+            precision=_precision(metadata),
         )
     except LstmrtError as error:
         raise _Damage(str(error)) from None
@@ -300,6 +332,24 @@ def _tokenizer(text: str | None) -> Tokenizer | None:
     from .tokenizers import Tokenizer
 
     return Tokenizer.from_json(text)
+
+
+def _scaled(name: str, q: np.ndarray | None, scales: np.ndarray) -> np.ndarray:
+    if q is None or q.dtype != np.int8:
+        raise _Damage(f"{_SCALE}{name}: expected {_CONSTANT}{name} of type I8, got {'none' if q is None else q.dtype}")
+    fits = scales.ndim == q.ndim and all(size in (1, whole) for size, whole in zip(scales.shape, q.shape))
+    if scales.dtype != np.float32 or not fits:
+        raise _Damage(f"{_SCALE}{name}: {scales.dtype} {scales.shape} does not fit {q.shape}")
+    array = from_int8(q, scales)
+    array.flags.writeable = False
+    return array
+
+
+def _precision(metadata: Mapping[str, str]) -> str:
+    precision = metadata.get("precision", "f32")
+    if precision not in PRECISIONS:
+        raise _Damage(f"metadata 'precision': expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+    return precision
 
 
 def _same_names(what: str, arrays: Mapping[str, np.ndarray], values: tuple[Value, ...]) -> None:

@@ -21,6 +21,7 @@ from .errors import InputError, ModelFileError
 from .format import ModelFile, SelfTest
 from .generation_config import WINDOW_MODES, EncoderDecoderDefaults, GenerationDefaults
 from .graph import Graph, Value
+from .precision import check_precision, rounded
 from .states import ArrayState, check_states, find_states, without_states
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ ENOUGH_STEPS = 64
 
 def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer: TokenizerSpec | None = None,
          custom_layers: CustomLayers | None = None, mode: str | None = None,
-         state: Mapping[str, str] | None = None, isa: str | None = None,
+         state: Mapping[str, str] | None = None, precision: str | None = None, isa: str | None = None,
          threads: int | None = None,
          decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
          decoder_tokenizer: TokenizerSpec | None = None, generation: Mapping[str, Any] | None = None) -> Model:
@@ -47,7 +48,8 @@ def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer
     custom_layers  for a Keras file with layers of its own: their classes or names -> functions (docs/KERAS.md)
     mode       how generation reads its context, in place of what was inferred: see GenerationDefaults
     state      input name -> output name of states that the model takes and gives back, in place of those that are found
-    isa        "scalar", "avx2" or "avx512"; None: LSTMRT_ISA, or else the fastest that the CPU has
+    precision  of the weights, "f32", "bf16" or "int8"; None: the file's
+    isa        "scalar", "avx2", "avx512", "avx512_vnni" or "avx512_bf16"; None: LSTMRT_ISA, or else the CPU's fastest
     threads    that one call may use at most; None: LSTMRT_NUM_THREADS, or else as many as there are processors that no
                other call is using. Results do not depend on it, and short calls use one
     generation settings of the model, fields of GenerationDefaults or EncoderDecoderDefaults, by name
@@ -61,19 +63,19 @@ def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer
     lstmrt lacks, MissingDependencyError where h5py, onnx or onnxruntime would be needed, IsaError.
     """
     file = _opened(path, config, tokenizer, custom_layers, mode, decoder, decoder_input, decoder_tokenizer, generation)
-    return Model(_with_states(file, state), isa, threads)
+    return Model(with_precision(_with_states(file, state), precision), isa, threads)
 
 
 def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config: ConfigSpec | None = None,
             tokenizer: TokenizerSpec | None = None, custom_layers: CustomLayers | None = None,
-            mode: str | None = None, state: Mapping[str, str] | None = None,
+            mode: str | None = None, state: Mapping[str, str] | None = None, precision: str | None = None,
             force: bool = False,
             decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
             decoder_tokenizer: TokenizerSpec | None = None, generation: Mapping[str, Any] | None = None) -> None:
     """Writes the model in `source` as `.lstmrt`, or as ONNX where `destination` ends in `.onnx`.
 
-    Keywords are those of `load`. A file that is there already is replaced only with `force`. Nothing is left behind where it
-    fails, as where an encoder-decoder could not generate.
+    Keywords are those of `load`; an ONNX file holds float32 alone. A file that is there already is replaced only with
+    `force`. Nothing is left behind where it fails, as where an encoder-decoder could not generate.
     Raises InputError and all that `load` does; UnsupportedError where ONNX cannot say what the model does.
     """
     destination = Path(destination)
@@ -85,7 +87,10 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
         from .seq2seq.loading import halves_of
 
         halves_of(file)
+    file = with_precision(file, precision)
     if destination.suffix == ONNX_EXTENSION:
+        if precision not in (None, "f32"):
+            raise InputError(f"{destination}: an ONNX file holds float32 weights, {precision} is for .lstmrt files")
         from .converters.to_onnx import write_onnx
 
         with format.replacing(destination) as temporary:
@@ -152,6 +157,18 @@ def _with_mode(file: ModelFile, mode: str) -> GenerationDefaults:
     return replace(was, mode=mode, window=(was.window or fixed_length(file.graph)) if mode in WINDOW_MODES else None)
 
 
+def with_precision(file: ModelFile, precision: str | None) -> ModelFile:
+    """`file` with its weights rounded to `precision`; None leaves it as it is. Raises InputError for one that is unknown,
+    or that weights which are rounded already cannot have."""
+    if precision is None or check_precision(precision) == file.precision:
+        return file
+    if precision == "f32":  # the rounded weights, in float32 from now on
+        return replace(file, precision="f32", selftest=None)
+    if file.precision != "f32":
+        raise InputError(f"precision: the file's weights are {file.precision} already, convert its source to {precision}")
+    return replace(file, graph=rounded(file.graph, precision), precision=precision, selftest=None)
+
+
 def record(graph: Graph, batch: int = 2, time: int = 7, seed: int = 0) -> SelfTest | None:
     """A random call and the float64 reference's answer to it; None where an operator has no reference.
 
@@ -160,10 +177,7 @@ def record(graph: Graph, batch: int = 2, time: int = 7, seed: int = 0) -> SelfTe
     from . import reference
     from .errors import UnsupportedError
 
-    random = np.random.default_rng(seed)
-    sizes = {size: time for value in graph.inputs for size in value.shape or () if str(size).endswith("time")}
-    sizes["batch"] = batch
-    inputs = {value.name: random_array(value, vocabulary_of(graph, value), sizes, random) for value in graph.inputs}
+    inputs = random_inputs(graph, batch, time, seed)
     try:
         outputs = reference.run(graph, inputs)
     except UnsupportedError:
@@ -171,6 +185,14 @@ def record(graph: Graph, batch: int = 2, time: int = 7, seed: int = 0) -> SelfTe
     except ValueError:
         return record(graph, batch, ENOUGH_STEPS, seed) if time < ENOUGH_STEPS else None
     return SelfTest(inputs, {value.name: outputs[value.name].astype(value.dtype) for value in graph.outputs})
+
+
+def random_inputs(graph: Graph, batch: int, time: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """An array for every input: see `random_array`."""
+    random = np.random.default_rng(seed)
+    sizes = {size: time for value in graph.inputs for size in value.shape or () if str(size).endswith("time")}
+    sizes["batch"] = batch
+    return {value.name: random_array(value, vocabulary_of(graph, value), sizes, random) for value in graph.inputs}
 
 
 def random_array(value: Value, vocabulary: int, sizes: Mapping[str, int], random: np.random.Generator) -> np.ndarray:
@@ -195,11 +217,12 @@ class Model:
     generation       how it turns ids into more ids, or None where nothing is known
     states           input name -> output name of the states that it takes and gives back: `step` carries them
     provenance       where it came from
+    precision        of its weights: "f32", "bf16" or "int8"
     """
 
     def __init__(self, file: ModelFile, isa: str | None = None, threads: int | None = None) -> None:
         self._file, self._isa, self._threads = file, isa, threads
-        self._executable = compile_graph(passes.load(file.graph), isa, threads)
+        self._executable = compile_graph(passes.load(file.graph), isa, threads, file.precision)
         self.states = find_states(file.graph) if file.states is None else dict(file.states)
         self._lock = threading.Lock()
         self._program: NativeStep | None | bool = False  # not made yet
@@ -210,6 +233,7 @@ class Model:
         self.decoder_tokenizer: Tokenizer | None = file.decoder_tokenizer or file.tokenizer
         self.generation: GenerationDefaults | EncoderDecoderDefaults | None = file.generation
         self.provenance = dict(file.provenance)
+        self.precision = file.precision
 
     def __repr__(self) -> str:
         def shown(values: Sequence[Value]) -> str:
@@ -233,7 +257,7 @@ class Model:
 
     def _with_states_inside(self) -> NativeStep | None:
         graph = without_states(self.source.graph, self.states) if self.native else None
-        return None if graph is None else compile_graph(passes.load(graph), self._isa, self._threads).native
+        return None if graph is None else compile_graph(passes.load(graph), self._isa, self._threads, self.precision).native
 
     @property
     def segments(self):
@@ -378,7 +402,7 @@ class Model:
         from .seq2seq.loading import halves_of
         from .seq2seq.runner import Runner
 
-        return Runner(halves_of(self.source), self._isa, self._threads)
+        return Runner(halves_of(self.source), self._isa, self._threads, self.precision)
 
     def batch(self, max_streams: int = 16, *, mode: str | None = None, window: int | None = None) -> Batch:
         """A streams.Batch: up to `max_streams` texts written side by side, which an app adds and drops between steps.

@@ -68,7 +68,8 @@ def summary(model: Model) -> list[tuple[str, str]]:
     facts = [("inputs", "; ".join(f"{v.name} {v.dtype} {_shown(v.shape)}" for v in model.inputs)),
              ("outputs", "; ".join(f"{v.name} {v.dtype} {_shown(v.shape)}" for v in model.outputs)),
              ("parameters", f"{sum(row.parameters for row in layer_rows(model)):,}"),
-             ("bytes", f"{sum(array.nbytes for array in file.graph.constants.values()):,}")]
+             ("precision", model.precision),
+             ("bytes in float32", f"{sum(array.nbytes for array in file.graph.constants.values()):,}")]
     if model.native:
         facts.append(("instruction set", model.native.model.isa))
     if model.generation:

@@ -13,7 +13,9 @@ from .format import SelfTest
 from .graph import Graph
 from .model import Model, load, record
 
-TOLERANCE = 1e-5  # of the largest magnitude in an output, and absolute below 1: float32 sums in another order
+# Of the largest magnitude in an output, and absolute below 1: float32 sums in another order; with reduced weights, which the
+# vectors are made from too, also what they are multiplied with in fewer bits.
+TOLERANCES = {"f32": 1e-5, "bf16": 3e-2, "int8": 3e-3}
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,14 @@ def verify(path: str | os.PathLike, source: str | os.PathLike | None = None) -> 
 
 def _compare(model: Model, test: SelfTest, against: str) -> list[Comparison]:
     made = model.run(test.inputs)
+    tolerance = TOLERANCES[model.precision]
     found = []
     for name, expected in test.outputs.items():
         expected = np.asarray(expected, np.float64)
         if made[name].shape != expected.shape:
             raise InputError(f"output '{name}': {against} gives shape {expected.shape}, lstmrt {made[name].shape}")
         error = float(np.abs(made[name] - expected).max(initial=0.0))
-        found.append(Comparison(name, against, error, TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0)))))
+        found.append(Comparison(name, against, error, tolerance * max(1.0, float(np.abs(expected).max(initial=0.0)))))
     return found
 
 

@@ -88,7 +88,8 @@ def test_a_graph_knows_nobody_until_it_is_validated():
 
 
 MEANING = ("errors", "graph", "activations", "gates", "operators", "shapes", "shapes_axes", "shapes_layers", "validate",
-           "reference", "reference_axes", "reference_control", "reference_layers", "sizes", "symbolic", "cells", "proof", "passes")
+           "reference", "reference_axes", "reference_control", "reference_layers", "sizes", "symbolic", "cells",
+           "proof", "passes", "precision")
 CONVERSION = MEANING + ("converters", "generation_config", "onnx_proto")
 
 
@@ -137,7 +138,8 @@ def test_the_core_knows_errors_alone():
 
 
 def test_the_command_line_goes_through_the_model():
-    assert known_to("lstmrt.cli") <= within("benchmark", "errors", "generation_config", "machine", "model", "report", "verify")
+    assert known_to("lstmrt.cli") <= within("benchmark", "cost", "errors", "generation_config", "machine", "model",
+                                              "precision", "report", "verify")
 
 
 @pytest.mark.parametrize("path", [path for path in PYTHON if path.stem != "onnx_backend"], ids=module_name)

@@ -136,9 +136,23 @@ def test_the_golden_file_is_read_as_ever():
     np.testing.assert_allclose(model([[1, 2, 3, 0]])[0], masked, rtol=0, atol=1e-3)
 
 
-def test_the_golden_file_is_still_written_byte_by_byte(tmp_path):
-    format.write(tmp_path / "v1.lstmrt", format.read(GOLDEN))
-    assert (tmp_path / "v1.lstmrt").read_bytes() == INTACT
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_files_of_version_2_are_read_as_ever(precision):
+    """`lstmrt convert v1.lstmrt v2_int8.lstmrt --precision int8` made them."""
+    model = lstmrt.load(GOLDEN.with_name(f"v2_{precision}.lstmrt"))
+    assert model.precision == precision
+    stored = model.source.selftest
+    found = model.run(stored.inputs)["probabilities"]
+    np.testing.assert_allclose(found, stored.outputs["probabilities"], rtol=0, atol=5e-3)
+    masked = [0.034, 0.349, 0.073, 0.029, 0.093, 0.038, 0.384]
+    np.testing.assert_allclose(model([[1, 2, 3, 0]])[0], masked, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["v1", "v2_bf16", "v2_int8"])
+def test_golden_files_are_still_written_byte_by_byte(tmp_path, name):
+    golden = GOLDEN.with_stem(name)
+    format.write(tmp_path / golden.name, format.read(golden))
+    assert (tmp_path / golden.name).read_bytes() == golden.read_bytes()
 
 
 # ---- damage ----
@@ -232,8 +246,9 @@ def test_sealing_by_the_description_is_what_writing_does(target):
 @pytest.mark.parametrize("changes, message", [
     ({"format": "other"}, "no lstmrt model"),
     ({"format": None}, "no lstmrt model"),
-    ({"version": "2"}, "format version 2, expected 1"),
-    ({"version": None}, "format version None, expected 1"),
+    ({"version": "3"}, "format version 3, expected 1 or 2"),
+    ({"version": None}, "format version None, expected 1 or 2"),
+    ({"precision": "int4"}, "'precision': expected one of f32, bf16, int8, got 'int4'"),
     ({"checksum": None}, "holds no checksum"),
     ({"graph": None}, "no 'graph'"),
     ({"graph": "{"}, "'graph': "),

@@ -21,8 +21,8 @@ class Runner:
     attentions    the names of the layers whose weights `decode` gives
     """
 
-    def __init__(self, halves: Halves, isa: str | None, threads: int | None) -> None:
-        self._encoder, self._decoder = (compile_graph(passes.load(passes.canonical(half)), isa, threads)
+    def __init__(self, halves: Halves, isa: str | None, threads: int | None, precision: str = "f32") -> None:
+        self._encoder, self._decoder = (compile_graph(passes.load(passes.canonical(half)), isa, threads, precision)
                                         for half in (halves.encoder, halves.decoder))
         self._token, self._logits, self._states = halves.token, halves.logits, halves.states
         self._memory, self._attentions = halves.memory, halves.attentions

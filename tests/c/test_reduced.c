@@ -1,6 +1,7 @@
-/* The int8 kernels on every instruction set: exact sums, the same on each, against plain loops over whole numbers. */
+/* Products with reduced weights on every instruction set. int8: exact sums, the same on each, against plain loops over
+ * whole numbers. bf16: against sums in double over rounded weights. */
 #include "harness.h"
-#include "lowbits.h"
+#include "reduced.h"
 
 static const size_t ROWS[] = {1, 2, 3, 5, 7};
 static const size_t INPUTS[] = {1, 2, 3, 5, 15, 16, 17, 64, 131, 2047, 2048, 2053, 4100};
@@ -20,22 +21,19 @@ static void problem_free(problem *p) { guarded_free(p->x), guarded_free(p->weigh
 
 /* ---- the plain loops ---- */
 
-static float scale_of_row(const problem *p, size_t row)
+static float largest_of_row(const problem *p, size_t row)
 {
     float largest = 0;
     for (size_t k = 0; k < p->inputs; k++) largest = fmaxf(largest, fabsf(p->x.x[row * p->inputs + k]));
-    return largest / LSTMRT_INT8_LARGEST;
+    return largest;
 }
 
 /* The quantized input, from its definition: x times the row's inverse scale, to the nearest whole number. */
-static int quantized(const problem *p, size_t row, size_t k, float scale)
+static int quantized(float x, float largest)
 {
-    float largest = 0;
-    for (size_t i = 0; i < p->inputs; i++) largest = fmaxf(largest, fabsf(p->x.x[row * p->inputs + i]));
-    if (!(largest > LSTMRT_INT8_SMALLEST)) return 0;
-    const float inverse = LSTMRT_INT8_LARGEST / largest, product = p->x.x[row * p->inputs + k] * inverse;
-    const int whole = (int)nearbyintf(product);
-    CHECK(fabs((double)p->x.x[row * p->inputs + k] - (double)whole * scale) <= 0.51 * scale, "not the nearest");
+    const float inverse = LSTMRT_INT8_LARGEST / largest, scale = largest / LSTMRT_INT8_LARGEST;
+    const int whole = (int)nearbyintf(x * inverse);
+    CHECK(fabs((double)x - (double)whole * scale) <= 0.51 * scale, "not the nearest");
     return whole;
 }
 
@@ -64,8 +62,10 @@ static float whole_sum(const problem *p, const int *x, size_t j, float scale)
 
 typedef struct {
     const lstmrt_isa *isa;
-    lstmrt_int8_matrix matrix;
-    void *quantized;
+    const lstmrt_reduced_kernels *kernels;
+    lstmrt_reduced_matrix matrix;
+    bool whole, backward;
+    void *rows;
     float *scales, *init, *y; /* init and y: rows x stride, by units' vectors `gates` at a time, `pitch` apart */
     size_t stride, gates, pitch;
 } run;
@@ -77,16 +77,18 @@ static size_t place_of(const run *r, size_t j)
     return vector / r->gates * r->pitch + vector % r->gates * w + j % w;
 }
 
-static run run_new(const lstmrt_isa *isa, const problem *p, size_t gates)
+static run run_new(const lstmrt_isa *isa, lstmrt_precision precision, const problem *p, size_t gates)
 {
+    const bool int8 = precision == LSTMRT_PRECISION_INT8;
     const size_t w = isa->f32->width;
-    run r = {.isa = isa, .gates = gates, .pitch = (gates + 1) * w};
+    run r = {.isa = isa, .kernels = int8 ? isa->int8 : isa->bf16, .gates = gates, .pitch = (gates + 1) * w};
     lstmrt_columns columns;
     REQUIRE(lstmrt_columns_plain(p->outputs, w, &columns) == LSTMRT_OK);
-    REQUIRE(lstmrt_int8_pack(isa, p->weights.x, p->inputs, p->outputs, 1, &columns, &r.matrix) == LSTMRT_OK);
+    REQUIRE((int8 ? lstmrt_int8_pack(isa, p->weights.x, p->inputs, p->outputs, 1, &columns, &r.matrix)
+                  : lstmrt_bf16_pack(p->weights.x, p->inputs, p->outputs, 1, &columns, &r.matrix)) == LSTMRT_OK);
     r.stride = (columns.vectors / gates + 1) * r.pitch;
     lstmrt_columns_free(&columns);
-    r.quantized = lstmrt_allocate_array(p->rows, lstmrt_int8_row_bytes(p->inputs));
+    r.rows = lstmrt_allocate_array(p->rows, lstmrt_reduced_row_bytes(p->inputs));
     r.scales = lstmrt_allocate_array(p->rows, sizeof(float));
     r.init = lstmrt_allocate_array(p->rows * r.stride, sizeof(float));
     r.y = lstmrt_allocate_array(p->rows * r.stride, sizeof(float));
@@ -97,35 +99,36 @@ static run run_new(const lstmrt_isa *isa, const problem *p, size_t gates)
 
 static void run_free(run *r)
 {
-    lstmrt_int8_free(&r->matrix);
-    lstmrt_release(r->quantized), lstmrt_release(r->scales), lstmrt_release(r->init), lstmrt_release(r->y);
+    lstmrt_reduced_free(&r->matrix);
+    lstmrt_release(r->rows), lstmrt_release(r->scales), lstmrt_release(r->init), lstmrt_release(r->y);
 }
 
 static void multiply(run *r, const problem *p, size_t row, size_t rows)
 {
-    char *x = (char *)r->quantized + row * lstmrt_int8_row_bytes(p->inputs);
-    r->isa->int8->quantize(&(lstmrt_int8_quantize_args){p->x.x + row * p->inputs, x, r->scales + row, p->inputs, rows, p->inputs});
-    r->isa->int8->product(&(lstmrt_int8_product_args){
+    char *x = (char *)r->rows + row * lstmrt_reduced_row_bytes(p->inputs);
+    r->kernels->rows(&(lstmrt_reduced_rows_args){p->x.x + row * p->inputs, x, r->scales + row, p->inputs, rows, p->inputs});
+    r->kernels->product(&(lstmrt_reduced_product_args){
         .x = x, .x_scales = r->scales + row, .weights = r->matrix.weights, .scales = r->matrix.scales,
         .init = r->init + row * r->stride, .y = r->y + row * r->stride, .init_stride = r->stride, .y_stride = r->stride,
         .rows = rows, .inputs = p->inputs, .vectors = r->matrix.vectors, .gates = r->gates, .pitch = r->pitch,
-        .clip = INFINITY,
+        .panels = {0, (r->matrix.vectors + LSTMRT_DENSE_VECTORS - 1) / LSTMRT_DENSE_VECTORS, r->backward},
+        .whole = r->whole, .clip = INFINITY,
     });
 }
 
-#define FOR_EACH_INT8_ISA(isa) \
+#define FOR_EACH_SET(isa, precision) \
     for (size_t isa_ = 0, once_ = 1; once_; once_ = 0) \
-        for (const lstmrt_isa *isa; (isa = int8_isa_at(&isa_)) != NULL;)
+        for (const lstmrt_isa *isa; (isa = set_at(precision, &isa_)) != NULL;)
 
-static const lstmrt_isa *int8_isa_at(size_t *i)
+static const lstmrt_isa *set_at(lstmrt_precision precision, size_t *i)
 {
     bool supported = false;
     const char *name;
-    while ((name = lstmrt_isa_name(LSTMRT_PRECISION_INT8, (*i)++, &supported)) != NULL) {
+    while ((name = lstmrt_isa_name(precision, (*i)++, &supported)) != NULL) {
         const lstmrt_isa *isa = NULL;
         if (!supported) continue;
         REQUIRE(lstmrt_isa_find(name, &isa) == LSTMRT_OK);
-        REQUIRE(strcmp(lstmrt_isa_shown(isa, LSTMRT_PRECISION_INT8), name) == 0);
+        REQUIRE(strcmp(lstmrt_isa_shown(isa, precision), name) == 0);
         return isa;
     }
     return NULL;
@@ -133,11 +136,13 @@ static const lstmrt_isa *int8_isa_at(size_t *i)
 
 /* ---- tests ---- */
 
-static void check_row(const run *r, const problem *p, size_t row, int *x)
+static void check_int8(const run *r, const problem *p, size_t row)
 {
-    const float x_scale = scale_of_row(p, row);
+    int *x = malloc(p->inputs * sizeof *x);
+    REQUIRE(x);
+    const float largest = largest_of_row(p, row), x_scale = largest / LSTMRT_INT8_LARGEST;
     CHECK(r->scales[row] == x_scale, "%s: scale of a row", r->isa->name);
-    for (size_t k = 0; k < p->inputs; k++) x[k] = quantized(p, row, k, x_scale);
+    for (size_t k = 0; k < p->inputs; k++) x[k] = quantized(p->x.x[row * p->inputs + k], largest);
     for (size_t j = 0; j < p->outputs; j++) {
         const float scale = scale_of_column(p, j), total = whole_sum(p, x, j, scale);
         const double init = p->init.x[row * p->outputs + j], want = (double)(scale * x_scale) * total + init;
@@ -145,24 +150,50 @@ static void check_row(const run *r, const problem *p, size_t row, int *x)
         CHECK(near(got, want, 0x1p-23 * (fabs(want) + fabs(init))), "%s int8, %zu x %zu, row %zu of %zu, output %zu: %.9g is not %.9g",
               r->isa->name, p->inputs, p->outputs, row, p->rows, j, got, want);
     }
+    free(x);
 }
 
-static void test_size(const lstmrt_isa *isa, size_t inputs, size_t outputs, size_t rows, size_t gates)
+/* What a set may round x to. */
+static double input_error(const run *r)
+{
+    const bool halves = strcmp(r->isa->name, "avx512_bf16") == 0;
+    return !halves ? 0 : r->whole ? 0x1p-16 : 0x1p-8;
+}
+
+static void check_bf16(const run *r, const problem *p, size_t row)
+{
+    for (size_t j = 0; j < p->outputs; j++) {
+        double want = p->init.x[row * p->outputs + j], magnitudes = fabs(want), rounded = 0;
+        for (size_t k = 0; k < p->inputs; k++) {
+            const float weight = p->weights.x[k * p->outputs + j], near_weight = lstmrt_bf16_float(lstmrt_bf16_of(weight));
+            const double term = (double)p->x.x[row * p->inputs + k] * near_weight;
+            want += term;
+            magnitudes += fabs(term);
+            rounded += fabs(term) * input_error(r);
+        }
+        const float got = r->y[row * r->stride + place_of(r, j)];
+        CHECK(near(got, want, 0x1p-21 * magnitudes + rounded),
+              "%s bf16, %zu x %zu, row %zu of %zu, output %zu: %.9g is not %.9g", r->isa->name, p->inputs, p->outputs,
+              row, p->rows, j, got, want);
+    }
+}
+
+static void test_size(const lstmrt_isa *isa, lstmrt_precision precision, size_t inputs, size_t outputs, size_t rows,
+                      size_t gates)
 {
     problem p = problem_random(inputs, outputs, rows);
-    run r = run_new(isa, &p, gates), alone = run_new(isa, &p, gates);
-    int *x = malloc(inputs * sizeof *x);
-    REQUIRE(x);
+    run r = run_new(isa, precision, &p, gates), alone = run_new(isa, precision, &p, gates);
+    r.whole = alone.whole = rows % 2;
+    r.backward = outputs % 2;
     multiply(&r, &p, 0, rows);
     for (size_t row = 0; row < rows; row++) {
-        check_row(&r, &p, row, x);
+        (precision == LSTMRT_PRECISION_INT8 ? check_int8 : check_bf16)(&r, &p, row);
         multiply(&alone, &p, row, 1);
     }
     for (size_t i = 0; i < rows * outputs; i++) {
         const size_t at = i / outputs * r.stride + place_of(&r, i % outputs);
         CHECK(memcmp(r.y + at, alone.y + at, sizeof(float)) == 0, "%s: other bits among other rows", isa->name);
     }
-    free(x);
     run_free(&r), run_free(&alone), problem_free(&p);
 }
 
@@ -177,15 +208,16 @@ static void test_same_sums(bool extreme)
     fill(p.init.x, p.init.n, 0);
     float first[HELD * OUTPUTS];
     bool have_first = false;
-    FOR_EACH_INT8_ISA(isa) {
-        run r = run_new(isa, &p, 1);
+    FOR_EACH_SET(isa, LSTMRT_PRECISION_INT8) {
+        run r = run_new(isa, LSTMRT_PRECISION_INT8, &p, 1);
         for (size_t j = 0; j < OUTPUTS; j++) r.matrix.scales[j] = 1;
-        isa->int8->quantize(&(lstmrt_int8_quantize_args){p.x.x, r.quantized, r.scales, N, HELD, N});
+        isa->int8->rows(&(lstmrt_reduced_rows_args){p.x.x, r.rows, r.scales, N, HELD, N});
         for (size_t row = 0; row < HELD; row++) r.scales[row] = 1;
-        isa->int8->product(&(lstmrt_int8_product_args){
-            .x = r.quantized, .x_scales = r.scales, .weights = r.matrix.weights, .scales = r.matrix.scales,
+        isa->int8->product(&(lstmrt_reduced_product_args){
+            .x = r.rows, .x_scales = r.scales, .weights = r.matrix.weights, .scales = r.matrix.scales,
             .init = r.init, .y = r.y, .init_stride = r.stride, .y_stride = r.stride, .rows = HELD, .inputs = N,
-            .vectors = r.matrix.vectors, .gates = 1, .pitch = r.pitch, .clip = INFINITY});
+            .vectors = r.matrix.vectors, .gates = 1, .pitch = r.pitch, .clip = INFINITY,
+            .panels = {0, (r.matrix.vectors + LSTMRT_DENSE_VECTORS - 1) / LSTMRT_DENSE_VECTORS, false}});
         for (size_t i = 0; i < HELD * OUTPUTS; i++) {
             const float got = r.y[i / OUTPUTS * r.stride + place_of(&r, i % OUTPUTS)];
             if (!have_first) first[i] = got;
@@ -199,24 +231,26 @@ static void test_same_sums(bool extreme)
 }
 
 /* Rows that no scale fits give NaN; zeros and next to nothing give init. */
-static void test_odd_rows(const lstmrt_isa *isa)
+static void test_odd_rows(const lstmrt_isa *isa, lstmrt_precision precision)
 {
-    static const float ODD[] = {NAN, INFINITY, -INFINITY, 0.0f, 1e-38f, 3.4e38f};
+    static const float ODD[] = {NAN, INFINITY, -INFINITY, 0.0f, 1e-38f, 3e38f};
     for (size_t i = 0; i < COUNT(ODD); i++) {
         problem p = problem_random(19, 5, 2);
         fill(p.x.x, 19, 0);
         p.x.x[7] = ODD[i];
-        run r = run_new(isa, &p, 1);
+        run r = run_new(isa, precision, &p, 1);
         multiply(&r, &p, 0, 2);
         for (size_t j = 0; j < 5; j++) {
             const size_t at = place_of(&r, j);
             const float got = r.y[at], init = p.init.x[j];
-            if (i < 3)
+            if (i == 0 || (i < 3 && precision == LSTMRT_PRECISION_INT8))
                 CHECK(isnan(got), "%s: a row with %g gives %g", isa->name, ODD[i], got);
+            else if (i < 3)
+                CHECK(!isfinite(got), "%s: a row with %g gives %g", isa->name, ODD[i], got);
             else if (i < 5)
                 CHECK(got == init, "%s: a row with %g gives %g, not %g", isa->name, ODD[i], got, init);
             else
-                CHECK(near(got, (double)ODD[i] * p.weights.x[7 * 5 + j], 3.4e38 * 0.3 / 200), "%s: %g", isa->name, got);
+                CHECK(near(got, (double)ODD[i] * p.weights.x[7 * 5 + j], 3e38 * 0.3 / 200), "%s: %g", isa->name, got);
             CHECK(!isnan(r.y[r.stride + at]), "%s: the row after %g", isa->name, ODD[i]);
         }
         run_free(&r), problem_free(&p);
@@ -242,25 +276,52 @@ static void test_again(void)
         CHECK(lstmrt_int8_scale(once) == scale, "another scale: %.9g, %.9g", lstmrt_int8_scale(once), scale);
         for (size_t i = 0; i < COUNT(weights); i++) CHECK(lstmrt_int8_weight(weights[i], scale) == q[i], "another number");
     }
+    CHECK(isfinite(127 * lstmrt_int8_scale(3.4028234e38f)), "the largest float has a finite scale");
     CHECK(lstmrt_int8_scale(0) == 0 && lstmrt_int8_scale(1e-40f) == 0, "nothing has no scale");
     CHECK(isnan(lstmrt_int8_scale(INFINITY)) && isnan(lstmrt_int8_scale(NAN)), "what is not finite has none");
     CHECK(lstmrt_int8_weight(1, 0) == 0 && lstmrt_int8_weight(NAN, NAN) == 0, "numbers without a scale are 0");
 }
 
+static void test_sizes(const lstmrt_isa *isa, lstmrt_precision precision)
+{
+    for (size_t i = 0; i < COUNT(INPUTS); i++)
+        for (size_t n = 0; n < COUNT(ROWS); n++)
+            for (size_t vectors = 0; vectors < 10; vectors++) {
+                if (INPUTS[i] > 200 && (vectors % 4 != 1 || ROWS[n] > 3)) continue;
+                const size_t outputs = vectors * isa->f32->width + 1 + random_below(isa->f32->width);
+                test_size(isa, precision, INPUTS[i], outputs, ROWS[n], 1 + (i + n + vectors) % 4);
+            }
+}
+
+static void test_bf16_numbers(void)
+{
+    static const struct {
+        float x, want;
+    } CASES[] = {{1, 1}, {-0.0f, -0.0f}, {INFINITY, INFINITY}, {-INFINITY, -INFINITY}, {3.4028235e38f, INFINITY},
+                 {0x1.01p0f, 0x1p0f}, {0x1.03p0f, 0x1.04p0f}, {0x1.010002p0f, 0x1.02p0f}, {-0x1.fdp5f, -0x1.fcp5f}};
+    for (size_t i = 0; i < COUNT(CASES); i++) {
+        const float got = lstmrt_bf16_float(lstmrt_bf16_of(CASES[i].x));
+        CHECK(memcmp(&got, &CASES[i].want, sizeof got) == 0, "%a becomes %a", CASES[i].x, got);
+        CHECK(lstmrt_bf16_of(got) == lstmrt_bf16_of(CASES[i].x), "again, %a", got);
+    }
+    const uint32_t quiet[] = {0x7f800001, 0xff80ffff, 0x7fc00000, 0x7fffffff};
+    for (size_t i = 0; i < COUNT(quiet); i++) {
+        float x;
+        memcpy(&x, &quiet[i], sizeof x);
+        CHECK(isnan(lstmrt_bf16_float(lstmrt_bf16_of(x))), "the NaN %x", quiet[i]);
+    }
+}
+
 int main(void)
 {
-    FOR_EACH_INT8_ISA(isa) {
-        for (size_t i = 0; i < COUNT(INPUTS); i++)
-            for (size_t n = 0; n < COUNT(ROWS); n++)
-                for (size_t vectors = 0; vectors < 10; vectors++) {
-                    if (INPUTS[i] > 200 && (vectors % 4 != 1 || ROWS[n] > 3)) continue;
-                    const size_t outputs = vectors * isa->f32->width + 1 + random_below(isa->f32->width);
-                    test_size(isa, INPUTS[i], outputs, ROWS[n], 1 + (i + n + vectors) % 4);
-                }
-        test_odd_rows(isa);
-    }
+    for (lstmrt_precision precision = LSTMRT_PRECISION_BF16; precision <= LSTMRT_PRECISION_INT8; precision++)
+        FOR_EACH_SET(isa, precision) {
+            test_sizes(isa, precision);
+            test_odd_rows(isa, precision);
+        }
+    test_bf16_numbers();
     test_same_sums(false);
     test_same_sums(true);
     test_again();
-    return finish("test_int8");
+    return finish("test_reduced");
 }
