@@ -73,33 +73,32 @@ VEC_INLINE void int8_block(int panels, int vectors, int rows, const int8_t *weig
                            size_t row_bytes, size_t pad, size_t begin, size_t end, vf *total)
 {
     const size_t offset_at = 2 * pad + begin / (LSTMRT_INT8_BLOCK / INT8_GROUP) * sizeof(int32_t);
-    vi sum[INT8_HALVES][INT8_SUMS];
-    UNROLL for (int half = 0; half < INT8_HALVES; half++)
-        UNROLL for (int i = 0; i < panels * vectors * rows; i++) sum[half][i] = i_zero();
+    const int n = panels * vectors * rows;
+    vi sum[INT8_HALVES * INT8_SUMS]; /* of the first halves, then of the second */
+    UNROLL for (int i = 0; i < INT8_HALVES * n; i++) sum[i] = i_zero();
     for (size_t group = begin; group < end; group++) {
-        vi xs[INT8_HALVES][INT8_MAX_ROWS];
-        UNROLL for (int half = 0; half < INT8_HALVES; half++)
-            UNROLL for (int r = 0; r < rows; r++) {
-                int32_t word;
-                memcpy(&word, x + (size_t)r * row_bytes + (size_t)half * pad + group * sizeof word, sizeof word);
-                xs[half][r] = i_set1(word);
+        vi xs[INT8_HALVES * INT8_MAX_ROWS];
+        UNROLL for (int i = 0; i < INT8_HALVES * rows; i++) {
+            int32_t word;
+            memcpy(&word, x + (size_t)(i % rows) * row_bytes + (size_t)(i / rows) * pad + group * sizeof word, sizeof word);
+            xs[i] = i_set1(word);
+        }
+        UNROLL for (int j = 0; j < panels * vectors; j++) {
+            const size_t at = (group * (size_t)vectors + (size_t)(j % vectors)) * INT8_GROUP * VEC_WIDTH;
+            const vw w = i_weights(weights + (size_t)(j / vectors) * panel_size + at);
+            UNROLL for (int i = 0; i < INT8_HALVES * rows; i++) {
+                const int to = (i / rows) * n + j * rows + i % rows;
+                sum[to] = i_dot(sum[to], w, xs[i]);
             }
-        UNROLL for (int p = 0; p < panels; p++)
-            UNROLL for (int v = 0; v < vectors; v++) {
-                const size_t at = (group * (size_t)vectors + (size_t)v) * INT8_GROUP * VEC_WIDTH;
-                const vw w = i_weights(weights + (size_t)p * panel_size + at);
-                UNROLL for (int half = 0; half < INT8_HALVES; half++)
-                    UNROLL for (int r = 0; r < rows; r++) {
-                        const int i = (p * vectors + v) * rows + r;
-                        sum[half][i] = i_dot(sum[half][i], w, xs[half][r]);
-                    }
-            }
+        }
     }
-    UNROLL for (int i = 0; i < panels * vectors * rows; i++) {
+    LEAVE_IN_MEMORY(*(vf(*)[INT8_SUMS])total);
+    UNROLL for (int i = 0; i < n; i++) {
         int32_t offset;
         memcpy(&offset, x + (size_t)(i % rows) * row_bytes + offset_at, sizeof offset);
-        total[i] = v_add(total[i], i_to_float(i_total(sum[0][i], sum[INT8_HALVES - 1][i], offset)));
+        total[i] = v_add(total[i], i_to_float(i_total(sum[i], sum[(INT8_HALVES - 1) * n + i], offset)));
     }
+    LEAVE_IN_MEMORY(*(vf(*)[INT8_SUMS])total);
 }
 
 VEC_INLINE void int8_tile(const lstmrt_reduced_product_args *a, int panels, int vectors, int rows, size_t panel,

@@ -18,7 +18,7 @@
 #define INT8_GROUP 4
 #define INT8_HALVES 2
 #define INT8_OFFSET 128
-#define INT8_MAX_ROWS 3
+#define INT8_MAX_ROWS 2
 
 typedef __m512i vi, vw;
 
