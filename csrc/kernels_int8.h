@@ -112,7 +112,8 @@ VEC_INLINE void int8_tile(const lstmrt_reduced_product_args *a, int panels, int 
     UNROLL for (int i = 0; i < panels * vectors * rows; i++) total[i] = v_set1(0.0f);
     for (size_t begin = 0; begin < groups; begin += BLOCK)
         int8_block(panels, vectors, rows, (const int8_t *)a->weights + panel * panel_size, panel_size,
-                   (const char *)a->x + row * row_bytes, row_bytes, pad, begin, groups - begin < BLOCK ? groups : begin + BLOCK, total);
+                   (const char *)a->x + row * row_bytes, row_bytes, pad, begin,
+                   groups - begin < BLOCK ? groups : begin + BLOCK, total);
     int8_end(a, total, (size_t)(panels * vectors), (size_t)rows, panel * LSTMRT_DENSE_VECTORS, row);
 }
 

@@ -26,8 +26,9 @@ lstmrt_status lstmrt_int8_new(const lstmrt_isa *isa, size_t inputs, size_t vecto
 size_t lstmrt_int8_pack_panel(const lstmrt_isa *isa, const float *data, size_t k_stride, size_t j_stride,
                               const int64_t *source, size_t begin, lstmrt_reduced_matrix *matrix);
 
-/* The scale of weights that are at most `largest` in size: largest / 127, rounded to 16 significant bits, so that
- * scale q is exact in a float (up, but where that would be infinite) and quantizing it again gives scale and q. 0 for weights that all count as 0. */
+/* The scale of weights that are at most `largest` in size: largest / 127, rounded to 16 significant bits (up, but where
+ * that would be infinite), so that scale q is exact in a float and quantizing it again gives scale and q. 0 for weights
+ * that all count as 0. */
 float lstmrt_int8_scale(float largest);
 /* The whole number, at most 127 in size, of a weight. */
 int8_t lstmrt_int8_weight(float weight, float scale);

@@ -1,5 +1,5 @@
-/* The words of the bf16 kernels, for the vector vocabulary that was included before. Weights stand in pairs of inputs, side by
- * side for each output. Rows have a form of their own on each instruction set: floats, or two bf16 halves whose sum is
+/* The words of the bf16 kernels, for the vector vocabulary that was included before. Weights stand in pairs of inputs,
+ * side by side for each output. Rows have a form of their own on each instruction set: floats, or two bf16 halves whose sum is
  * within 2^-17 of them, each half in the order of the inputs.
  *
  *   b_split(row, pad, i, x)    stores inputs i, i + 1, ... VEC_WIDTH of them

@@ -53,7 +53,8 @@ def measure(file: ModelFile, precision: str, text: str | None = None) -> Cost:
     difference = np.abs(outputs[0] - outputs[1])
     kept = float((outputs[0].argmax(-1) == outputs[1].argmax(-1)).mean()) if outputs[0].shape[1] > 1 else None
     perplexity = tuple(_perplexity(logits, following) for logits in outputs) if text is not None else None
-    return Cost(len(difference), float(difference.max()), float(difference.mean()), float(outputs[0].std()), kept, perplexity)
+    return Cost(len(difference), float(difference.max()), float(difference.mean()), float(outputs[0].std()), kept,
+                perplexity)
 
 
 def _without_softmax(graph: Graph) -> Graph:

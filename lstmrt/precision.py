@@ -1,7 +1,7 @@
 """Weights in fewer bits: which constants of a graph are weights, and what they are rounded to.
 
-csrc/int8.c and bf16.c round in the same way, and rounding twice is rounding once: a graph with rounded weights is what a model
-with reduced weights computes, but for the rounding of what the weights are multiplied with. docs/NUMERICS.md has the scheme.
+csrc/int8.c and bf16.c round in the same way, and rounding twice is rounding once: a graph with rounded weights is what
+a model with reduced weights computes, but for the rounding of what the weights are multiplied with. docs/NUMERICS.md has the scheme.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def to_int8(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     largest = np.abs(array).max(axis=axis, keepdims=True)
     with np.errstate(invalid="ignore", over="ignore"):
         bits = (largest / _LARGEST).view(np.uint32)
-        up, down = (which.view(np.float32) for which in ((bits + np.uint32(0xFF)) & ~np.uint32(0xFF), bits & ~np.uint32(0xFF)))
+        up, down = ((number & ~np.uint32(0xFF)).view(np.float32) for number in (bits + np.uint32(0xFF), bits))
         scales = np.where(np.isinf(up * _LARGEST), down, up)
     scales = np.where(largest > _SMALLEST, scales, np.float32(0))
     scales[~np.isfinite(largest)] = np.nan

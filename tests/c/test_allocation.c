@@ -217,8 +217,11 @@ int main(void)
     test_streams(LSTMRT_DECODE_STAGGERED);
 
     builder all = everything(), lstm = language_model(LSTMRT_OP_LSTM, VOCABULARY, 5, 9);
-    test_failures("run", &all, run_everything);
-    test_failures("steps and tokens", &lstm, step_and_decode);
+    for (lstmrt_precision precision = LSTMRT_PRECISION_F32; precision <= LSTMRT_PRECISION_INT8; precision++) {
+        all.precision = lstm.precision = precision;
+        test_failures("run", &all, run_everything);
+        test_failures("steps and tokens", &lstm, step_and_decode);
+    }
     builder_free(&all);
     builder_free(&lstm);
     return finish("test_allocation");

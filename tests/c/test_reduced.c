@@ -147,7 +147,8 @@ static void check_int8(const run *r, const problem *p, size_t row)
         const float scale = scale_of_column(p, j), total = whole_sum(p, x, j, scale);
         const double init = p->init.x[row * p->outputs + j], want = (double)(scale * x_scale) * total + init;
         const float got = r->y[row * r->stride + place_of(r, j)];
-        CHECK(near(got, want, 0x1p-23 * (fabs(want) + fabs(init))), "%s int8, %zu x %zu, row %zu of %zu, output %zu: %.9g is not %.9g",
+        CHECK(near(got, want, 0x1p-23 * (fabs(want) + fabs(init))),
+              "%s int8, %zu x %zu, row %zu of %zu, output %zu: %.9g is not %.9g",
               r->isa->name, p->inputs, p->outputs, row, p->rows, j, got, want);
     }
     free(x);

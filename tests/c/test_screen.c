@@ -220,7 +220,8 @@ static void test_decoder(const char *isa, lstmrt_decode_mode mode, bool every_st
     size_t taken, made = 0;
     bool ended;
     REQUIRE(lstmrt_decoder_prompt(decoder, text, WINDOW, INT64_MAX / 2, &taken) == LSTMRT_OK && taken == WINDOW);
-    CHECK(model->screen || model->kernels->width == 1, "%s mode %d: a decoder of a large output layer screens", isa, (int)mode);
+    CHECK(model->screen || model->kernels->width == 1, "%s mode %d: a decoder of a large output layer screens", isa,
+          (int)mode);
     REQUIRE(lstmrt_decoder_next(decoder, text + WINDOW, NEW_IDS, INT64_MAX / 2, &made, &ended) == LSTMRT_OK);
     CHECK(made == NEW_IDS, "%s mode %d: %zu ids", isa, (int)mode, made);
     const bool windows = mode == LSTMRT_DECODE_WINDOW || mode == LSTMRT_DECODE_STAGGERED;

@@ -96,13 +96,14 @@ static void write_tokens(lstmrt_model *model, int64_t *ids, size_t n)
 }
 
 /* Any number of threads in a call gives the bits of one. Large enough for each section to be shared. */
-static void test_shared_calls(const lstmrt_kernels *kernels)
+static void test_shared_calls(const lstmrt_kernels *kernels, lstmrt_precision precision)
 {
     static const lstmrt_op OPS[] = {LSTMRT_OP_LSTM, LSTMRT_OP_GRU, LSTMRT_OP_RNN};
     enum { HIDDEN = 233, BATCH = 3, TIME = 40, TOKENS = 24 };
     for (size_t i = 0; i < 2 * COUNT(OPS); i++) {
         builder b = language_model(OPS[i / 2], VOCABULARY, 31, HIDDEN);
         b.steps[1].linear_before_reset = i % 2;
+        b.precision = precision;
         lstmrt_model *model = model_of(&b, kernels->name);
         arrays a = arrays_for(&b, BATCH, TIME);
         lstmrt_model_set_threads(model, 1);
@@ -139,7 +140,8 @@ int main(void)
         REQUIRE(run_steps(&stepped_alone) == LSTMRT_OK);
 
         test_threads();
-        test_shared_calls(kernels);
+        for (lstmrt_precision precision = LSTMRT_PRECISION_F32; precision <= LSTMRT_PRECISION_INT8; precision++)
+            test_shared_calls(kernels, precision);
 
         for (size_t i = 0; i < SIZES; i++) arrays_free(&whole_alone[i]);
         arrays_free(&stepped_alone);
