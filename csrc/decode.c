@@ -105,11 +105,14 @@ void lstmrt_decoder_free(lstmrt_decoder *decoder)
 }
 
 /* All windows that position `length` belongs to read its id; the one that starts there begins at zero, in the row
- * whose window has just been left behind. */
+ * whose window has just been left behind. Before as many ids as there are rows only the first rows have a window. */
 static lstmrt_status read_step(lstmrt_decoder *d, int64_t id)
 {
     if (d->options.mode == LSTMRT_DECODE_STAGGERED) lstmrt_state_reset_row(d->state, d->length % d->rows);
-    for (size_t row = 0; row < d->rows; row++) d->ids[row] = id;
+    const size_t rows = d->length < d->rows ? d->length + 1 : d->rows;
+    const lstmrt_status status = lstmrt_workspace_shape(d->body, rows, 1);
+    if (status) return status;
+    for (size_t row = 0; row < rows; row++) d->ids[row] = id;
     d->length++;
     return lstmrt_workspace_run(d->body, 0, d->plan.head_begin);
 }

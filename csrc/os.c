@@ -2,8 +2,10 @@
 
 #include "os.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,10 +17,18 @@
 #include <xmmintrin.h>
 #endif
 
+enum { HUGE_PAGE = 2 << 20 };
+
+/* Weights that are streamed want few page table entries: large memory asks for huge pages, where the system has them. */
 static void *system_allocate(size_t size)
 {
     void *memory = NULL;
-    return posix_memalign(&memory, LSTMRT_ALIGNMENT, size) == 0 ? memory : NULL;
+    const bool large = size >= 2 * (size_t)HUGE_PAGE;
+    if (posix_memalign(&memory, large ? HUGE_PAGE : LSTMRT_ALIGNMENT, size) != 0) return NULL;
+#if defined(MADV_HUGEPAGE)
+    if (large) (void)madvise(memory, size, MADV_HUGEPAGE);
+#endif
+    return memory;
 }
 
 static lstmrt_allocate_function allocate_function = system_allocate;

@@ -11,7 +11,7 @@
 enum {
     SPIN_NS = 50 * 1000, /* how long a thread spins for the next section before it sleeps: a wake-up costs as much */
     SPINS_A_LOOK = 64,   /* turns between two looks at the clock */
-    LATE_NS = 50 * 1000, /* a part this long after the caller's own says that its thread has lost its core */
+    LATE_NS = 100 * 1000, /* a part that takes this and four times the caller's own says that its thread lost its core */
     SHORTEST_REST_NS = 20 * 1000 * 1000, LONGEST_REST_NS = 50 * SHORTEST_REST_NS
 };
 
@@ -173,13 +173,13 @@ static bool is_done(size_t part, uint_fast64_t section)
 
 /* A thread that has lost its core costs milliseconds, a hundred times what it can save: the pool rests, twice as long
  * where that happens again soon after. */
-static void wait_for(size_t part, uint_fast64_t section)
+static void wait_for(size_t part, uint_fast64_t section, int64_t own)
 {
     for (int i = 0; i < SPINS_A_LOOK; i++) {
         if (is_done(part, section)) return;
         spin_once();
     }
-    const int64_t late = lstmrt_clock() + LATE_NS;
+    const int64_t late = lstmrt_clock() + LATE_NS + 3 * own;
     while (!is_done(part, section)) {
         if (lstmrt_clock() < late)
             spin_once();
@@ -195,7 +195,8 @@ static void wait_for(size_t part, uint_fast64_t section)
 
 void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts)
 {
-    if (lstmrt_clock() < pool.rest_end) {
+    const int64_t start = lstmrt_clock();
+    if (start < pool.rest_end) {
         job(argument, 0, 1);
         return;
     }
@@ -208,11 +209,12 @@ void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts)
     atomic_store(&pool.section, section);
     for (size_t part = 1; part < parts; part++) wake_if_asleep(part);
     job(argument, 0, parts);
+    const int64_t own = lstmrt_clock() - start;
     for (size_t part = 1; part < parts; part++)
         if (claim(part, section))
             job(argument, part, parts);
         else
-            wait_for(part, section);
+            wait_for(part, section, own);
 }
 
 void lstmrt_calls_begin(void) { atomic_fetch_add(&pool.calls, 1); }

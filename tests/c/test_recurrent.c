@@ -286,9 +286,63 @@ static void test_steps(const lstmrt_kernels *kernels, lstmrt_op op, bool linear_
     builder_free(&b);
 }
 
+/* ---- denormals ---- */
+
+static bool flushes(void)
+{
+    volatile float smallest = 0x1p-126f;
+    return smallest * 0.5f == 0;
+}
+
+/* h = 2^-t, which no normal float holds from step 127 on. */
+static builder decaying(size_t hidden)
+{
+    builder b = {0};
+    const int32_t x = add_input(&b, LSTMRT_F32, LSTMRT_ROWS_TIME_BATCH, 1);
+    const int32_t y = add_recurrent(&b, LSTMRT_OP_RNN, x, hidden);
+    lstmrt_step *step = last_step(&b);
+    step->weights[2].data = NULL;
+    step->activations[0].function = LSTMRT_IDENTITY;
+    for (size_t i = 0; i < hidden; i++) b.arrays[0][i] = 1;
+    for (size_t i = 0; i < hidden * hidden; i++) b.arrays[1][i] = i % (hidden + 1) == 0 ? 0.5f : 0;
+    add_output(&b, y);
+    return b;
+}
+
+/* A call flushes denormals, and leaves the caller's floating-point state as it was: of the two that there are. */
+static void test_denormals(const lstmrt_kernels *kernels)
+{
+    enum { HIDDEN = 19, TIME = 148, LAST_NORMAL = 126 };
+    builder b = decaying(HIDDEN);
+    lstmrt_model *model = model_of(&b, kernels->name);
+    arrays a = arrays_for(&b, 1, TIME);
+    float *x = a.inputs[0].data;
+    const float *y = a.outputs[0].data;
+    for (size_t t = 0; t < TIME; t++) x[t] = t == 0;
+    for (int flushing = 0; flushing < 2; flushing++) {
+        const lstmrt_fp_state own = lstmrt_fp_flush_denormals();
+        if (!flushing) lstmrt_fp_restore(own);
+        const bool before = flushes();
+        REQUIRE(lstmrt_run(model, a.inputs, a.outputs, 1, TIME) == LSTMRT_OK);
+        const bool after = flushes();
+        if (flushing) lstmrt_fp_restore(own);
+        CHECK(before == after, "%s: the caller's floating-point state has changed", kernels->name);
+        for (size_t i = 0; i < HIDDEN; i++) {
+            CHECK(y[LAST_NORMAL * HIDDEN + i] == 0x1p-126f, "%s: the smallest normal float is not kept", kernels->name);
+#if defined(__x86_64__) || defined(__aarch64__)
+            CHECK(y[(LAST_NORMAL + 1) * HIDDEN + i] == 0, "%s: a denormal is not flushed", kernels->name);
+#endif
+        }
+    }
+    arrays_free(&a);
+    lstmrt_model_free(model);
+    builder_free(&b);
+}
+
 int main(void)
 {
     FOR_EACH_ISA(kernels) {
+        test_denormals(kernels);
         for (int trial = 0; trial < TRIALS; trial++) test_random(kernels);
         for (size_t batch = 1; batch <= 8; batch++) {
             test_steps(kernels, LSTMRT_OP_LSTM, false, batch);
