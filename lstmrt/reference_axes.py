@@ -129,6 +129,7 @@ def _tile(data, repeats):
 
 
 def _range(start, limit, delta):
+    start, limit, delta = (number.reshape(()) for number in (start, limit, delta))  # some write vectors of one
     if not delta:
         raise ValueError("a step of 0")
     count = max(int(np.ceil((np.float64(limit) - start) / delta)), 0)

@@ -115,6 +115,12 @@ def test_by_hand(graph, y):
     np.testing.assert_array_equal(reference.run(graph.validate(), {})["y"], y)
 
 
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_range_between_numbers_or_vectors_of_one(shape):
+    bounds = [np.full(shape, number, np.float32) for number in (1, 2, 0.5)]
+    np.testing.assert_array_equal(reference.run(one_node("Range", *bounds).validate(), {})["y"], [1, 1.5])
+
+
 def test_integers_are_divided_towards_zero():
     graph = one_node("Div", np.array([-7, 7, -7]), np.array([2, 2, -2]))
     assert reference.run(graph, {})["y"].tolist() == [-3, 3, 3]
