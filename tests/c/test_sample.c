@@ -199,6 +199,7 @@ static void test_allocation(void)
         lstmrt_sampler_free(&sampler);
         CHECK(allocations_alive == 0, "%ld allocations leak", allocations_alive);
     }
+    allocations_until_failure = -1;
     lstmrt_set_allocator(NULL, NULL);
 }
 
