@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import lstmrt
 from lstmrt import passes, reference
 from lstmrt.converters.from_onnx import read_onnx
 from lstmrt.converters.to_onnx import to_onnx_model
@@ -91,3 +92,13 @@ def test_torch_s_exports_give_what_torch_gave(stem):
         made = reference.run(graph, {value.name: recorded[value.name].astype(value.dtype) for value in graph.inputs})
         for i, array in enumerate(made.values()):
             np.testing.assert_allclose(array, recorded[f"out{i}"], atol=1e-5, err_msg=path.name)
+
+
+def test_a_model_that_wants_long_inputs_is_converted(tmp_path):
+    kernel = np.ones((1, 3, 50), np.float32)
+    graph = Graph((Value("x", "float32", ("batch", 3, "time")),), (Value("y", "float32", None),),
+                  (Node("Conv", ("x", "w"), ("y",)),), {"w": kernel}, "long").validate()
+    onnx.save(to_onnx_model(graph), tmp_path / "long.onnx")
+    lstmrt.convert(tmp_path / "long.onnx", tmp_path / "long.lstmrt")
+    x = np.ones((1, 3, 51), np.float32)
+    np.testing.assert_array_equal(lstmrt.load(tmp_path / "long.lstmrt")(x), [[[150, 150]]])
