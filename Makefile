@@ -19,7 +19,7 @@ OBJECTS = $(SOURCES:csrc/%.c=$(OUT)/%.o)
 PROGRAMS = $(TESTS:%=$(OUT)/%)
 RUN = # what runs the programs, where this machine does not
 
-.PHONY: build test test-isa debug c-test asan ubsan tsan check-objects exhaustive cross bench onnx-suite onnx-page fuzz-onnx clean
+.PHONY: build test test-isa debug c-test asan ubsan tsan check-objects exhaustive cross bench onnx-suite onnx-page fuzz-onnx fuzz-keras clean
 
 build:
 	$(PYTHON) -m pip install --editable .
@@ -31,6 +31,10 @@ test:
 test-isa:
 	for isa in $$(cd tests && $(PYTHON) -c "from lstmrt._core import isas; print(*(n for n, ok in isas() if ok))"); do \
 	    LSTMRT_ISA=$$isa $(PYTEST) || exit 1; done
+
+# Damaged Keras files, for an hour.
+fuzz-keras:
+	$(PYTHON) tests/fuzz_keras.py 3600
 
 # Without optimisation and with symbols, for a debugger.
 debug:

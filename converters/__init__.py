@@ -8,14 +8,17 @@ import stat
 from typing import Any, Mapping, Union
 
 from ..errors import InputError, ModelFileError, UnsupportedError
+from ..paths import path_of
 from .from_keras import read_keras
 from .from_onnx import read_source
 from .keras_custom import CustomLayers
 from .keras_archive import open_archive, open_folder, open_shards
 from .keras_hdf5 import open_hdf5_model
 from .keras_json import parse
+from .keras_saved_model import open_checkpoint, open_saved_model
 from .located import located
 from .source import Source
+from .tensor_bundle import INDEX
 
 __all__ = ["ConfigSpec", "CustomLayers", "Source", "load_source"]
 
@@ -32,7 +35,7 @@ ConfigSpec = Union[str, os.PathLike, Mapping[str, Any]]  # JSON text, a path to 
 
 def load_source(path: Union[str, os.PathLike], config: Union[ConfigSpec, None] = None,
                 custom_layers: Union[CustomLayers, None] = None) -> Source:
-    """Reads a model of Keras (`.keras`, HDF5, a folder) or ONNX.
+    """Reads a model of Keras (`.keras`, HDF5, a folder of either kind, a checkpoint's `.index`) or ONNX.
 
     config         a Keras model's configuration, what `model.to_json()` gives, in place of the file's own; weights alone need it
     custom_layers  class or name of a layer -> the function that says what it computes: keras_custom.py
@@ -41,7 +44,7 @@ def load_source(path: Union[str, os.PathLike], config: Union[ConfigSpec, None] =
     does not have, InputError for a configuration or custom layers beside a file that is none of Keras's, MissingDependencyError where h5py
     or onnx is not installed. Messages begin with the path.
     """
-    path = os.fspath(path)
+    path = path_of(path)
     with located(path):
         if os.path.isdir(path):
             return _read_folder(path, _config(config), custom_layers or {})
@@ -51,6 +54,8 @@ def load_source(path: Union[str, os.PathLike], config: Union[ConfigSpec, None] =
             return read_keras(open_file(path, _config(config)), custom_layers or {})
         if start.startswith(b"{"):
             return _read_json(path, _config(config), custom_layers or {})
+        if config is not None and path.endswith(INDEX):
+            return read_keras(open_checkpoint(path, _config(config)), custom_layers or {})
         if config is not None or custom_layers:
             raise InputError("config and custom_layers are for a Keras file, which this is not")
         for place, magic, refusal in REFUSED:
@@ -72,9 +77,8 @@ def _start(path: str) -> bytes:
 
 
 def _read_folder(path: str, config: Union[Mapping[str, Any], None], custom_layers: CustomLayers) -> Source:
-    if os.path.exists(os.path.join(path, "saved_model.pb")):
-        raise UnsupportedError("a SavedModel folder; lstmrt reads what Keras saves: save the model as .keras")
-    return read_keras(open_folder(path, config), custom_layers)
+    is_saved_model = os.path.exists(os.path.join(path, "saved_model.pb"))
+    return read_keras((open_saved_model if is_saved_model else open_folder)(path, config), custom_layers)
 
 
 def _read_json(path: str, config: Union[Mapping[str, Any], None], custom_layers: CustomLayers) -> Source:
@@ -94,13 +98,12 @@ def _config(given: Union[ConfigSpec, None]) -> Union[Mapping[str, Any], None]:
             return parse(json.dumps(given), "config")
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(f"config: expected what JSON can say: {error}") from error
-    if not isinstance(given, (str, os.PathLike)):
-        raise InputError(f"config: expected JSON text, a path or a dict, got {type(given).__name__}")
     if isinstance(given, str) and given.lstrip().startswith(("{", '"')):
         return parse(given, "config")
+    path = path_of(given, "config, which is JSON text, a path or a dict")
     try:
-        with open(given, encoding="utf-8-sig") as file:
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read()
     except (OSError, UnicodeError) as error:
-        raise ModelFileError(f"config {os.fspath(given)}: {getattr(error, 'strerror', None) or error}") from error
-    return parse(text, f"config {os.fspath(given)}")
+        raise ModelFileError(f"config {path}: {getattr(error, 'strerror', None) or error}") from error
+    return parse(text, f"config {path}")

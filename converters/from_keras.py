@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import Mapping, Sequence
+from typing import Mapping
 
 from ..errors import ModelFileError
 from ..generation_config import GenerationDefaults
 from ..graph import Graph
+from ..one_hot import reads_one_hot
+from ..text_inputs import TextInput
 from .keras_apply import apply_model
 from .keras_builder import GraphBuilder, Scope, Tensor
 from .keras_calls import Reference
 from .keras_config import Architecture, Layer, parse_architecture
 from .keras_custom import CustomLayers
-from .keras_file import Assignment, KerasFile
+from .keras_file import KerasFile
 from .keras_json import field, shown
 from .keras_support import refuse_unsupported
 from .keras_weights import LayerWeights, NoWeights
@@ -33,10 +35,9 @@ def read_keras(container: AbstractContextManager[KerasFile], custom_layers: Cust
             architecture = parse_architecture(file.model)
             keras_major = _major(file.version)
             refuse_unsupported(architecture, keras_major, custom_layers)
-            assignment, graph = _first_that_fits(file.assignments(architecture), architecture, keras_major, custom_layers)
+            return _first_that_fits(file, architecture, keras_major, custom_layers)
         except RecursionError:
             raise ModelFileError("the configuration is nested too deep") from None
-    return Source(graph, "keras", file.version, _generation(architecture, graph), assignment.rule)
 
 
 def _major(version: str) -> int:
@@ -46,20 +47,23 @@ def _major(version: str) -> int:
     return int(digits)
 
 
-def _first_that_fits(assignments: Sequence[Assignment], architecture: Architecture,
-                     keras_major: int, custom: CustomLayers) -> tuple[Assignment, Graph]:
-    """The graph with the first of `assignments` whose weights have the shapes that the layers need."""
+def _first_that_fits(file: KerasFile, architecture: Architecture, keras_major: int, custom: CustomLayers) -> Source:
+    """The model with the first of the file's assignments whose weights have the shapes that the layers need."""
     faults = []
-    for assignment in assignments:
+    for assignment in file.assignments(architecture):
         try:
-            return assignment, _graph(architecture, assignment.weights, keras_major, custom)
+            graph, text_inputs = _graph(architecture, assignment.weights, keras_major, custom)
         except ModelFileError as fault:
             faults.append(fault)
+            continue
+        (tokenizer,) = [given.tokenizer for given in text_inputs.values()] if len(text_inputs) == 1 else [None]
+        return Source(graph, "keras", file.version, _generation(architecture, graph, text_inputs), assignment.rule,
+                      text_inputs, tokenizer)
     raise faults[0]
 
 
 def _graph(architecture: Architecture, weights: Mapping[str, LayerWeights], keras_major: int,
-           custom: CustomLayers) -> Graph:
+           custom: CustomLayers) -> tuple[Graph, Mapping[str, TextInput]]:
     builder = GraphBuilder()
     inputs = []
     for name, reference in architecture.inputs:
@@ -68,7 +72,7 @@ def _graph(architecture: Architecture, weights: Mapping[str, LayerWeights], kera
             inputs.append(_input(builder, name, layer, architecture))
     outputs = apply_model(Scope(builder, "", NoWeights(), keras_major, custom), architecture, weights, inputs)
     names = [name for name, _ in architecture.outputs]
-    return builder.graph(list(zip(names, outputs)), architecture.name)
+    return builder.graph(list(zip(names, outputs)), architecture.name), builder.text_inputs
 
 
 # ---- inputs ----
@@ -91,7 +95,7 @@ def _dtype(layer: Layer, architecture: Architecture) -> str:
     dtype = layer.config.get("dtype")
     if _holds_ids(architecture, Reference(layer.name, 0, 0)) or str(dtype).startswith(("int", "uint")):
         return "int64"
-    return "bool" if dtype == "bool" else "float32"
+    return dtype if dtype in ("bool", "string") else "float32"
 
 
 def _holds_ids(model: Architecture, reference: Reference) -> bool:
@@ -113,16 +117,28 @@ def _reads_ids(layer: Layer, position: int) -> bool:
 # ---- generation ----
 
 
-def _generation(architecture: Architecture, graph: Graph) -> GenerationDefaults | None:
+def _generation(architecture: Architecture, graph: Graph,
+                text_inputs: Mapping[str, TextInput]) -> GenerationDefaults | None:
     """How the model was meant to be used for generation, told from its input's length and its layers' options."""
-    if len(graph.inputs) != 1 or graph.inputs[0].dtype != "int64" or len(graph.inputs[0].shape) != 2:
+    vectors = reads_one_hot(graph) and _ends_in_softmax(architecture)
+    if not vectors and (len(graph.inputs) != 1 or graph.inputs[0].dtype != "int64" or len(graph.inputs[0].shape) != 2):
         return None
     length = graph.inputs[0].shape[1]
     if length == 1 or _any_option(architecture, "stateful"):
         return GenerationDefaults("stateful")
     if not isinstance(length, int):
         return GenerationDefaults("growing")
-    return GenerationDefaults("masked_window" if _any_option(architecture, "mask_zero") else "window", length)
+    if vectors:
+        return GenerationDefaults("window", length, pad_id=graph.inputs[0].shape[2])
+    mode = "masked_window" if _any_option(architecture, "mask_zero") else "window"
+    return GenerationDefaults(mode, length, padding="right" if any(t.texts for t in text_inputs.values()) else "left")
+
+
+def _ends_in_softmax(architecture: Architecture) -> bool:
+    layer = architecture.layer(architecture.outputs[0][1].layer)
+    while layer.class_name == "TimeDistributed":
+        layer = layer.inner("layer")
+    return layer.class_name == "Softmax" or layer.config.get("activation") == "softmax"
 
 
 def _any_option(architecture: Architecture, name: str) -> bool:

@@ -21,7 +21,7 @@ FOR_TRAINING = {"init", "inner_init", "forget_bias_init", "consume_less", "dropo
 def as_keras_2(class_name: str, name: str, config: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]]:
     """Class, name and options of a layer, whatever version wrote them: no option has meant two things."""
     if class_name not in KNOWN:
-        return class_name, name, config
+        return class_name, name, {key: value for key, value in config.items() if key != "input_dtype"}
     class_name = CLASSES.get(class_name, class_name)
     options = {OPTIONS.get(key, key): value for key, value in config.items() if key not in FOR_TRAINING}
     if class_name in (*RECURRENT, "Dense") and "output_dim" in options:

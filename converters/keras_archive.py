@@ -32,7 +32,10 @@ class Members(Protocol):
         """What h5py opens: a path, or a file in memory."""
 
     def text(self, name: str) -> bytes:
-        """What the file holds, which is JSON."""
+        """What the file holds: JSON, or a vocabulary."""
+
+    def asset(self, path: str) -> bytes | None:
+        """What the file at `path`, which slashes part, holds; None where there is none."""
 
 
 class Folder:
@@ -57,6 +60,13 @@ class Folder:
         with open(path, "rb") as file:
             return file.read()
 
+    def asset(self, path: str) -> bytes | None:
+        *folders, name = path.split("/")
+        found = os.path.join(self._path, *folders, name)
+        if not set(folders) & {"", os.curdir, os.pardir} and os.path.isfile(found):
+            return Folder(os.path.dirname(found)).text(name)
+        return None
+
 
 class Archive:
     """The files in a zip. None is unpacked to more than a hundred times its size."""
@@ -78,6 +88,9 @@ class Archive:
         if info.compress_size > self._available or info.file_size > LARGEST_RATIO * info.compress_size:
             raise ModelFileError(f"{name} says {info.file_size} bytes out of {info.compress_size} packed ones")
         return self._archive.read(info)
+
+    def asset(self, path: str) -> bytes | None:
+        return self.text(path) if path in self.names() else None
 
 
 @contextmanager
@@ -123,7 +136,7 @@ def _model_in(members: Members, kind: str, config: Mapping[str, Any] | None) -> 
 def _weights(members: Members, names: list[str], check_names: bool) -> Iterator[NumberedWeights]:
     if WEIGHTS in names:
         with open_hdf5(members.open(WEIGHTS)) as file:
-            yield NumberedWeights([file], check_names)
+            yield NumberedWeights([file], check_names, members.asset)
     elif SHARDED_WEIGHTS in names:
         with _sharded(members, SHARDED_WEIGHTS, check_names) as weights:
             yield weights
@@ -144,4 +157,4 @@ def _sharded(members: Members, name: str, check_names: bool) -> Iterator[Numbere
             raise ModelFileError("weight_map: expected names of files")
         with ExitStack() as stack:
             opened = [stack.enter_context(open_hdf5(members.open(file))) for file in dict.fromkeys(files)]
-            yield NumberedWeights(opened, check_names)
+            yield NumberedWeights(opened, check_names, members.asset)

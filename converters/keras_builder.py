@@ -9,11 +9,12 @@ import numpy as np
 
 from .. import shapes
 from ..activations import Activation
-from ..errors import ModelFileError
+from ..errors import ModelFileError, UnsupportedError
 from ..graph import Dim, Graph, Node, Value
 from ..operators import attributes as with_defaults
 from ..operators import find
 from ..sizes import with_sizes
+from ..text_inputs import TextInput
 from .keras_activations import SOFTMAX
 from .keras_weights import LayerWeights
 
@@ -59,6 +60,7 @@ class GraphBuilder:
     tensors: dict[str, shapes.Tensor] = field(default_factory=dict)
     equal: dict[str, Dim] = field(default_factory=dict)  # a symbolic size -> the one that it turned out to be
     used: set[str] = field(default_factory=set)
+    text_inputs: dict[str, TextInput] = field(default_factory=dict)
 
     def name(self, wanted: str) -> str:
         """`wanted`, or `wanted` with a number where that name is taken."""
@@ -74,6 +76,17 @@ class GraphBuilder:
         self.inputs.append(value)
         self.tensors[value.name] = shapes.Tensor(dtype, shape)
         return Tensor(value.name, shape, dtype)
+
+    def take_text(self, x: Tensor, given: TextInput, shape: tuple[Dim, ...]) -> Tensor:
+        """Makes the input of text `x` one of ids (shape), which `given` makes of the text."""
+        if self.text_inputs.setdefault(x.name, given) != given:
+            raise UnsupportedError("reads text that another layer reads otherwise")
+        places = [i for i, value in enumerate(self.inputs) if value.name == x.name and value.dtype in ("string", "int64")]
+        if not places:
+            raise UnsupportedError(f"reads {x.dtype} and not the model's input of text")
+        self.inputs[places[0]] = Value(x.name, "int64", shape)
+        self.tensors[x.name] = shapes.Tensor("int64", shape)
+        return Tensor(x.name, shape, "int64")
 
     def append(self, node: Node) -> None:
         """Appends a node whose inputs are there and infers what it makes."""

@@ -13,13 +13,19 @@ REQUIRED = object()
 def parse(text: Union[str, bytes], what: str) -> dict:
     """The JSON object in `text`; `what` names it in messages."""
     try:
-        value = json.loads(text)
-        value = json.loads(value) if isinstance(value, str) else value  # some write what to_json gives as JSON once more
+        value = json.loads(text, object_hook=_without_tuples)
+        if isinstance(value, str):  # some write what to_json gives as JSON once more
+            value = json.loads(value, object_hook=_without_tuples)
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{what}: not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ModelFileError(f"{what}: expected a JSON object, got {shown(value)}")
     return value
+
+
+def _without_tuples(value: dict) -> Any:
+    """SavedModels tell tuples from lists."""
+    return value["items"] if value.get("class_name") == "__tuple__" and "items" in value else value
 
 
 def field(config: Mapping[str, Any], key: str, hint: Any, default: Any = REQUIRED) -> Any:

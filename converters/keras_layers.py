@@ -20,13 +20,21 @@ from .keras_convolution import CONVOLUTION
 from .keras_merging import MERGING
 from .keras_normalization import NORMALIZATION
 from .keras_pooling import POOLING
+from .keras_quantized import embedding_table, quantization, quantized_dense
 from .keras_shaping import SHAPING
+from .keras_text import string_lookup, text_vectorization
 from .keras_weights import take
 
+Policy = Union[str, dict, None]  # a layer's dtype
 
-def embedding(scope: Scope, x: Tensor, *, input_dim: int, output_dim: int, mask_zero: bool = False) -> Tensor:
+
+def embedding(scope: Scope, x: Tensor, *, input_dim: int, output_dim: int, mask_zero: bool = False, dtype: Policy = None,
+              quantization_config: Union[dict, None] = None) -> Tensor:
     """Rows of a table (input_dim, output_dim); with mask_zero the id 0 masks its step."""
-    (table,) = take(scope.weights, embeddings=(input_dim, output_dim))
+    if form := quantization(dtype, quantization_config):
+        table = embedding_table(scope, input_dim, output_dim, form)
+    else:
+        (table,) = take(scope.weights, embeddings=(input_dim, output_dim))
     ids = x.name if x.dtype == "int64" else scope.cast(x.name, "int64")
     y = scope.add("Gather", scope.constant("embeddings", table), ids, axis=0)
     mask = ""
@@ -35,8 +43,12 @@ def embedding(scope: Scope, x: Tensor, *, input_dim: int, output_dim: int, mask_
     return scope.tensor(y, mask)
 
 
-def dense(scope: Scope, x: Tensor, *, units: int, activation: Activation, use_bias: bool) -> Tensor:
+def dense(scope: Scope, x: Tensor, *, units: int, activation: Activation, use_bias: bool, dtype: Policy = None,
+          quantization_config: Union[dict, None] = None) -> Tensor:
     """activation(x·kernel + bias) over the last axis."""
+    if form := quantization(dtype, quantization_config):
+        y = quantized_dense(scope, scope.floats(x), units, use_bias, form)
+        return scope.tensor(scope.activate(y, activation), x.mask)
     kernel, *bias = take(scope.weights, kernel=(x.width, units), **({"bias": (units,)} if use_bias else {}))
     y = scope.add("MatMul", scope.floats(x).name, scope.constant("kernel", kernel))
     for array in bias:
@@ -125,6 +137,8 @@ LAYERS: Mapping[str, Callable] = {
     "Softmax": softmax_layer,
     "Masking": masking,
     "CategoryEncoding": category_encoding,
+    "TextVectorization": text_vectorization,
+    "StringLookup": string_lookup,
     **{name: identity for name in DROPOUTS},
     **MERGING,
     **SHAPING,

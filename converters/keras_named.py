@@ -88,6 +88,9 @@ class NamedWeights:
         short = [name.split("/")[-1].split(":")[0] for name in self.names]
         return dict(zip(short if len(set(short)) == len(short) else self.names, self.variables()))
 
+    def asset(self, name: str) -> None:
+        return None
+
     def _part(self, names) -> NamedWeights:
         return NamedWeights(self._group, list(names))
 

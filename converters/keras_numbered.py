@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import count
-from typing import TYPE_CHECKING, Mapping, Sequence
+from typing import TYPE_CHECKING, Callable, Mapping, Sequence
 
 from ..errors import ModelFileError
 from .keras_config import Layer
@@ -33,10 +33,12 @@ class NumberedWeights:
 
     groups       that one group in each file that has a part of it: Keras 3 splits large weights over several
     check_names  whether the layer names that Keras from 3.6 on writes down must be those of the configuration
+    assets       gives what a file of the model holds, by path, None where there is none
     """
 
-    def __init__(self, groups: Sequence[h5py.Group], check_names: bool = True) -> None:
-        self._groups, self._check_names = groups, check_names
+    def __init__(self, groups: Sequence[h5py.Group], check_names: bool = True,
+                 assets: Callable[[str], bytes | None] = lambda path: None) -> None:
+        self._groups, self._check_names, self._assets = groups, check_names, assets
 
     @property
     def _name(self) -> str:
@@ -58,7 +60,7 @@ class NumberedWeights:
         found = [subgroup(group, name) for group in self._groups for name in names if name in group]
         if not found:
             raise ModelFileError(f"the file has no weights '{attribute}' in '{self._name}'")
-        return NumberedWeights(found, self._check_names)
+        return NumberedWeights(found, self._check_names, self._assets)
 
     def layers(self, layers: Sequence[Layer]) -> Mapping[str, LayerWeights]:
         root = next((name for name in LAYER_GROUPS if name in self._members()), None)
@@ -76,6 +78,9 @@ class NumberedWeights:
         for name in sorted({name for group in self._groups for name in group} - {"vars"}):
             found.update((f"{name}/{key}", variable) for key, variable in self.child(name).everything().items())
         return found
+
+    def asset(self, name: str) -> bytes | None:
+        return self._assets(f"assets{self._name}/{name}")
 
     def _shared_out(self, layers: Sequence[Layer]) -> list[NumberedWeights | None]:
         """For each layer its group: those of a class by number, in the order of the configuration."""

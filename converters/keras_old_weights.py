@@ -45,6 +45,9 @@ class ModernWeights:
     def everything(self) -> Mapping[str, Variable]:
         return self.stored.everything()
 
+    def asset(self, name: str) -> bytes | None:
+        return self.stored.asset(name)
+
 
 def _joined(gates: Sequence[Variable]) -> Derived:
     """One array whose columns are those of `gates`, side by side."""

@@ -24,9 +24,10 @@ WITHOUT_EFFECT = frozenset({
     "batch_input_shape", "batch_shape", "dropout", "recurrent_dropout", "rate", "stddev", "noise_shape", "momentum",
     "renorm_clipping", "renorm_momentum", "virtual_batch_size", "synchronized", "fused", "query_shape", "key_shape",
     "value_shape", "flash_attention", "softmax_robust_masking", "sparse", "ragged", "autocast",
+    "lora_rank", "lora_alpha",  # Keras adds the product of the two thin matrices to the weights that it saves
 })
 TRAINING_SUFFIXES = ("_initializer", "_regularizer", "_constraint")
-QUANTIZED_POLICY = re.compile("(int|float)[48]_from_|int[48]$|gptq|awq")
+QUANTIZED_POLICY = re.compile("(int|float)[48](_from_|/|$)|gptq|awq")
 
 
 def options(handlers: Sequence[Callable], layer: Layer, keras_major: int) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def options(handlers: Sequence[Callable], layer: Layer, keras_major: int) -> dic
     hints = {name: hint for handler in handlers for name, hint in get_type_hints(handler).items()}
     refused = [f"{key}={shown(value)}" for key, value in layer.config.items()
                if value is not None and key not in parameters and not _is_without_effect(key)]
-    refused += _refused_dtype(layer)
+    refused += [] if "dtype" in parameters else _refused_dtype(layer)
     bound = {}
     for name, parameter in parameters.items():
         try:
@@ -98,5 +99,5 @@ def _refused_dtype(layer: Layer) -> list[str]:
     policy = layer.config.get("dtype")
     if isinstance(policy, dict):
         settings = policy.get("config")
-        policy = settings.get("name") if isinstance(settings, dict) else None
+        policy = (settings.get("mode") or settings.get("name")) if isinstance(settings, dict) else None
     return [f"quantized weights ({policy})"] if isinstance(policy, str) and QUANTIZED_POLICY.match(policy) else []

@@ -44,6 +44,9 @@ class LayerWeights(Protocol):
     def everything(self) -> Mapping[str, Variable]:
         """All variables, those of inner layers too, by name: for layers that only the caller knows."""
 
+    def asset(self, name: str) -> bytes | None:
+        """What the file `name` of the layer holds, None where there is none; a vocabulary stands in one."""
+
 
 class NoWeights:
     """The weights of a layer that the file has none for."""
@@ -62,6 +65,9 @@ class NoWeights:
 
     def everything(self) -> Mapping[str, Variable]:
         return {}
+
+    def asset(self, name: str) -> None:
+        return None
 
 
 @contextmanager
@@ -132,8 +138,11 @@ class Variable(Protocol):
 
     shape: Shape
 
-    def read(self, name: str) -> np.ndarray:
-        """The values as float32, read-only; `name` is the variable's in messages. Raises ModelFileError."""
+    def read(self, name: str, integers: bool = False) -> np.ndarray:
+        """The values as float32, read-only; `name` is the variable's in messages.
+
+        Raises ModelFileError for others than floating-point ones, or, where `integers` is true, than numbers.
+        """
 
 
 class Stored:
@@ -153,9 +162,9 @@ class Stored:
             raise ModelFileError(f"'{found.name}': expected a dataset, got a group")
         return cls(found)
 
-    def read(self, name: str) -> np.ndarray:
+    def read(self, name: str, integers: bool = False) -> np.ndarray:
         dataset = self._dataset
-        if dataset.dtype.kind != "f" and dataset.dtype != BFLOAT16:
+        if dataset.dtype.kind not in ("iuf" if integers else "f") and dataset.dtype != BFLOAT16:
             raise ModelFileError(f"{name}: expected floating-point weights, got {dataset.dtype}")
         _check_storage(dataset, name)
         array = dataset[()]
@@ -179,21 +188,23 @@ class Derived:
     sources: tuple[Variable, ...]
     make: Callable[..., np.ndarray]
 
-    def read(self, name: str) -> np.ndarray:
-        array = np.ascontiguousarray(self.make(*(source.read(name) for source in self.sources)))
+    def read(self, name: str, integers: bool = False) -> np.ndarray:
+        array = np.ascontiguousarray(self.make(*(source.read(name, integers) for source in self.sources)))
         array.flags.writeable = False
         return array
 
 
-def take(weights: LayerWeights, **variables: Union[Shape, Sequence[Shape]]) -> list[np.ndarray]:
+def take(weights: LayerWeights, integers: bool = False, **variables: Union[Shape, Sequence[Shape]]) -> list[np.ndarray]:
     """All the layer's variables, named in Keras's order, each with the shape it must have, or a list of such shapes.
+
+    integers  whether they may be integers, as those of quantized layers are
 
     Returns read-only float32 arrays. Raises ModelFileError when their number, a shape or a type differs.
     """
     stored = weights.variables()
     if len(stored) != len(variables):
         raise ModelFileError(f"expected {len(variables)} weights ({', '.join(variables)}), the file has {len(stored)}")
-    return [_read(variable, name, shapes if isinstance(shapes, list) else [shapes])
+    return [_read(variable, name, shapes if isinstance(shapes, list) else [shapes], integers)
             for variable, (name, shapes) in zip(stored, variables.items())]
 
 
@@ -202,13 +213,13 @@ def take_first(weights: LayerWeights, **variables: Shape) -> list[np.ndarray]:
     stored = weights.variables()
     if len(stored) < len(variables):
         raise ModelFileError(f"expected the weights {', '.join(variables)}, the file has {len(stored)}")
-    return [_read(variable, name, [shape]) for variable, (name, shape) in zip(stored, variables.items())]
+    return [_read(variable, name, [shape], integers=False) for variable, (name, shape) in zip(stored, variables.items())]
 
 
-def _read(variable: Variable, name: str, shapes: list[Shape]) -> np.ndarray:
+def _read(variable: Variable, name: str, shapes: list[Shape], integers: bool) -> np.ndarray:
     if variable.shape not in shapes or min(variable.shape, default=1) < 1:
         raise ModelFileError(f"{name}: expected shape {' or '.join(map(str, shapes))}, got {variable.shape}")
-    return variable.read(name)
+    return variable.read(name, integers)
 
 
 def _check_storage(dataset: h5py.Dataset, name: str) -> None:

@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser("inspect", help="show layers, shapes, parameters, and what runs natively")
     inspect.add_argument("model", metavar="MODEL")
+    inspect.add_argument("--config", metavar="JSON", help="a Keras model's configuration, where MODEL has weights alone")
     inspect.set_defaults(run=_inspect)
 
     verify = commands.add_parser("verify", help="replay the vectors stored in a model")
@@ -166,11 +167,12 @@ def _inspect(options: argparse.Namespace) -> int:
     from .model import load
     from .report import layer_rows, summary
 
-    model = load(options.model)
+    model = load(options.model, config=options.config)
     for what, text in summary(model):
         print(f"{what}: {text}")
-    rows = [(row.layer, row.operators, row.output, f"{row.parameters:,}", row.runs) for row in layer_rows(model)]
-    _print_table(("layer", "operators", "output", "parameters", "runs"), rows)
+    rows = [(row.layer, row.operators, row.output, f"{row.parameters:,}", f"{row.nbytes:,}", row.runs)
+            for row in layer_rows(model)]
+    _print_table(("layer", "operators", "output", "parameters", "bytes", "runs"), rows)
     return 0
 
 

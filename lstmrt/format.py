@@ -24,6 +24,7 @@ from .graph import Attribute, Graph, Node, Value
 from .precision import PRECISIONS, from_bf16, from_int8, to_bf16, to_int8, weights
 
 if TYPE_CHECKING:
+    from .text_inputs import TextInput
     from .tokenizers import Tokenizer
 
 VERSION = 1  # of files whose weights are all float32
@@ -53,10 +54,12 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a `.lstmrt` file says; `provenance` maps words like "framework" and "source" to text, `states` names of inputs
-    to those of the outputs that take their place at the next call (None: to be found).
+    """What a `.lstmrt` file says.
 
-    The weights of `graph` are float32 in any `precision`, rounded to what that can hold (precision.rounded).
+    provenance   words like "framework" and "source" to text
+    states       names of inputs to those of the outputs that take their place at the next call; None: to be found
+    text_inputs  how inputs that take text make ids of it, by the input's name
+    precision    of the weights; in `graph` they are float32 in any, rounded to what it can hold (precision.rounded)
     """
 
     graph: Graph
@@ -67,6 +70,7 @@ class ModelFile:
     decoder_tokenizer: Tokenizer | None = None  # of an encoder-decoder whose tokens out are not those in
     states: Mapping[str, str] | None = None
     precision: str = "f32"
+    text_inputs: Mapping[str, TextInput] = field(default_factory=dict)
 
 
 def is_lstmrt(path: str | os.PathLike) -> bool:
@@ -182,6 +186,8 @@ def _metadata(model: ModelFile, graph: str) -> dict[str, str]:
         metadata["tokenizer"] = model.tokenizer.to_json()
     if model.decoder_tokenizer:
         metadata["decoder_tokenizer"] = model.decoder_tokenizer.to_json()
+    if model.text_inputs:
+        metadata["text_inputs"] = _to_json({name: given.to_json() for name, given in sorted(model.text_inputs.items())})
     return metadata
 
 
@@ -321,6 +327,7 @@ def _model(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> Mo
             decoder_tokenizer=_tokenizer(metadata.get("decoder_tokenizer")),
             states=_states(_from_json("states", metadata), graph) if "states" in metadata else None,
             precision=_precision(metadata),
+            text_inputs=_text_inputs(_from_json("text_inputs", metadata), graph) if "text_inputs" in metadata else {},
         )
     except LstmrtError as error:
         raise _Damage(str(error)) from None
@@ -379,6 +386,15 @@ def _provenance(facts: Any) -> dict[str, str]:
     if not isinstance(facts, dict) or not all(isinstance(fact, str) for fact in facts.values()):
         raise _Damage("metadata 'provenance': expected an object of strings")
     return facts
+
+
+def _text_inputs(document: Any, graph: Graph) -> dict[str, TextInput]:
+    from .text_inputs import TextInput
+
+    ids = {value.name for value in graph.inputs if value.dtype == "int64"}
+    if not isinstance(document, dict) or not set(document) <= ids:
+        raise _Damage(f"metadata 'text_inputs': expected some of the inputs of ids, {sorted(ids)}, got {_short(document)}")
+    return {name: TextInput.from_json(settings) for name, settings in document.items()}
 
 
 # ---- the graph's JSON, checked for types here; Graph.validate checks what it says ----

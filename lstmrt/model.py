@@ -21,6 +21,7 @@ from .errors import InputError, ModelFileError
 from .format import ModelFile, SelfTest
 from .generation_config import WINDOW_MODES, EncoderDecoderDefaults, GenerationDefaults
 from .graph import Graph, Value
+from .paths import path_of
 from .precision import check_precision, rounded
 from .states import ArrayState, check_states, find_states, without_states
 
@@ -78,7 +79,7 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
     `force`. Nothing is left behind where it fails, as where an encoder-decoder could not generate.
     Raises InputError and all that `load` does; UnsupportedError where ONNX cannot say what the model does.
     """
-    destination = Path(destination)
+    destination = Path(path_of(destination, "destination"))
     if destination.exists() and not force:
         raise InputError(f"{destination} exists already: use force=True (--force) to replace it")
     file = _opened(source, config, tokenizer, custom_layers, mode, decoder, decoder_input, decoder_tokenizer, generation)
@@ -123,6 +124,7 @@ def _with_states(file: ModelFile, state: Mapping[str, str] | None) -> ModelFile:
 def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None, config: ConfigSpec | None = None,
          custom_layers: CustomLayers | None = None) -> ModelFile:
     """What `path` holds, in the canonical form that is saved."""
+    path = path_of(path)
     try:
         is_ours = config is None and not custom_layers and os.path.isfile(path) and format.is_lstmrt(path)
         file = format.read(path) if is_ours else _imported(path, config, custom_layers)
@@ -145,7 +147,8 @@ def _imported(path: str | os.PathLike, config: ConfigSpec | None, custom_layers:
                   "lstmrt": version("lstmrt"), "selftest": "float64 reference"}
     if source.matching:
         provenance["weights matched"] = source.matching
-    return ModelFile(passes.canonical(source.graph), generation=source.generation, provenance=provenance)
+    return ModelFile(passes.canonical(source.graph), generation=source.generation, provenance=provenance,
+                     tokenizer=source.tokenizer, text_inputs=source.text_inputs)
 
 
 def _with_mode(file: ModelFile, mode: str) -> GenerationDefaults:
@@ -213,6 +216,7 @@ class Model:
     """A loaded model. It never changes, so that any number of threads may use one; states belong to their callers.
 
     inputs, outputs  name, dtype and shape of each
+    text_inputs      inputs of ids that take arrays of text too, by name: a TextInput each
     tokenizer        what its ids mean, or None; decoder_tokenizer what an encoder-decoder's output means
     generation       how it turns ids into more ids, or None where nothing is known
     states           input name -> output name of the states that it takes and gives back: `step` carries them
@@ -232,6 +236,7 @@ class Model:
         self.tokenizer: Tokenizer | None = file.tokenizer
         self.decoder_tokenizer: Tokenizer | None = file.decoder_tokenizer or file.tokenizer
         self.generation: GenerationDefaults | EncoderDecoderDefaults | None = file.generation
+        self.text_inputs = dict(file.text_inputs)
         self.provenance = dict(file.provenance)
         self.precision = file.precision
 
@@ -290,7 +295,16 @@ class Model:
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The outputs by name, in the model's output order. Raises InputError as calling does."""
-        return self._executable.run(inputs)
+        return self._executable.run(self._with_ids(inputs) if self.text_inputs else inputs)
+
+    def _with_ids(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """`inputs` with ids in place of the texts among them."""
+        given = dict(inputs)
+        for name in self.text_inputs.keys() & given.keys():
+            array = np.asarray(given[name])
+            if array.dtype.kind in "OSU":
+                given[name] = self.text_inputs[name].ids(name, array)
+        return given
 
     def new_state(self, batch_size: int = 1) -> State | ArrayState:
         """Zero states for `batch_size` sequences, for `step`; `copy()` and `reset()` are its methods.
@@ -380,10 +394,10 @@ class Model:
 
         given = generation.options_of(options)
         if not generation.is_list_of_prompts(prompt):
-            return generation.generate(self, prompt, given)
+            return generation.generate(self._of_ids, prompt, given)
         from .streams import generate_together
 
-        return generate_together(self, prompt, given)
+        return generate_together(self._of_ids, prompt, given)
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[str] | Iterator[int]:
         """As `generate`, in pieces as they are made: pieces of text for text, ids for ids."""
@@ -393,7 +407,7 @@ class Model:
             return stream(self, prompt, options)
         from . import generation
 
-        return generation.stream(self, prompt, generation.options_of(options))
+        return generation.stream(self._of_ids, prompt, generation.options_of(options))
 
     @cached_property
     def encoder_decoder(self) -> Runner:
@@ -411,7 +425,16 @@ class Model:
         """
         from .streams import Batch
 
-        return Batch(self, max_streams, mode, window)
+        return Batch(self._of_ids, max_streams, mode, window)
+
+    @cached_property
+    def _of_ids(self) -> Model:
+        """What generates: this model, or where it reads one-hot vectors the same behind a table of them."""
+        from .one_hot import reads_one_hot, with_ids
+
+        if self.generation is None or not reads_one_hot(self.graph):
+            return self
+        return Model(replace(self.source, graph=with_ids(self.source.graph), selftest=None), self._isa, self._threads)
 
     # ---- files ----
 
@@ -424,7 +447,7 @@ class Model:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the model as `.lstmrt`, under a temporary name that is then renamed."""
-        file = self.source
+        path, file = path_of(path), self.source
         format.write(path, file if file.selftest else replace(file, selftest=record(file.graph)))
 
     def release_source(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from .errors import UnsupportedError
 from .generation_config import EncoderDecoderDefaults
 from .graph import Dim, Graph, Node
@@ -15,12 +17,13 @@ from .tokenizers import Tokenizer
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer of the source file: its operators, the shape of its last output, its weights, and what runs it."""
+    """A layer of the source file: its operators, the shape of its last output, its weights, their bytes, what runs it."""
 
     layer: str
     operators: str
     output: str
     parameters: int
+    nbytes: int
     runs: str
 
 
@@ -41,25 +44,26 @@ def layer_rows(model: Model) -> list[LayerRow]:
     for nodes in groups:
         weights = {name for node in nodes for name in node.reads if name in graph.constants} - counted
         counted |= weights
-        parameters = sum(graph.constants[name].size for name in weights if graph.constants[name].dtype.kind == "f")
+        arrays = [graph.constants[name] for name in weights if graph.constants[name].dtype.kind == "f"]
+        absent = [_absent_bias(node, graph) for node in nodes]
         last = nodes[-1].outputs[0]
         kinds = {runs_in[name] for node in nodes for name in node.outputs if name in runs_in} or {only or "native"}
         rows.append(LayerRow(
             nodes[0].name or last,
             " ".join(dict.fromkeys(node.op for node in nodes)),
             _shown(tensors[last].shape if last in tensors else None),
-            parameters - sum(_absent_bias(node, graph) for node in nodes),
+            sum(array.size for array in arrays) - sum(bias.size for bias in absent),
+            sum(array.nbytes for array in arrays) - sum(bias.nbytes for bias in absent),
             ", ".join(sorted(kinds)),
         ))
     return rows
 
 
-def _absent_bias(node: Node, graph: Graph) -> int:
+def _absent_bias(node: Node, graph: Graph) -> np.ndarray:
     """Zeros that stand for the second bias of ONNX's recurrent operators, which most Keras layers do not have."""
     bias = graph.constants.get(named_inputs(node)["B"]) if is_recurrent(node) else None
-    if bias is None or bias[:, bias.shape[1] // 2:].any():
-        return 0
-    return bias.size // 2
+    second = np.empty((0, 0)) if bias is None else bias[:, bias.shape[1] // 2:]
+    return second[:0] if second.any() else second
 
 
 def summary(model: Model) -> list[tuple[str, str]]:
@@ -77,6 +81,8 @@ def summary(model: Model) -> list[tuple[str, str]]:
         facts.append(("generation", model.generation.mode + window))
     if isinstance(model.generation, EncoderDecoderDefaults):
         facts += _encoder_decoder(model, model.generation)
+    for name, given in model.text_inputs.items():
+        facts.append(("takes text", f"{name}, {'texts' if given.texts else 'tokens'}"))
     if model.tokenizer:
         facts.append(("tokenizer", _vocabulary(model.tokenizer)))
     if model.decoder_tokenizer not in (None, model.tokenizer):

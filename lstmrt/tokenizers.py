@@ -9,16 +9,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import string
 from dataclasses import dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Iterable, Mapping, Sequence, Union
 
 from .errors import InputError, ModelFileError
+from .paths import path_of
 
 JSON_START = re.compile(r'\s*([\[{]\s*"|"\s*\{)')  # the last is Keras's text, written as JSON once more
 SPECIAL = re.compile(r"<.+>|\[[A-Z]+\]|")  # <pad>, [UNK]: says nothing about the others being characters or words
+KERAS_UNKNOWN = "[UNK]"  # the first token, behind the padding, of what a TextVectorization or StringLookup gives
 WHITESPACE = "\t\n\v\f\r"
+ASCII_CASE = {ord(upper): upper.lower() for upper in string.ascii_uppercase}
+KINDS = {"char_level": bool, "lower": bool, "filters": str, "split": str, "ascii_case": bool, "deleted": str}
+SINCE_LATER = ("ascii_case", "deleted")  # written only where they say something: files that do not need them stay as they were
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class Tokenizer:
     vocabulary  token -> id
     char_level  tokens are characters: `filters` and `split` do not count, and nothing stands between them
     lower       texts are put in lower case first
+    ascii_case  of the letters A to Z alone, as TensorFlow does it
+    deleted     characters that are left out
     filters     characters that are taken for `split`
     split       what stands between words in a text that comes in
     num_words   ids from this one on are taken for unknown in a text that comes in; None: no such limit
@@ -43,11 +51,13 @@ class Tokenizer:
     split: str = " "
     num_words: Union[int, None] = None
     oov_token: Union[str, None] = None
+    ascii_case: bool = False
+    deleted: str = ""
 
     def __post_init__(self) -> None:
         _check_vocabulary(self.vocabulary)
         object.__setattr__(self, "vocabulary", MappingProxyType(dict(self.vocabulary)))
-        for name, kind in (("char_level", bool), ("lower", bool), ("filters", str), ("split", str)):
+        for name, kind in KINDS.items():
             if not isinstance(getattr(self, name), kind):
                 raise InputError(f"tokenizer {name}: expected a {kind.__name__}, got {getattr(self, name)!r}")
         if not self.split:
@@ -84,7 +94,8 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """As JSON text that `from_json` reads."""
-        document = {field.name: getattr(self, field.name) for field in fields(self)}
+        document = {field.name: getattr(self, field.name) for field in fields(self)
+                    if field.name not in SINCE_LATER or getattr(self, field.name)}
         return json.dumps({**document, "vocabulary": dict(self.vocabulary)}, ensure_ascii=False)
 
     @classmethod
@@ -101,7 +112,9 @@ class Tokenizer:
 
     def _tokens(self, text: str) -> Sequence[str]:
         if self.lower:
-            text = text.lower()
+            text = text.translate(ASCII_CASE) if self.ascii_case else text.lower()
+        if self.deleted:
+            text = text.translate(dict.fromkeys(map(ord, self.deleted)))
         if self.char_level:
             return text
         text = text.translate({ord(character): self.split for character in self.filters})
@@ -146,7 +159,7 @@ def load_tokenizer(spec: TokenizerSpec) -> Tokenizer:
         return _from_list(spec)
     if not isinstance(spec, (str, os.PathLike)):
         raise InputError(f"tokenizer: expected a path, a dict, a list or a Tokenizer, got {type(spec).__name__}")
-    path = os.fspath(spec)
+    path = path_of(spec, "tokenizer")
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             text = file.read()
@@ -210,7 +223,8 @@ def _from_list(tokens: Sequence[str]) -> Tokenizer:
 def _plain(vocabulary: Mapping[str, int]) -> Tokenizer:
     _check_vocabulary(vocabulary)
     lengths = {len(token) for token in vocabulary if not SPECIAL.fullmatch(token)}
-    return Tokenizer(vocabulary, char_level=lengths == {1}, filters=WHITESPACE)
+    unknown = KERAS_UNKNOWN if vocabulary.get(KERAS_UNKNOWN) in (0, 1) else None
+    return Tokenizer(vocabulary, char_level=lengths == {1}, filters=WHITESPACE, oov_token=unknown)
 
 
 def _check_vocabulary(vocabulary: Any) -> None:

@@ -90,7 +90,8 @@ def test_a_graph_knows_nobody_until_it_is_validated():
 MEANING = ("errors", "graph", "activations", "gates", "operators", "shapes", "shapes_axes", "shapes_layers", "validate",
            "reference", "reference_axes", "reference_control", "reference_layers", "sizes", "symbolic", "cells",
            "proof", "passes", "precision")
-CONVERSION = MEANING + ("converters", "generation_config", "onnx_proto")
+CONVERSION = MEANING + ("converters", "generation_config", "onnx_proto", "text_inputs", "tokenizers", "paths",
+                        "one_hot")
 
 
 @pytest.mark.parametrize("name", sorted(within(*MEANING)))

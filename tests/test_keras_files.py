@@ -404,6 +404,14 @@ def test_a_configuration_that_keras_would_not_write(tmp_path, model, words):
     refused(archive(tmp_path / "model.keras", members(model)), ModelFileError, words)
 
 
+def test_a_mask_that_is_a_number(tmp_path):
+    layers = [{**input_layer(None), "inbound_nodes": []},
+              {**embedding(), "inbound_nodes": [[["ids", 0, 0, {}]]]},
+              {**gru(), "inbound_nodes": [[["embedding", 0, 0, {"mask": 1}]]]}]
+    model = {"class_name": "Functional", "config": {"layers": layers, "output_layers": [["gru", 0, 0]]}}
+    refused(archive(tmp_path / "model.keras", members(model)), UnsupportedError, "GRU 'gru'", "called with mask=1")
+
+
 @pytest.mark.parametrize("make, changes", [(lambda path: archive(path, members()), True), (whole_model, False)],
                          ids=["keras", "h5"])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

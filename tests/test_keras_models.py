@@ -241,12 +241,12 @@ def test_frozen_layers_of_a_nested_model(tmp_path, name):
 CHARACTERS = np.where(np.arange(5) < RANDOM.integers(0, 6, (BATCH, TIME, 1)), RANDOM.integers(1, 9, (BATCH, TIME, 5)), 0)
 
 
-@pytest.mark.parametrize("mask_zero", [False, True])
-def test_words_made_of_characters(tmp_path, name, mask_zero):
+@pytest.mark.parametrize("mask_zero, length", [(False, None), (True, None), (True, 5)])
+def test_words_made_of_characters(tmp_path, name, mask_zero, length):
     """A tagger's usual beginning. Up to Keras 2 the masked characters mask words; Keras 3 loses that mask."""
     keras = framework(name)
     layers = keras.layers
-    characters = keras.Input((None, None), dtype="int32", name="characters")
+    characters = keras.Input((None, length), dtype="int32", name="characters")
     words = keras.Input((None, FEATURES), name="words")
     x = layers.TimeDistributed(layers.Embedding(9, 4, mask_zero=mask_zero))(characters)
     x = layers.TimeDistributed(layers.Bidirectional(layers.LSTM(3)))(x)

@@ -121,7 +121,8 @@ def test_weights_that_do_not_fit_are_named(stored):
     ("no-such.json", ModelFileError, "config no-such.json: No such file"),
     ('{"class_name"', ModelFileError, "config: not JSON"),
     ("[1]", ModelFileError, r"config \[1\]: No such file"),
-    (7, InputError, "config: expected JSON text, a path or a dict, got int"),
+    (7, InputError, "config, which is JSON text, a path or a dict: expected a path, got int"),
+    ("a\0b", InputError, "NUL"),
     ({}, ModelFileError, "class_name: expected a string"),
 ])
 def test_configurations_that_are_none(stored, given, error, words):

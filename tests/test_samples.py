@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -23,12 +24,7 @@ TOLERANCES = {"mixed_fp16": 1e-3}
 # What a file is refused for: the stem's beginning -> words that the message holds.
 REFUSED = {
     "custom": ["mypkg>Scale 'scale'", "Lambda 'lambda'"],
-    "lora": ["Embedding 'embedding_7' with lora_rank=2"],
-    "quant": ["Embedding '", "Dense '", "quantiz"],
-    "stringlookup": ["StringLookup '"],
     "subclassed": ["the class 'Sub'"],
-    "textvec": ["TextVectorization 'text_vectorization'"],
-    "vocab_newline": ["StringLookup 'string_lookup'"],
 }
 # Keras gave up while it wrote them.
 DAMAGED = {"keras_3.0.5/bi.h5", "keras_3.0.5/cells.h5", "keras_3.0.5/func.h5", "keras2_15/textvec.h5"}
@@ -84,6 +80,80 @@ def test_is_refused_by_name(path):
 def test_a_file_that_keras_left_unfinished(path):
     with pytest.raises(lstmrt.LstmrtError, match=path.name):
         lstmrt.load(path)
+
+
+# ---- other containers ----
+
+ALONE = [path for path in WHOLE if weights_alone(path) and not path.name.startswith(("textvec.", "subclassed.", "sharded_"))]
+
+
+def configuration(path: Path) -> dict | str:
+    """The configuration of weights alone: the JSON beside them, or what the whole model beside them holds."""
+    stem = path.name.removesuffix(".weights.h5").removesuffix("_wonly.h5")
+    texts = [path.with_name(f"{stem}{extension}") for extension in (".json", ".arch.json")]
+    if found := [text for text in texts if text.exists()]:
+        return found[0].read_text(encoding="utf-8")
+    whole = path.with_name(f"{stem}.keras")
+    if zipfile.is_zipfile(whole):
+        return zipfile.ZipFile(whole).read("config.json").decode()
+    with h5py.File(whole) as file:
+        return file.attrs["model_config"]
+
+
+@pytest.mark.parametrize("path", ALONE, ids=name)
+def test_weights_alone(path):
+    """With their configuration they are the whole model's."""
+    stem = path.name.removesuffix(".weights.h5").removesuffix("_wonly.h5")
+    whole = path.with_name(f"{stem}.keras")
+    whole = whole if whole.exists() else path.with_name(f"{stem}.h5")
+    try:
+        expected = lstmrt.load(whole).source.graph.constants
+    except lstmrt.UnsupportedError:
+        with pytest.raises(lstmrt.UnsupportedError, match="lstmrt does not have"):
+            lstmrt.load(path, config=configuration(path))
+        return
+    found = lstmrt.load(path, config=configuration(path)).source.graph.constants
+    assert found.keys() == expected.keys()
+    for key, array in expected.items():
+        np.testing.assert_array_equal(found[key], array)
+
+
+def test_weights_in_several_files():
+    """Two files that share the LSTM's weights; a layer has other names than they say."""
+    layers = [{"class_name": "InputLayer", "config": {"name": "x", "batch_shape": [None, 5, 64]}},
+              {"class_name": "LSTM", "config": {"name": "lstm", "units": 64, "activation": "tanh",
+                                                "recurrent_activation": "sigmoid", "use_bias": True}},
+              {"class_name": "Dense", "config": {"name": "dense", "units": 64, "activation": "linear", "use_bias": True}}]
+    config = {"class_name": "Sequential", "config": {"name": "model", "layers": layers}}
+    graph = lstmrt.load(SAMPLES / "keras3" / "sharded.weights.json", config=config).source.graph
+    with h5py.File(SAMPLES / "keras3" / "sharded_00001.weights.h5") as file:
+        np.testing.assert_array_equal(graph.constants["dense/kernel"], file["layers/dense/vars/0"])
+
+
+def test_folders():
+    assert lstmrt.load(SAMPLES / "keras3" / "unzipped_dir").outputs[0].shape == ("batch", 3)
+    recorded = np.load(SAMPLES / "keras2_15" / "lm_lstm.io.npz")
+    checkpoint = SAMPLES / "keras2_15" / "lm_lstm_ckpt.index"
+    for model in (lstmrt.load(SAMPLES / "keras2_15" / "lm_lstm_savedmodel"),
+                  lstmrt.load(checkpoint, config=checkpoint.with_name("lm_lstm.arch.json"))):
+        np.testing.assert_allclose(model(recorded["in0"]), recorded["out0"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("path, words", [("keras3/lm_lstm_savedmodel", "save the model as .keras"),
+                                         *((f"{folder}/lstm.tflite", "convert the .keras or .h5 file")
+                                           for folder in ("tflite", "tflite_k2")),
+                                         ("onnx_torch/rnn.pt", "export the model as ONNX")])
+def test_formats_that_are_refused_with_advice(path, words):
+    with pytest.raises(lstmrt.UnsupportedError, match=words):
+        lstmrt.load(SAMPLES / path)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_quantized_models_give_what_keras_gives(kind):
+    keras = pytest.importorskip("keras", reason="keras is not installed")
+    path = SAMPLES / "keras3" / f"quant_{kind}.keras"
+    ids = np.random.default_rng(0).integers(0, 10, (20, 6))
+    np.testing.assert_allclose(lstmrt.load(path)(ids), np.asarray(keras.models.load_model(path)(ids)), rtol=0, atol=1e-5)
 
 
 # ---- greedy texts ----
