@@ -16,7 +16,7 @@ from .model import Model, load, random_array, vocabulary_of
 from .operators import is_recurrent, named_inputs
 from .regions import TIME
 
-BYTES = {"f32": 4, "bf16": 2, "int8": 1}  # of a weight
+BYTES = {"f32": 4, "bf16": 2, "int8": 1}  # of a weight; its precisions are precision.PRECISIONS
 SCREENED = 1 << 18  # weights of an output layer from which on greedy choice in f32 reads a byte of each, not four
 PIECE = 0.02  # seconds of work between two looks at the clock
 PROMPT = 8  # ids
@@ -51,16 +51,19 @@ class Result:
     """Seconds a unit, and what the machine would allow where that is known."""
 
     unit: str
+    precision: str
     threads: int
     seconds: float
     moved: float | None
     floor: float | None
 
 
-def measured(task: Task, limits: Limits, seconds: float) -> Result:
+def measured(task: Task, precision: str, limits: Limits, seconds: float) -> Result:
     """Measures for about `seconds`. Raises what calls of the model raise."""
-    work = task.work
-    return Result(task.unit, limits.threads, median_seconds(task.run, seconds), work and work.moved, work and work.floor(limits))
+    taken, work = median_seconds(task.run, seconds), task.work
+    if work is None:
+        return Result(task.unit, precision, limits.threads, taken, None, None)
+    return Result(task.unit, precision, limits.threads, taken, work.moved, work.floor(limits, precision))
 
 
 def tasks(model: Model, time: int) -> list[Task]:
@@ -77,23 +80,24 @@ def tasks(model: Model, time: int) -> list[Task]:
 def _tokens(model: Model) -> Task:
     ids = np.arange(PROMPT) % model.input_vocabulary
     window = settings(model, GenerationOptions()).window or 1
-    weights = Weights.of(model)
-    output = weights.others if weights.others < SCREENED else weights.others / 4
-    work = Work(4 * (weights.again + weights.inputs + output), 4 * weights.all,
-                2 * (window * (weights.again + weights.inputs) + weights.others))
+    weights, size = Weights.of(model), BYTES[model.precision]
+    output = weights.others * (1 if weights.others >= SCREENED else size)
+    recurrent = weights.again + weights.inputs
+    work = Work(size * recurrent + output, size * recurrent + output, 2 * (window * recurrent + weights.others))
     return Task("token", lambda n: model.generate(ids, max_new_tokens=n), work)
 
 
 def _steps(model: Model) -> Task:
     state = model.new_state()
     (x,) = (array[:, 0] for array in random_inputs(model.source.graph, 1).values())
-    weights = Weights.of(model)
+    weights = Weights.of(model).all
+    moved = BYTES[model.precision] * weights
 
     def run(n: int) -> None:
         for _ in range(n):
             model.step(x, state)
 
-    return Task("step", run, Work(4 * weights.all, 4 * weights.all, 2 * weights.all))
+    return Task("step", run, Work(moved, moved, 2 * weights))
 
 
 def _runs(model: Model, time: int) -> Task:
@@ -108,10 +112,10 @@ def _runs(model: Model, time: int) -> Task:
 
 
 def _work_of_run(model: Model, inputs: Mapping[str, np.ndarray]) -> Work:
-    weights = Weights.of(model)
+    weights, size = Weights.of(model), BYTES[model.precision]
     time = max((inputs[port.name].shape[port.roles.index(TIME)] for port in model.native.input_ports
                 if TIME in port.roles and port.name in inputs), default=1)
-    return Work(4 * (time * weights.again + weights.inputs + weights.others), 4 * weights.again,
+    return Work(size * (time * weights.again + weights.inputs + weights.others), size * weights.again,
                 2 * (time * (weights.again + weights.inputs) + weights.others))
 
 

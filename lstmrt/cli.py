@@ -215,20 +215,22 @@ def _bench(options: argparse.Namespace) -> int:
         raise InputError("bench: --time and --seconds want numbers above 0")
     limits = [machine.measure(threads) for threads in sorted({1, machine.cores()})]
     with _file_or_sample(options.model) as path:
-        models = [load(path, threads=one.threads) for one in limits]
+        stored = load(path).precision
+        models = [(load(path, precision=precision, threads=one.threads), one)
+                  for precision in (PRECISIONS if stored == "f32" else (stored,)) for one in limits]
     print(machine.cpu_name())
     for one in limits:
         rates = ", ".join(f"{level} {rate / 1e9:.0f} GB/s" for level, rate in one.rates.items())
         print(f"{one.threads} thread{'s' * (one.threads > 1)}: reads {rates}; computes {one.flops / 1e9:.0f} GFLOP/s in f32")
-    work = [(task, one) for model, one in zip(models, limits) for task in benchmark.tasks(model, options.time)]
-    found = [benchmark.measured(task, one, options.seconds) for task, one in _progress(work, "measuring")]
-    header = ("a", "threads", "a second", "us", "MB read", "GB/s", "limit us", "of limit")
+    work = [(task, model.precision, one) for model, one in models for task in benchmark.tasks(model, options.time)]
+    found = [benchmark.measured(*given, options.seconds) for given in _progress(work, "measuring")]
+    header = ("a", "weights", "threads", "a second", "us", "MB read", "GB/s", "limit us", "of limit")
     _print_table(header, [_bench_row(result) for result in found])
     return 0
 
 
 def _bench_row(result) -> tuple[str, ...]:
-    row = (result.unit, str(result.threads), f"{1 / result.seconds:,.0f}", f"{1e6 * result.seconds:,.2f}")
+    row = (result.unit, result.precision, str(result.threads), f"{1 / result.seconds:,.0f}", f"{1e6 * result.seconds:,.2f}")
     if result.floor is None:  # a part of it runs elsewhere
         return (*row, "", "", "", "")
     return (*row, f"{result.moved / 1e6:.2f}", f"{result.moved / result.seconds / 1e9:.1f}", f"{1e6 * result.floor:,.2f}",

@@ -50,7 +50,7 @@ def test_tasks_run(graph, generation, units):
     tasks = benchmark.tasks(compiled(graph, generation), 6)
     assert [task.unit for task in tasks] == units
     for task in tasks:
-        result = benchmark.measured(task, LIMITS, 0.01)
+        result = benchmark.measured(task, "f32", LIMITS, 0.01)
         assert result.seconds > 0 and result.threads == 1 and result.moved == task.work.moved and result.floor == task.work.floor(LIMITS)
 
 
@@ -68,5 +68,5 @@ def test_what_runs_elsewhere_has_no_limit():
     graph = Graph((Value("x", "float32", ("batch", 1, 8, 8)),), (Value("y", "float32", ("batch", 2, 6, 6)),),
                   (Node("Conv", ("x", "kernel"), ("y",)),), {"kernel": kernel})
     (task,) = benchmark.tasks(compiled(graph), 6)
-    result = benchmark.measured(task, LIMITS, 0.01)
+    result = benchmark.measured(task, "f32", LIMITS, 0.01)
     assert (task.unit, result.moved, result.floor) == ("run of (1, 1, 8, 8)", None, None)

@@ -73,7 +73,7 @@ def test_bench_holds_a_model_against_the_machine(tmp_path, sample):
         done = lstmrt_command("bench", *model, "--seconds", "0.02", "--time", "5", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         token, run = (line.split() for line in done.stdout.splitlines()[-2:])
-        assert token[0] == "token" and token[-1] == "%" and float(token[2].replace(",", "")) > 10
+        assert token[0] == "token" and token[-1] == "%" and float(token[3].replace(",", "")) > 10
         assert " ".join(run[:4]) == "run of (1, 9)", "the sample's window is fixed"
 
 

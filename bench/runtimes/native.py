@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import tempfile
 from pathlib import Path
 
@@ -17,9 +16,6 @@ from models import Layer, Weights
 from shapes import LayerShape
 
 from .common import Call, Generate, Greedy
-
-
-OPTIONS = inspect.signature(lstmrt.load).parameters
 
 
 class Lstmrt:
@@ -59,23 +55,12 @@ class Lstmrt:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.lstmrt"
             write(path, ModelFile(graph, generation=generation))
-            return lstmrt.load(path, **self.options())
-
-    def options(self) -> dict:
-        reduced = {} if self.precision == "f32" else {"precision": self.precision}
-        return {"threads": self.threads, **reduced}
+            return lstmrt.load(path, precision=self.precision, threads=self.threads)
 
 
-class Reduced(Lstmrt):
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        if "precision" not in OPTIONS:
-            raise ImportError("this version has no reduced precisions")
-
-
-class LstmrtBf16(Reduced):
+class LstmrtBf16(Lstmrt):
     name, precision = "lstmrt bf16", "bf16"
 
 
-class LstmrtInt8(Reduced):
+class LstmrtInt8(Lstmrt):
     name, precision = "lstmrt int8", "int8"
