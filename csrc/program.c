@@ -54,13 +54,33 @@ static lstmrt_status check_order(const lstmrt_model *model, const lstmrt_program
     return sound ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
 }
 
-/* Floats that a time step streams for one row. */
-static size_t weights_of(const lstmrt_model *model, const lstmrt_layer *layer)
+size_t lstmrt_layer_weights(const lstmrt_model *model, const lstmrt_layer *layer)
 {
     const size_t outputs = layer->gate_vectors * model->kernels->width;
     const size_t x = layer->x_weights || layer->x_reduced.weights ? layer->inputs : 0;
     const size_t h = layer->h_weights || layer->h_reduced.weights ? layer->width : 0;
     return lstmrt_reduced_floats(model, (x + h) * outputs);
+}
+
+static bool reads(const lstmrt_step *step, const lstmrt_step *other)
+{
+    for (size_t i = 0; i < LSTMRT_MAX_INPUTS; i++)
+        for (size_t o = 0; o < LSTMRT_MAX_OUTPUTS; o++)
+            if (step->inputs[i] >= 0 && step->inputs[i] == other->outputs[o]) return true;
+    return false;
+}
+
+/* Neighbours that do not wait for each other, as the two directions of a layer are. */
+static void find_pairs(lstmrt_model *model)
+{
+    for (size_t i = 0; i + 1 < model->n_layers; i++) {
+        lstmrt_layer *layer = &model->layers[i];
+        const lstmrt_step *next = &layer[1].step;
+        const bool taken = i > 0 && layer[-1].pairs_with_next;
+        layer->pairs_with_next = !taken && lstmrt_op_recurrent(layer->step.op) && lstmrt_op_recurrent(next->op) &&
+                                 !reads(next, &layer->step);
+        model->has_pairs = model->has_pairs || layer->pairs_with_next;
+    }
 }
 
 static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *program)
@@ -72,8 +92,9 @@ static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *p
         if (status) return status;
         if (lstmrt_op_recurrent(layer->step.op)) layer->cell = model->n_cells++;
         model->steppable = model->steppable && lstmrt_layer_steppable(layer);
-        model->weights = lstmrt_size_sum(model->weights, weights_of(model, layer));
+        model->weights = lstmrt_size_sum(model->weights, lstmrt_layer_weights(model, layer));
     }
+    find_pairs(model);
     /* a quarter of the cache is for states, tables and whatever else runs there */
     model->sweeps = model->weights > lstmrt_cache_size() / sizeof(float) / 4 * 3;
     model->processors = lstmrt_cpu_count();

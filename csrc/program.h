@@ -51,6 +51,7 @@ struct lstmrt_layer {
     float *peepholes;
     float *row;    /* ADD ... DIV: the constant row; LAYER_NORM: scale, then shift */
     size_t cell;   /* recurrent: its place among the states' cells */
+    bool pairs_with_next; /* recurrent, and so is the next layer, which reads nothing of this one: both may run at once */
     lstmrt_cell_step *phases[2]; /* recurrent: one step; the second, or NULL, needs all panels of the first */
 };
 
@@ -82,7 +83,8 @@ struct lstmrt_workspace {
     size_t most_rows;
     lstmrt_state *state;     /* what recurrent layers read and advance: `own`, or the caller's */
     lstmrt_state own;
-    lstmrt_workspace *next; /* in the model's list of idle ones */
+    lstmrt_workspace *beside; /* for a layer that runs at the same time: the same values, scratch of its own; or NULL */
+    lstmrt_workspace *next;   /* in the model's list of idle ones */
 };
 
 typedef struct lstmrt_screen lstmrt_screen; /* screen.h */
@@ -101,6 +103,7 @@ struct lstmrt_model {
     size_t threads; /* at most in a call; 0: as many as there are idle processors */
     size_t processors;
     size_t weights; /* floats that a time step of one row streams */
+    bool has_pairs; /* layers that may run at once */
     bool sweeps;    /* back and forth: the weights do not fit into a core's cache */
     lstmrt_mutex lock; /* of the next two: all else is fixed once the model is made */
     bool has_lock;
@@ -114,6 +117,8 @@ lstmrt_status lstmrt_layer_run(const lstmrt_layer *layer, lstmrt_workspace *work
 void lstmrt_layer_free(lstmrt_layer *layer);
 bool lstmrt_layer_steppable(const lstmrt_layer *layer);
 bool lstmrt_op_recurrent(lstmrt_op op);
+/* Floats that a time step of the layer streams, for any number of rows. */
+size_t lstmrt_layer_weights(const lstmrt_model *model, const lstmrt_layer *layer);
 
 /* The value named by inputs[i] or outputs[i] of a step, or NULL where it is absent. */
 const lstmrt_value *lstmrt_input(const lstmrt_model *model, const lstmrt_step *step, size_t i);
@@ -186,7 +191,8 @@ void lstmrt_reduced_lookup(const lstmrt_model *model, const lstmrt_layer *layer,
 
 /* Panels [0, count) of a layer, or the part of them that is `part` of `parts`. */
 lstmrt_panels lstmrt_panels_part(size_t count, size_t part, size_t parts, bool backward);
-/* job(argument, part, parts) for every part, in as many parts as `weights` floats, each for `rows` rows, are worth. */
+/* How many parts the work of `weights` floats, each for `rows` rows, is worth; job(argument, part, parts) for every one. */
+size_t lstmrt_parts(const lstmrt_workspace *workspace, size_t weights, size_t rows);
 void lstmrt_share(const lstmrt_workspace *workspace, size_t weights, size_t rows, lstmrt_job *job, const void *argument);
 /* A call that works on `rows` rows begins and ends: it gets threads if it is long enough for them. */
 void lstmrt_call_begin(lstmrt_workspace *workspace, size_t rows);

@@ -24,10 +24,15 @@ static size_t threads_free(const lstmrt_model *model)
     return processors > calls ? processors - calls + 1 : 1;
 }
 
+size_t lstmrt_parts(const lstmrt_workspace *ws, size_t weights, size_t rows)
+{
+    const size_t parts = smaller(ws->threads, cost(weights, rows) / PART_COST);
+    return parts > 1 ? smaller(parts, threads_free(ws->model)) : 1;
+}
+
 void lstmrt_share(const lstmrt_workspace *ws, size_t weights, size_t rows, lstmrt_job *job, const void *argument)
 {
-    size_t parts = smaller(ws->threads, cost(weights, rows) / PART_COST);
-    if (parts > 1) parts = smaller(parts, threads_free(ws->model));
+    const size_t parts = lstmrt_parts(ws, weights, rows);
     if (parts > 1)
         lstmrt_pool_run(job, argument, parts);
     else

@@ -42,29 +42,48 @@ static size_t reduced_row_bytes(const lstmrt_layer *layer)
     return larger(x, layer->h_reduced.weights ? lstmrt_reduced_row_bytes(layer->width) : 0);
 }
 
-static void place(void *owner)
+/* What the largest layer needs. */
+typedef struct {
+    size_t rows, inputs, gates, between, row_bytes;
+} scratch_sizes;
+
+static scratch_sizes sizes_of(const lstmrt_workspace *ws)
 {
-    lstmrt_workspace *ws = owner;
-    size_t gates = 0, between = 0, inputs = 0, row_bytes = 0;
+    scratch_sizes s = {.rows = larger(ws->batch, LSTMRT_HOISTED_ROWS)};
     for (size_t i = 0; i < ws->model->n_layers; i++) {
         const lstmrt_layer *layer = &ws->model->layers[i];
-        for (size_t o = 0; o < LSTMRT_MAX_OUTPUTS; o++)
-            if (layer->step.outputs[o] >= 0) place_value(ws, layer->step.outputs[o]);
-        row_bytes = larger(row_bytes, reduced_row_bytes(layer));
+        s.row_bytes = larger(s.row_bytes, reduced_row_bytes(layer));
         if (!lstmrt_op_recurrent(layer->step.op)) continue;
-        const size_t hidden = lstmrt_round_up(layer->width, LSTMRT_PAD);
-        if (!layer->table) inputs = larger(inputs, lstmrt_round_up(layer->inputs, LSTMRT_PAD));
-        gates = larger(gates, layer->gates_stride);
-        if (layer->step.op == LSTMRT_OP_GRU) between = larger(between, hidden);
+        if (!layer->table) s.inputs = larger(s.inputs, lstmrt_round_up(layer->inputs, LSTMRT_PAD));
+        s.gates = larger(s.gates, layer->gates_stride);
+        if (layer->step.op == LSTMRT_OP_GRU) s.between = larger(s.between, lstmrt_round_up(layer->width, LSTMRT_PAD));
     }
-    const size_t hoisted = larger(ws->batch, LSTMRT_HOISTED_ROWS);
-    ws->x_rows = lstmrt_arena_take(&ws->arena, lstmrt_size_product(hoisted, inputs), sizeof(float));
-    ws->gates = lstmrt_arena_take(&ws->arena, lstmrt_size_product(hoisted, gates), sizeof(float));
-    ws->z = lstmrt_arena_take(&ws->arena, lstmrt_size_product(ws->batch, between), sizeof(float));
-    ws->reset_h = lstmrt_arena_take(&ws->arena, lstmrt_size_product(ws->batch, between), sizeof(float));
-    ws->most_rows = hoisted;
-    ws->reduced_rows = lstmrt_arena_take(&ws->arena, hoisted, row_bytes);
-    ws->reduced_scales = lstmrt_arena_take(&ws->arena, row_bytes > 0 ? hoisted : 0, sizeof(float));
+    return s;
+}
+
+static void place_scratch(lstmrt_workspace *ws, lstmrt_arena *arena, scratch_sizes s)
+{
+    ws->x_rows = lstmrt_arena_take(arena, lstmrt_size_product(s.rows, s.inputs), sizeof(float));
+    ws->gates = lstmrt_arena_take(arena, lstmrt_size_product(s.rows, s.gates), sizeof(float));
+    ws->z = lstmrt_arena_take(arena, lstmrt_size_product(ws->batch, s.between), sizeof(float));
+    ws->reset_h = lstmrt_arena_take(arena, lstmrt_size_product(ws->batch, s.between), sizeof(float));
+    ws->most_rows = s.rows;
+    ws->reduced_rows = lstmrt_arena_take(arena, s.rows, s.row_bytes);
+    ws->reduced_scales = lstmrt_arena_take(arena, s.row_bytes > 0 ? s.rows : 0, sizeof(float));
+}
+
+static void place(void *owner)
+{
+    lstmrt_workspace *ws = owner, beside = {.model = ws->model, .batch = ws->batch, .time = ws->time, .threads = 1};
+    for (size_t i = 0; i < ws->model->n_layers; i++)
+        for (size_t o = 0; o < LSTMRT_MAX_OUTPUTS; o++)
+            if (ws->model->layers[i].step.outputs[o] >= 0) place_value(ws, ws->model->layers[i].step.outputs[o]);
+    place_scratch(ws, &ws->arena, sizes_of(ws));
+    ws->beside = ws->model->has_pairs ? lstmrt_arena_take(&ws->arena, 1, sizeof *ws->beside) : NULL;
+    if (!ws->model->has_pairs) return;
+    place_scratch(&beside, &ws->arena, sizes_of(ws));
+    beside.slots = ws->slots;
+    if (ws->beside) *ws->beside = beside;
 }
 
 lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *ws, size_t batch, size_t time)
@@ -78,12 +97,48 @@ lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *ws, size_t batch, size_t 
     return status;
 }
 
+/* Two layers that run at once, each by one thread in a workspace of its own. */
+typedef struct {
+    const lstmrt_layer *layers;
+    lstmrt_workspace *workspaces[2];
+    lstmrt_status *statuses;
+} pair_work;
+
+static void pair_part(const void *argument, size_t part, size_t parts)
+{
+    const pair_work *work = argument;
+    for (size_t i = part; i < 2; i += parts) work->statuses[i] = lstmrt_layer_run(&work->layers[i], work->workspaces[i]);
+}
+
+static lstmrt_status run_pair(lstmrt_workspace *ws, const lstmrt_layer *layers)
+{
+    lstmrt_status statuses[2];
+    lstmrt_workspace first = *ws;
+    first.threads = 1;
+    ws->beside->state = ws->state;
+    ws->beside->backward = ws->backward;
+    const pair_work work = {layers, {&first, ws->beside}, statuses};
+    lstmrt_share(ws, lstmrt_size_product(lstmrt_layer_weights(ws->model, layers), ws->time), ws->batch, pair_part, &work);
+    return statuses[0] ? statuses[0] : statuses[1];
+}
+
+/* Whether this layer and the next should run at once: threads that shared each of their steps would have less to do
+ * between meeting each other, and no more than two would. */
+static bool pair_pays(const lstmrt_workspace *ws, const lstmrt_layer *layer)
+{
+    return layer->pairs_with_next && ws->threads > 1 &&
+           lstmrt_parts(ws, lstmrt_layer_weights(ws->model, layer), ws->batch) <= 2;
+}
+
 lstmrt_status lstmrt_workspace_run(lstmrt_workspace *ws, size_t begin, size_t end)
 {
     ws->backward = ws->model->sweeps && !ws->backward;
     for (size_t i = begin; i < end; i++) {
-        const lstmrt_status status = lstmrt_layer_run(&ws->model->layers[i], ws);
+        const lstmrt_layer *layer = &ws->model->layers[i];
+        const bool pair = i + 1 < end && pair_pays(ws, layer);
+        const lstmrt_status status = pair ? run_pair(ws, layer) : lstmrt_layer_run(layer, ws);
         if (status) return status;
+        i += pair;
     }
     return LSTMRT_OK;
 }

@@ -125,6 +125,34 @@ static void test_shared_calls(const lstmrt_kernels *kernels, lstmrt_precision pr
     }
 }
 
+/* Two directions of a layer run at once; both statuses count. */
+static void test_pairs(const lstmrt_kernels *kernels)
+{
+    enum { HIDDEN = 130, BATCH = 2, TIME = 70 };
+    builder b = {0};
+    const int32_t x = add_input(&b, LSTMRT_F32, LSTMRT_ROWS_BATCH_TIME, 40);
+    for (int i = 0; i < 3; i++) {
+        add_output(&b, add_recurrent(&b, i == 1 ? LSTMRT_OP_GRU : LSTMRT_OP_LSTM, x, (size_t)(HIDDEN + i)));
+        last_step(&b)->reverse = i == 1;
+    }
+    lstmrt_model *model = model_of(&b, kernels->name);
+    arrays a = arrays_for(&b, BATCH, TIME);
+    lstmrt_model_set_threads(model, 1);
+    REQUIRE(lstmrt_run(model, a.inputs, a.outputs, BATCH, TIME) == LSTMRT_OK);
+    for (size_t threads = 2; threads <= 4; threads++) {
+        lstmrt_model_set_threads(model, threads);
+        for (int round = 0; round < 5; round++) {
+            arrays shared = borrow(&b, &a, BATCH, TIME);
+            REQUIRE(lstmrt_run(model, shared.inputs, shared.outputs, BATCH, TIME) == LSTMRT_OK);
+            CHECK(compare_and_free(&shared, &a) == 0, "%s: layers at once on %zu threads have other bits", kernels->name,
+                  threads);
+        }
+    }
+    arrays_free(&a);
+    lstmrt_model_free(model);
+    builder_free(&b);
+}
+
 int main(void)
 {
     FOR_EACH_ISA(kernels) {
@@ -142,6 +170,7 @@ int main(void)
         test_threads();
         for (lstmrt_precision precision = LSTMRT_PRECISION_F32; precision <= LSTMRT_PRECISION_INT8; precision++)
             test_shared_calls(kernels, precision);
+        test_pairs(kernels);
 
         for (size_t i = 0; i < SIZES; i++) arrays_free(&whole_alone[i]);
         arrays_free(&stepped_alone);
