@@ -16,12 +16,13 @@ START = 1
 
 @dataclass(frozen=True)
 class Trio:
-    """A training model and its two halves. `rows` where both sides read one-hot rows; `source` draws a source's ids."""
+    """A training model and its two halves. `rows` where both sides read one-hot rows, `masked` where 0 is padding."""
 
     training: Any
     encoder: Any
     decoder: Any
     rows: bool = False
+    masked: bool = False
 
     def save(self, folder: Path, container: str) -> tuple[Path, Path, Path]:
         paths = [folder / f"{name}{container}" for name in ("training", "encoder", "decoder")]
@@ -30,6 +31,7 @@ class Trio:
         return tuple(paths)
 
     def source(self, seed: int, length: int) -> np.ndarray:
+        """Ids of a source, none of them padding."""
         return np.random.default_rng(seed).integers(1, SOURCE_WORDS, length)
 
     def loop(self, source: np.ndarray, count: int) -> tuple[list[int], list[np.ndarray]]:
@@ -111,7 +113,7 @@ def bidirectional(keras: ModuleType) -> Trio:
         y, *states = lstm(table(target), initial_state=states)
         return dense(y), states
 
-    return _trio(keras, source, [h, c], [], target, step)
+    return _trio(keras, source, [h, c], [], target, step, masked=True)
 
 
 def stacked(keras: ModuleType) -> Trio:
@@ -134,11 +136,31 @@ def stacked(keras: ModuleType) -> Trio:
     return _trio(keras, source, [first, second], [], target, step)
 
 
-KINDS = (characters, luong, bidirectional, stacked)
+def bahdanau(keras: ModuleType) -> Trio:
+    """Words, a masked GRU that reads both ways, a GRU, and additive attention that heeds the mask."""
+    layers = keras.layers
+    source, target = keras.Input((None,)), keras.Input((None,))
+    embedded = layers.Embedding(SOURCE_WORDS, WIDTH, mask_zero=True)(source)
+    memory, there, back = layers.Bidirectional(layers.GRU(UNITS, return_sequences=True, return_state=True))(embedded)
+    state = layers.Concatenate()([there, back])
+    table = layers.Embedding(TARGET_WORDS, WIDTH)
+    gru = layers.GRU(2 * UNITS, return_sequences=True, return_state=True)
+    attention, join = layers.AdditiveAttention(name="attention"), layers.Concatenate()
+    dense = layers.Dense(TARGET_WORDS, activation="softmax")
+
+    def step(states, memory=memory):
+        y, last = gru(table(target), initial_state=states)
+        context, weights = attention([y, memory], return_attention_scores=True)
+        return dense(join([y, context])), [last, weights]
+
+    return _trio(keras, source, [state], [memory], target, step, masked=True)
+
+
+KINDS = (characters, luong, bahdanau, bidirectional, stacked)
 
 
 def _trio(keras: ModuleType, source: Any, states: list, memory: list, target: Any, step: Callable,
-          rows: bool = False) -> Trio:
+          **facts: bool) -> Trio:
     output, _ = step(states, *memory)
     training = keras.Model([source, target], output)
     random = np.random.default_rng(7)
@@ -148,4 +170,4 @@ def _trio(keras: ModuleType, source: Any, states: list, memory: list, target: An
     given = [keras.Input(state.shape[1:]) for state in states]
     memory_input = [keras.Input(value.shape[1:]) for value in memory]
     output, carried = step(given, *memory_input)
-    return Trio(training, encoder, keras.Model([target, *memory_input, *given], [output, *carried]), rows)
+    return Trio(training, encoder, keras.Model([target, *memory_input, *given], [output, *carried]), **facts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from keras_models import CONTAINERS, FRAMEWORKS, framework
@@ -9,6 +11,7 @@ from seq2seq_models import KINDS, START, Trio
 
 import lstmrt
 
+NETRA = Path(__file__).parents[1].with_name("shared") / "acceptance"
 COUNT = 21
 SOURCES = ((1, 5), (2, 12), (3, 2))  # seed and length
 
@@ -49,6 +52,19 @@ def test_greedy_text_is_that_of_the_two_model_loop(trio, wanted, container, tmp_
                 np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
 
+def test_masked_padding_changes_nothing(trio, wanted, tmp_path):
+    if not trio.masked:
+        pytest.skip("its encoder has no mask")
+    model = lstmrt.load(trio.save(tmp_path, ".keras")[0], generation={"padding": "right", "decoder_start_token_id": START})
+    for source, made, _ in wanted:
+        for padded in (np.pad(source, (0, 3)), np.pad(source, (2, 1))):
+            output = model.generate(padded, max_new_tokens=COUNT, output_attentions=True)
+            assert output.result.tolist() == made
+            for weights in output.attentions.values():
+                assert weights.shape == (COUNT, len(padded)) and not weights[:, padded == 0].any()
+        assert model.generate(source, max_new_tokens=COUNT, window=15).tolist() == made
+
+
 def test_a_training_model_runs_as_keras_runs_it(trio, tmp_path):
     path, _, _ = trio.save(tmp_path, ".keras")
     random = np.random.default_rng(0)
@@ -57,3 +73,17 @@ def test_a_training_model_runs_as_keras_runs_it(trio, tmp_path):
         inputs = [np.eye(width, dtype=np.float32)[ids] for width, ids in zip((29, 31), inputs)]
     expected = np.asarray(trio.training(inputs))
     np.testing.assert_allclose(lstmrt.load(path)(*inputs), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.skipif(not NETRA.exists(), reason="the folder of real models, ../shared/acceptance, is not there")
+def test_a_published_transliterator_writes_what_it_wrote_in_keras():
+    """Its recorded decoder inputs are what it had made so far, from 79 on; 80 ends a word."""
+    settings = {"decoder_start_token_id": 79, "eos_token_id": 80, "window": 25, "padding": "right"}
+    model = lstmrt.load(NETRA / "models" / "netra-transliterate.keras", generation=settings)
+    recorded = np.load(NETRA / "refs" / "netra-transliterate.npz")
+    for source, tokens in zip(recorded["x_enc_ids"], recorded["x_dec_ids"]):
+        output = model.generate(source[source > 0], output_attentions=True)
+        assert output.result.tolist() == tokens[1:tokens.tolist().index(80)].tolist()
+        (weights,) = output.attentions.values()
+        looked_at = weights.argmax(axis=1)
+        assert (np.diff(looked_at) >= 0).all(), "it reads from left to right"
