@@ -30,37 +30,34 @@ class Trio:
             model.save(path)
         return tuple(paths)
 
-    def source(self, seed: int, length: int) -> np.ndarray:
-        """Ids of a source, none of them padding."""
-        return np.random.default_rng(seed).integers(1, SOURCE_WORDS, length)
-
-    def loop(self, source: np.ndarray, count: int) -> tuple[list[int], list[np.ndarray]]:
-        """`count` ids chosen greedily by the two models, and what the decoder gives beside probabilities and states.
+    def loop(self, sources: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """For each of `sources`, ids (sources, length), the `count` ids that the two models choose greedily, and the
+        attention's weights (sources, count, length) where the decoder gives any.
 
         Fails where two probabilities are too near to each other for the result to be decided.
         """
-        first, *states = _arrays(self.encoder(_batch(source, SOURCE_WORDS, self.rows)))
+        first, *states = _arrays(self.encoder(_inputs(sources, SOURCE_WORDS, self.rows)))
         memory = [first] if first.ndim == 3 else []
         states = states if memory else [first, *states]
-        token, made, others = START, [], []
+        tokens, made, weights = np.full(len(sources), START), [], []
         for _ in range(count):
-            given = [_batch([token], TARGET_WORDS, self.rows), *memory, *states]
+            given = [_inputs(tokens[:, None], TARGET_WORDS, self.rows), *memory, *states]
             probabilities, *rest = _arrays(self.decoder(given))
-            states, other = rest[:len(states)], rest[len(states):]
-            second, best = np.sort(np.log(probabilities[0, -1]))[-2:]
-            assert best - second > 1e-4, "take another seed"
-            token = int(np.argmax(probabilities[0, -1]))
-            made.append(token)
-            others += other
-        return made, others
+            states, others = rest[:len(states)], rest[len(states):]
+            sorted_logits = np.sort(np.log(probabilities[:, -1]))
+            assert (sorted_logits[:, -1] - sorted_logits[:, -2] > 1e-4).all(), "take another seed"
+            tokens = probabilities[:, -1].argmax(axis=-1)
+            made.append(tokens)
+            weights += others
+        return np.stack(made, axis=1), np.concatenate(weights, axis=1) if weights else None
 
 
 def _arrays(result: Any) -> list[np.ndarray]:
     return [np.asarray(array) for array in (result if isinstance(result, (list, tuple)) else [result])]
 
 
-def _batch(ids: Any, width: int, rows: bool) -> np.ndarray:
-    return np.eye(width, dtype=np.float32)[ids][None] if rows else np.array([ids])
+def _inputs(ids: np.ndarray, width: int, rows: bool) -> np.ndarray:
+    return np.eye(width, dtype=np.float32)[ids] if rows else ids
 
 
 def characters(keras: ModuleType) -> Trio:
