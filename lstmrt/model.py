@@ -76,7 +76,7 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
     """Writes the model in `source` as `.lstmrt`, or as ONNX where `destination` ends in `.onnx`.
 
     Keywords are those of `load`; an ONNX file holds float32 alone. A file that is there already is replaced only with
-    `force`. Nothing is left behind where it fails, as where an encoder-decoder could not generate.
+    `force`. Nothing is left behind where it fails.
     Raises InputError and all that `load` does; UnsupportedError where ONNX cannot say what the model does.
     """
     destination = Path(path_of(destination, "destination"))
@@ -85,9 +85,9 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
     file = _opened(source, config, tokenizer, custom_layers, mode, decoder, decoder_input, decoder_tokenizer, generation)
     file = _with_states(file, state)
     if isinstance(file.generation, EncoderDecoderDefaults):
-        from .seq2seq.loading import halves_of
+        from .seq2seq.loading import checked
 
-        halves_of(file)
+        file = checked(file, sure=decoder is not None or decoder_input is not None)
     file = with_precision(file, precision)
     if destination.suffix == ONNX_EXTENSION:
         if precision not in (None, "f32"):
@@ -105,7 +105,7 @@ def _opened(path: str | os.PathLike, config: ConfigSpec | None, tokenizer: Token
             decoder_input: str | None, decoder_tokenizer: TokenizerSpec | None, settings: Mapping[str, Any] | None) -> ModelFile:
     """What `load` and `convert` make of their keywords."""
     file = read(path, tokenizer, config, custom_layers)
-    may_be_encoder_decoder = len(file.graph.inputs) > 1 and file.generation is None
+    may_be_encoder_decoder = len(file.graph.inputs) > 1 and file.generation is None and not file.states
     if may_be_encoder_decoder or any(given is not None for given in (decoder, decoder_input, decoder_tokenizer, settings)):
         from .seq2seq import loading
 

@@ -137,6 +137,32 @@ def test_a_decoder_that_looks_at_other_steps_is_refused_by_the_layers_name(op):
         model_of(pooled).generate(SOURCE)
 
 
+def test_an_encoder_decoder_is_found_in_an_onnx_file(tmp_path):
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    graph = translator()
+    Model(ModelFile(graph)).save(tmp_path / "m.lstmrt")
+    lstmrt.convert(tmp_path / "m.lstmrt", tmp_path / "m.onnx")
+    output = lstmrt.load(tmp_path / "m.onnx").generate(
+        SOURCE, max_new_tokens=20, decoder_start_token_id=1, output_attentions=True)
+    assert output.result.tolist() == again_and_again(graph, SOURCE, 20)
+    assert [weights.shape for weights in output.attentions.values()] == [(20, len(SOURCE))]
+
+
+def test_what_only_looks_like_an_encoder_decoder_is_converted_without_settings(tmp_path):
+    pooled = translator(extra=(Node("ReduceMean", ("joined", "one"), ("pooled",), {}, "pooling"),
+                               Node("Add", ("joined", "pooled"), ("mixed",))), read="mixed")
+    paths = [tmp_path / name for name in ("pooled.lstmrt", "converted.lstmrt")]
+    Model(ModelFile(pooled)).save(paths[0])
+    with pytest.raises(UnsupportedError, match="pooling"):
+        lstmrt.load(paths[0]).generate(SOURCE, decoder_start_token_id=1)
+    with pytest.raises(UnsupportedError, match="pooling"):
+        lstmrt.convert(*paths, decoder_input="target")
+    lstmrt.convert(*paths)
+    inputs = {"source": np.array([SOURCE]), "target": np.array([[1, 2]])}
+    np.testing.assert_allclose(lstmrt.load(paths[1]).run(inputs)["probabilities"],
+                               reference.run(pooled, inputs)["probabilities"], atol=1e-5)
+
+
 def test_a_decoders_attention_to_itself_is_refused():
     extra = (Node("Transpose", ("joined",), ("turned",), {"perm": (0, 2, 1)}),
              Node("MatMul", ("joined", "turned"), ("own",), {}, "itself"), Node("Softmax", ("own",), ("mixing",), {"axis": -1}),

@@ -84,6 +84,18 @@ def _marked(settings: EncoderDecoderDefaults, tokenizer: Tokenizer) -> EncoderDe
     return replace(settings, decoder_start_token_id=start, eos_token_id=settings.eos_token_id or (end,))
 
 
+def checked(file: ModelFile, sure: bool) -> ModelFile:
+    """`file`, without its settings where its decoder cannot run step by step; where it is `sure` to be an encoder-decoder
+    UnsupportedError says why."""
+    try:
+        halves_of(file)
+    except UnsupportedError:
+        if sure:
+            raise
+        return replace(file, generation=None)
+    return file
+
+
 def halves_of(file: ModelFile) -> Halves:
     """The two halves, known to give step by step what the whole gives. Raises UnsupportedError where they do not."""
     settings: EncoderDecoderDefaults = file.generation
