@@ -106,7 +106,8 @@ def _opened(path: str | os.PathLike, config: ConfigSpec | None, tokenizer: Token
     """What `load` and `convert` make of their keywords."""
     file = read(path, tokenizer, config, custom_layers)
     may_be_encoder_decoder = len(file.graph.inputs) > 1 and file.generation is None and not file.states
-    if may_be_encoder_decoder or any(given is not None for given in (decoder, decoder_input, decoder_tokenizer, settings)):
+    is_said_to_be = any(given is not None for given in (decoder, decoder_input, decoder_tokenizer, settings))
+    if may_be_encoder_decoder or is_said_to_be or isinstance(file.generation, EncoderDecoderDefaults):
         from .seq2seq import loading
 
         if decoder is not None:

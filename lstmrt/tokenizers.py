@@ -138,6 +138,12 @@ def token_id(tokenizer: Union[Tokenizer, None], token: Any, what: str) -> Any:
     return tokenizer.vocabulary[token]
 
 
+def token_ids(tokenizer: Union[Tokenizer, None], tokens: Any, what: str) -> tuple:
+    """The ids of a token or of several, as token_id gives each."""
+    given = tokens.tolist() if hasattr(tokens, "tolist") else tokens
+    return tuple(token_id(tokenizer, token, what) for token in (given if isinstance(given, (list, tuple)) else [given]))
+
+
 TokenizerSpec = Union[str, os.PathLike, Mapping, Sequence[str], Tokenizer]
 
 

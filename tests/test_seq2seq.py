@@ -351,6 +351,8 @@ def test_usual_marks_are_found_and_others_are_given_by_name(tmp_path):
     assert (found.generation.decoder_start_token_id, found.generation.eos_token_id) == (1, (2,))
     given = lstmrt.load(path, decoder_tokenizer=MARKED, generation={"decoder_start_token_id": "C", "eos_token_id": ["A", 2]})
     assert (given.generation.decoder_start_token_id, given.generation.eos_token_id) == (5, (3, 2))
+    shared = lstmrt.load(path, tokenizer=MARKED)
+    assert (shared.decoder_tokenizer, shared.generation) == (shared.tokenizer, found.generation)
     with pytest.raises(InputError, match="eos_token_id: the tokenizer has no token 'Z'"):
         lstmrt.load(path, decoder_tokenizer=MARKED, generation={"eos_token_id": "Z"})
     with pytest.raises(InputError, match="decoder_start_token_id: say which token"):

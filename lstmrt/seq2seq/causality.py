@@ -18,7 +18,7 @@ from .halves import Halves, input_vocabulary
 
 STEPS = 3
 SOURCE_STEPS = 5
-EQUAL = 1e-9  # of the largest value: float64 sums in another order differ by far less, what looks at other steps by far more
+EQUAL = 1e-9  # of the largest value: float64 sums in another order differ by far less, other steps by far more
 
 
 def check_steps(graph: Graph, halves: Halves) -> None:

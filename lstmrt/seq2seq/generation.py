@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError
 from ..generation import GenerationOptions, choice, is_list_of_prompts, options_of, pieces, until_stopped
 from ..generation_config import EncoderDecoderDefaults
-from ..tokenizers import token_id
+from ..tokenizers import token_id, token_ids
 from .sources import Fitted, Source, read_source
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def _text(model: Model, ids: Iterator[int], options: EncoderDecoderOptions) -> I
 def _options(model: Model, options: Mapping[str, Any]) -> EncoderDecoderOptions:
     """The call's options with the model's in the place of those that are not given, and ids in the place of tokens."""
     given, settings, tokenizer = options_of(options, EncoderDecoderOptions), model.generation, model.decoder_tokenizer
+    ending = settings.eos_token_id if given.eos_token_id is None else given.eos_token_id
     return replace(given, decoder_start_token_id=_start(model, given.decoder_start_token_id),
-                   eos_token_id=_ending(tokenizer, settings.eos_token_id if given.eos_token_id is None else given.eos_token_id),
-                   window=given.window or settings.window)
+                   eos_token_id=token_ids(tokenizer, ending, "eos_token_id"), window=given.window or settings.window)
 
 
 def _start(model: Model, given: int | str | None) -> int:
@@ -131,13 +131,6 @@ def _start(model: Model, given: int | str | None) -> int:
     if not isinstance(start, (int, np.integer)) or isinstance(start, bool) or not 0 <= start < known:
         raise InputError(f"decoder_start_token_id: expected one of the {known} ids that the decoder reads, got {start!r}")
     return int(start)
-
-
-def _ending(tokenizer, given: Any) -> Any:
-    """`given` with ids in the place of tokens that are given by name."""
-    if isinstance(given, (list, tuple)):
-        return [token_id(tokenizer, token, "eos_token_id") for token in given]
-    return token_id(tokenizer, given, "eos_token_id")
 
 
 def _over_source(steps: list[np.ndarray], read: Fitted) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, Mapping
 from ..errors import InputError, UnsupportedError
 from ..format import ModelFile
 from ..generation_config import EncoderDecoderDefaults, GenerationDefaults
-from ..tokenizers import Tokenizer, TokenizerSpec, load_tokenizer, token_id
+from ..tokenizers import Tokenizer, TokenizerSpec, load_tokenizer, token_id, token_ids
 from .causality import check_steps
 from .halves import Halves, find_decoder_input, split
 from .joining import join
@@ -52,13 +52,9 @@ def with_settings(file: ModelFile, decoder_tokenizer: TokenizerSpec | None,
         file = replace(file, decoder_tokenizer=load_tokenizer(decoder_tokenizer))
     tokenizer = file.decoder_tokenizer or file.tokenizer
     settings = dict(settings or {})
-    if "decoder_start_token_id" in settings:
-        settings["decoder_start_token_id"] = token_id(tokenizer, settings["decoder_start_token_id"],
-                                                      "decoder_start_token_id")
-    if "eos_token_id" in settings:
-        ending = settings["eos_token_id"]
-        ending = ending if isinstance(ending, (list, tuple)) else [ending]
-        settings["eos_token_id"] = tuple(token_id(tokenizer, token, "eos_token_id") for token in ending)
+    for name, to_ids in (("decoder_start_token_id", token_id), ("eos_token_id", token_ids)):
+        if name in settings:
+            settings[name] = to_ids(tokenizer, settings[name], name)
     chosen = _changed(file, settings)
     if tokenizer is not None and chosen.decoder_start_token_id is None:
         chosen = _marked(chosen, tokenizer)
@@ -67,8 +63,8 @@ def with_settings(file: ModelFile, decoder_tokenizer: TokenizerSpec | None,
 
 def _changed(file: ModelFile, settings: Mapping[str, Any]) -> GenerationDefaults | EncoderDecoderDefaults:
     if file.generation is None:
-        raise InputError("generation: nothing tells how this model generates: give mode=, or decoder_input= or decoder= of an "
-                         "encoder-decoder")
+        raise InputError("generation: nothing tells how this model generates: give mode=, or of an encoder-decoder "
+                         "decoder_input= or decoder=")
     try:
         return replace(file.generation, **settings)
     except TypeError:
