@@ -52,7 +52,7 @@ class NoWeights:
     """The weights of a layer that the file has none for."""
 
     def variables(self) -> list[Variable]:
-        raise ModelFileError("the file has no weights for it")
+        return []
 
     def child(self, attribute: str) -> NoWeights:
         return self
