@@ -179,3 +179,16 @@ def test_a_whole_model_takes_another_configuration(tmp_path, framework, containe
     path = keras_models.save(model, tmp_path, container)
     found = lstmrt.load(path, config=model_of(keras, "other_").to_json())(keras_models.VECTORS)
     np.testing.assert_allclose(found, np.asarray(model(keras_models.VECTORS)), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("framework", keras_models.FRAMEWORKS)
+def test_layers_without_weights_and_without_options(tmp_path, framework):
+    """No container has anything for an Attention without a scale; SpatialDropout1D looks like an operator in a `.h5` of Keras 3."""
+    keras = keras_models.framework(framework)
+    x = keras.Input((None, keras_models.FEATURES))
+    y = keras.layers.LSTM(5, return_sequences=True)(keras.layers.SpatialDropout1D(0.2)(x))
+    model = keras_models.with_random_weights(keras.Model(x, keras.layers.Attention()([y, y])))
+    keras_models.assert_parity(model, tmp_path, keras_models.VECTORS)
+    model.save_weights(path := tmp_path / ("alone.weights.h5" if framework == "keras" else "alone.h5"))
+    found = lstmrt.load(path, config=model.to_json())(keras_models.VECTORS)
+    np.testing.assert_allclose(found, np.asarray(model(keras_models.VECTORS)), rtol=0, atol=2e-6)
