@@ -90,7 +90,7 @@ def _contexts(model: Model, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(contexts, length) of consecutive ids, spread over the text, and the id after each."""
     shape = model.inputs[0].shape
     fixed = shape[1] if shape is not None and len(shape) > 1 and isinstance(shape[1], int) else None
-    length = fixed or (model.generation.window if model.generation else None) or LENGTH
+    length = fixed or getattr(model.generation, "window", None) or LENGTH
     if len(ids) <= length:
         raise InputError(f"the text has {len(ids)} known tokens, more than {length} are needed")
     starts = np.unique(np.linspace(0, len(ids) - length - 1, CONTEXTS).astype(int))
