@@ -110,10 +110,12 @@ static void wake_if_asleep(size_t number)
     lstmrt_mutex_unlock(&pool.lock);
 }
 
-/* A child of fork has none of the threads. */
+/* A child of fork has none of the threads. Of a section that another thread's call had open, or was just opening, parts may
+ * still be offered: its number and the next one are passed over, lest new threads take them. */
 static void forget_threads(void)
 {
     pool.workers = 0;
+    atomic_fetch_add(&pool.section, 2);
     atomic_store(&pool.taken, false);
     atomic_store(&pool.region, 0);
     atomic_store(&pool.calls, 0);

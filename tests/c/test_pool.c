@@ -2,6 +2,7 @@
  * nobody spins when nobody works. Run it with the thread sanitizer too. */
 #include "harness.h"
 
+#include <stdatomic.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -93,6 +94,43 @@ static void test_fork(void)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child of a fork: status %d", status);
 }
 
+static atomic_bool forked, job_in_child;
+
+/* Part 0 forks while the others are offered, and makes threads in the child. */
+static void forking_part(const void *argument, size_t part, size_t parts)
+{
+    if (part > 0) {
+        if (atomic_load(&forked)) atomic_store(&job_in_child, true);
+        return;
+    }
+    (void)parts;
+    pid_t *child = *(pid_t *const *)argument;
+    *child = fork();
+    if (*child != 0) return;
+    atomic_store(&forked, true);
+    const bool opened = lstmrt_pool_open(MOST_PARTS) == MOST_PARTS;
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL); /* for its threads to look about */
+    lstmrt_pool_close();
+    const ring alone = run_ring(1, 100), shared = run_ring(MOST_PARTS, 100);
+    _exit(opened && same(&alone, &shared) && !atomic_load(&job_in_child) ? 0 : 1);
+}
+
+/* Nor does the child do what was left of its parent's section. */
+static void test_fork_in_section(void)
+{
+    pid_t child = -1, *shared = &child;
+    for (int i = 0; i < 5; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL); /* threads that sleep leave their parts on offer */
+        const size_t parts = lstmrt_pool_open(MOST_PARTS);
+        REQUIRE(parts == MOST_PARTS);
+        lstmrt_pool_run(forking_part, &shared, parts);
+        lstmrt_pool_close();
+        int status;
+        REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a fork in a section: status %d", status);
+    }
+}
+
 static double process_seconds(void)
 {
     struct timespec now;
@@ -116,6 +154,7 @@ int main(void)
     test_callers();
     test_one_region();
     test_fork();
+    test_fork_in_section();
     test_idle();
     return finish("test_pool");
 }
