@@ -109,7 +109,7 @@ class GraphBuilder:
         self.used.add(name)
         value.flags.writeable = False
         self.constants[name] = value
-        self.tensors[name] = shapes.Tensor(value.dtype.name, value.shape, value)
+        self.tensors[name] = shapes.Tensor.of(value)
         return name
 
     def resolved(self, size: Dim) -> Dim:

@@ -6,6 +6,7 @@ cannot be said at opset 20 stays as it is, with its own opset, and is foreign.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Iterable, Mapping, Protocol, Sequence
 
@@ -82,6 +83,7 @@ def upgraded(node: Node, opset: int, around: Surroundings) -> list[Node]:
     return [*draft.before, made, *draft.after]
 
 
+@functools.lru_cache(maxsize=1024)
 def schema(op: str, opset: int) -> Any | None:
     """An operator as an opset has it, or None where the opset has none of that name."""
     import onnx

@@ -8,7 +8,7 @@ from typing import Callable, Mapping
 import numpy as np
 
 from .errors import GraphError, InputError
-from .graph import Graph, Node, Value
+from .graph import Graph, Node, Value, all_nodes
 from .operators import is_recurrent
 from .passes import canonical, infer_shapes, load
 from .shapes import Tensor
@@ -16,12 +16,8 @@ from .shapes import Tensor
 
 def is_choice(node: Node, tensors: Mapping[str, Tensor]) -> bool:
     """Whether a node is an If that is worth compiling: with a recurrent node inside, and all known that it captures."""
-    return (node.op == "If" and not node.domain and any(map(_recurs, node.subgraphs))
+    return (node.op == "If" and not node.domain and any(map(is_recurrent, all_nodes([node])))
             and all(name in tensors for name in node.reads))
-
-
-def _recurs(graph: Graph) -> bool:
-    return any(is_recurrent(node) or any(map(_recurs, node.subgraphs)) for node in graph.nodes)
 
 
 class BranchStep:

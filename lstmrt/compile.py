@@ -16,10 +16,10 @@ import numpy as np
 from . import _core
 from .branches import BranchStep, is_choice
 from .errors import InputError, UnsupportedError
-from .graph import Graph, Node, Value
+from .graph import Graph, Node, Value, all_nodes
 from .host_ops import HostStep, hands_parts_on, moves
 from .native import Port, Program, lower
-from .onnx_proto import all_nodes, go_together
+from .onnx_proto import go_together
 from .operators import find, is_recurrent
 from .passes import infer_shapes
 from .regions import BATCH, TIME, Facts, Region
@@ -29,6 +29,16 @@ if TYPE_CHECKING:
 
 ISA_VARIABLE = "LSTMRT_ISA"
 THREADS_VARIABLE = "LSTMRT_NUM_THREADS"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What native programs are made for, as the core takes it: without an `isa` the best one, 0 `threads` for all that are
+    free."""
+
+    isa: str | None
+    threads: int
+    precision: str
 
 
 def compile_graph(graph: Graph, isa: str | None = None, threads: int | None = None,
@@ -41,7 +51,7 @@ def compile_graph(graph: Graph, isa: str | None = None, threads: int | None = No
     unknown or that the CPU lacks, UnsupportedError for what nobody can run, MissingDependencyError where onnxruntime
     would be needed.
     """
-    return Executable(graph, isa or os.environ.get(ISA_VARIABLE) or None, _thread_count(threads), precision)
+    return Executable(graph, Target(isa or os.environ.get(ISA_VARIABLE) or None, _thread_count(threads), precision))
 
 
 def _thread_count(threads: int | None) -> int:
@@ -59,15 +69,15 @@ def _thread_count(threads: int | None) -> int:
 class Executable:
     """A compiled graph, immutable: any number of threads may run it.
 
-    segments   NativeStep, HostStep and ForeignStep in the order they run
+    segments   NativeStep, HostStep, ForeignStep and BranchStep in the order they run
     native     the only segment, where that is a NativeStep, else None
     """
 
-    def __init__(self, graph: Graph, isa: str | None, threads: int, precision: str) -> None:
+    def __init__(self, graph: Graph, target: Target) -> None:
         tensors = infer_shapes(graph)
         facts = Facts.of(graph, tensors)
         self.inputs, self.outputs = graph.inputs, graph.outputs
-        self.segments = _segments(graph, facts, isa, threads, precision)
+        self.segments = _segments(graph, facts, target)
         read = {name for segment in self.segments for name in segment.reads} | {value.name for value in graph.outputs}
         self._constants = {name: array for name, array in graph.constants.items() if name in read}
         only = self.segments[0] if len(self.segments) == 1 else None
@@ -98,13 +108,12 @@ class NativeStep:
 
     kind = "native"
 
-    def __init__(self, nodes: list[Node], program: Program, isa: str | None, threads: int,
-                 precision: str) -> None:
+    def __init__(self, nodes: list[Node], program: Program, target: Target) -> None:
         self.nodes = nodes
         self.input_ports, self.output_ports = program.input_ports, program.output_ports
         self.reads = [port.name for port in program.input_ports]
-        self.model = _core.Model(program.values, program.steps, program.inputs, program.outputs, isa, threads,
-                                 precision)
+        self.model = _core.Model(program.values, program.steps, program.inputs, program.outputs,
+                                 target.isa, target.threads, target.precision)
         self.before: list[HostStep] = []  # what takes states out of stacked inputs
         self.after: list[HostStep] = []  # and puts them together in outputs
 
@@ -273,9 +282,8 @@ _HEAVY = {"Conv", "MaxPool", "AveragePool", "MatMul", "Gemm", "Einsum", "MatMulI
 _MANY = 4
 
 
-def _segments(graph: Graph, facts: Facts, isa: str | None,
-              threads: int, precision: str) -> list[NativeStep | HostStep | ForeignStep]:
-    from .foreign import ForeignStep, has_runtime, require_runtime
+def _segments(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | HostStep | ForeignStep | BranchStep]:
+    from .foreign import has_runtime, require_runtime
 
     foreign = [node for node in graph.nodes if find(node) is None and not is_choice(node, facts.tensors)]
     if foreign:
@@ -285,29 +293,40 @@ def _segments(graph: Graph, facts: Facts, isa: str | None,
     if not foreign and (len(computing) >= _MANY or _HEAVY.intersection(computing)) and has_runtime():
         segments = _settled(graph, facts, True)
     dtypes = {name: tensor.dtype for name, tensor in facts.tensors.items()}
-    steps: list[NativeStep | HostStep | ForeignStep] = []
+    steps = []
     for segment in segments:
         if segment.region:
-            program, renaming = lower(segment.region)
-            if program.steps:
-                native = [node for node in segment.nodes if node not in renaming]
-                steps.append(NativeStep(native, program, isa, threads, precision))
-                renamed = [port.name for port in program.output_ports]
-                steps += [HostStep(node, dtypes, graph.constants) for node in renaming if node.outputs[0] not in renamed]
-            else:
-                steps += [HostStep(node, dtypes, graph.constants) for node in segment.nodes]
+            steps += _native_steps(segment, graph, dtypes, target)
         elif segment.choice:
-            steps.append(BranchStep(segment.nodes[0], graph.constants, facts.tensors,
-                                    lambda branch: Executable(branch, isa, threads)))
+            steps.append(BranchStep(segment.nodes[0], graph.constants, facts.tensors, lambda branch: Executable(branch, target)))
         elif segment.foreign:
-            inside = set(map(id, segment.nodes))
-            read_later = {name for node in graph.nodes if id(node) not in inside for name in node.reads}
-            wanted = [name for node in segment.nodes for name in node.outputs
-                      if name and (name in read_later or name in facts.outputs)]
-            steps.append(ForeignStep(segment.nodes, wanted, graph.constants, facts.tensors))
+            steps.append(_foreign_step(segment, graph, facts))
         else:
-            steps += [HostStep(node, dtypes, graph.constants) for node in segment.nodes]
+            steps += _host_steps(segment.nodes, graph, dtypes)
     return _with_moves_inside(steps)
+
+
+def _native_steps(segment: _Segment, graph: Graph, dtypes: Mapping[str, str], target: Target) -> list[NativeStep | HostStep]:
+    program, renaming = lower(segment.region)
+    if not program.steps:
+        return _host_steps(segment.nodes, graph, dtypes)
+    native = [node for node in segment.nodes if node not in renaming]
+    made = {port.name for port in program.output_ports}
+    others = [node for node in renaming if node.outputs[0] not in made]
+    return [NativeStep(native, program, target), *_host_steps(others, graph, dtypes)]
+
+
+def _host_steps(nodes: list[Node], graph: Graph, dtypes: Mapping[str, str]) -> list[HostStep]:
+    return [HostStep(node, dtypes, graph.constants) for node in nodes]
+
+
+def _foreign_step(segment: _Segment, graph: Graph, facts: Facts) -> ForeignStep:
+    from .foreign import ForeignStep
+
+    inside = set(map(id, segment.nodes))
+    wanted = [name for node in segment.nodes for name in node.outputs if name and (
+        name in facts.outputs or any(id(reader) not in inside for reader in facts.consumers.get(name, ())))]
+    return ForeignStep(segment.nodes, wanted, graph.constants, facts.tensors)
 
 
 _STACKING = frozenset(("Concat", "Identity", "Squeeze", "Unsqueeze"))
@@ -343,9 +362,9 @@ def _settled(graph: Graph, facts: Facts, with_runtime: bool) -> list[_Segment]:
     A model that needs onnxruntime for something, `with_runtime`, gives it everything that is not in a native program
     with a recurrent layer: few large sessions cost less than many small steps between them.
     """
-    unfit: set[int] = set()  # nodes, by id, that do not go into a native program
+    fitting = {id(node) for node in graph.nodes if find(node) is not None and Region(facts).take(node)}
     while True:
-        segments = _partition(graph, facts, unfit, with_runtime)
+        segments = _partition(graph, facts, fitting, with_runtime)
         odd = [node for segment in segments if segment.region for node in segment.region.settle()]
         if not odd:
             odd = [node for segment in segments if segment.region and _only_moves(segment, facts) for node in segment.nodes]
@@ -354,7 +373,7 @@ def _settled(graph: Graph, facts: Facts, with_runtime: bool) -> list[_Segment]:
                    for node in segment.nodes]
         if not odd:
             return segments
-        unfit.update(map(id, odd))
+        fitting.difference_update(map(id, odd))
 
 
 def _only_moves(segment: _Segment, facts: Facts) -> bool:
@@ -363,12 +382,11 @@ def _only_moves(segment: _Segment, facts: Facts) -> bool:
     return all(hands_parts_on(node, dtypes, facts.constants) for node in segment.nodes)
 
 
-def _partition(graph: Graph, facts: Facts, unfit: set[int], with_runtime: bool) -> list[_Segment]:
+def _partition(graph: Graph, facts: Facts, fitting: set[int], with_runtime: bool) -> list[_Segment]:
+    """The nodes in segments; those in `fitting`, by id, in native ones where these agree."""
     segments = [_Segment([], None, False)]  # what NumPy does with inputs comes first, so that it parts nothing
     made_in: dict[str, int] = {}  # value -> the segment that makes it
     several_opsets = any(node.opset is not None and not node.domain for node in all_nodes(graph.nodes))
-    fitting = {id(node) for node in graph.nodes
-               if id(node) not in unfit and find(node) is not None and Region(facts).take(node)}
     for node in _by_turns(graph.nodes, fitting):
         earliest = max((made_in[name] for name in node.reads if name in made_in), default=0)
         region = _native_place(node, segments, earliest, facts) if id(node) in fitting else None
@@ -423,6 +441,7 @@ def _portable(node: Node, facts: Facts) -> bool:
     be, and at this opset not the dtypes that later ones added."""
     if node.domain or is_recurrent(node):
         return False
+    if node.op not in ("Mod", "BitShift"):
+        return True
     dtype = facts.dtype(node.inputs[0]) or ""
-    later = {"Mod": dtype.startswith("float") and not node.attributes.get("fmod"), "BitShift": dtype.startswith("int")}
-    return not later.get(node.op, False)
+    return not (dtype.startswith("float") and not node.attributes.get("fmod") if node.op == "Mod" else dtype.startswith("int"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Callable, Iterator, Mapping, Union
+from typing import Callable, Iterable, Iterator, Mapping, Union
 
 import numpy as np
 
@@ -57,6 +57,8 @@ class Node:
     def reads(self) -> tuple[str, ...]:
         """The inputs that are there, then what the subgraphs capture."""
         given = tuple(filter(None, self.inputs))
+        if not self.attributes:
+            return given
         return given + tuple(name for graph in self.subgraphs for name in graph.captured())
 
 
@@ -120,6 +122,14 @@ def fresh_names(graph: Graph) -> Iterator[str]:
             yield name
 
 
+def all_nodes(nodes: Iterable[Node]) -> Iterator[Node]:
+    """`nodes` and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for graph in node.subgraphs:
+            yield from all_nodes(graph.nodes)
+
+
 def map_subgraphs(node: Node, rewrite: Callable[[Graph], Graph]) -> Node:
     """`node` with each of its subgraphs rewritten."""
     if not node.subgraphs:
@@ -130,7 +140,7 @@ def map_subgraphs(node: Node, rewrite: Callable[[Graph], Graph]) -> Node:
 
 def rename_inputs(node: Node, renamed: Mapping[str, str]) -> Node:
     """`node` reading `renamed[name]` wherever it, or a subgraph of it, read `name`."""
-    if not renamed:
+    if renamed.keys().isdisjoint(node.reads):
         return node
     node = map_subgraphs(node, lambda graph: _rename_captured(graph, renamed))
     return replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))

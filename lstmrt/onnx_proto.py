@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Callable, Iterable, Iterator, Mapping
+from typing import Any, Callable, Iterable, Mapping
 
 import numpy as np
 
 from .errors import UnsupportedError
-from .graph import OPSET, Attribute, Graph, Node, Value
+from .graph import OPSET, Attribute, Graph, Node, Value, all_nodes
 
 IR_VERSION = 9  # the one that came with opset 20
 LATER_IR_VERSION = 10
@@ -35,14 +35,6 @@ def model_proto(name: str, inputs: Iterable[Value], outputs: Iterable[Value], no
         opset_imports=[onnx.OperatorSetIdProto(domain=domain, version=version)
                        for domain, version in sorted(opsets.items())],
     )
-
-
-def all_nodes(nodes: Iterable[Node]) -> Iterator[Node]:
-    """`nodes` and those of their subgraphs."""
-    for node in nodes:
-        yield node
-        for graph in node.subgraphs:
-            yield from all_nodes(graph.nodes)
 
 
 def go_together(nodes: Iterable[Node]) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from .errors import InputError
-from .graph import Graph, Node
+from .graph import Graph, Node, all_nodes
 from .operators import attributes, is_recurrent
 
 PRECISIONS = ("f32", "bf16", "int8")
@@ -31,7 +31,7 @@ def weights(graph: Graph) -> dict[str, int]:
     """The constants that are weights of a product or rows of a table, and the axis of each that one scale serves: that of
     the inputs, or of a table's row. Constants with two uses that differ in this are left out."""
     axes: dict[str, set[int]] = {}
-    for node in graph.nodes:
+    for node in all_nodes(graph.nodes):
         for index, axis in _weight_inputs(node).items():
             array = graph.constants.get(node.inputs[index]) if index < len(node.inputs) else None
             if array is not None and array.dtype == np.float32 and array.ndim >= 2 and array.size:

@@ -7,6 +7,7 @@ None (unknown); a shape may be None. A rule that finds a fault raises Mismatch w
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import Iterable
@@ -24,8 +25,6 @@ INDICES = ("int32", "int64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 NUMBERS = FLOATS + INTEGERS
 Shape = "tuple[Dim, ...] | None"
-
-
 LARGEST_FILL = 1 << 28  # elements that a constant's sizes alone may ask for
 
 
@@ -41,6 +40,17 @@ class Tensor:
     shape: Shape
     value: np.ndarray | None = None
     sizes: tuple[Dim, ...] | None = None
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Tensor:
+        """All of a constant."""
+        return cls(_name(array.dtype), array.shape, array)
+
+
+@functools.lru_cache(maxsize=64)
+def _name(dtype: np.dtype) -> str:
+    """NumPy makes the name anew each time."""
+    return dtype.name
 
 
 def check_fill(shape: Iterable[Dim]) -> None:

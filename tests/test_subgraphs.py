@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lstmrt import format, passes
+from lstmrt import format, passes, reference
 from lstmrt.compile import compile_graph
 from lstmrt.converters.from_onnx import read_onnx
 from lstmrt.converters.to_onnx import to_onnx_model
 from lstmrt.errors import GraphError, InputError, ModelFileError
 from lstmrt.format import ModelFile
 from lstmrt.graph import Graph, Node, Value, fresh_names, rename_inputs
+from lstmrt.precision import rounded, weights
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -227,6 +228,17 @@ def test_branches_with_recurrent_nodes_are_native_programs(tmp_path, rate):
     (choice,) = (segment for segment in executable.segments if segment.kind == "branches")
     assert all(branch.native for branch in choice.branches.values())
     assert "onnxruntime" not in {segment.kind for segment in executable.segments}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_branches_have_the_precision_of_their_model(tmp_path, precision):
+    graph = passes.canonical(saved(tmp_path, rates_file()))
+    reduced = rounded(graph, precision)
+    assert len(weights(graph)) == 6, "the weights of both branches"
+    inputs = {"x": RNG.normal(size=(4, 2, 3)).astype(np.float32), "rate": np.array(8000)}
+    full, found = (compile_graph(passes.load(reduced), precision=one).run(inputs)["y"] for one in ("f32", precision))
+    assert found.tobytes() != full.tobytes(), "inputs are rounded as well"
+    np.testing.assert_allclose(found, reference.run(reduced, inputs)["y"], atol=0.02)
 
 
 def test_a_branch_that_does_not_fit_is_an_error_only_where_it_is_taken(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from ..graph import Graph
 from .drop_noops import drop_noops
 from .drop_unused import drop_unused
@@ -35,8 +37,17 @@ def load(graph: Graph) -> Graph:
 
 def _run(passes, graph: Graph) -> Graph:
     for rewrite in passes:
-        graph = rewrite(graph)
+        rewritten = rewrite(graph)
+        if not _is_same(graph, rewritten):  # the same graph keeps what was inferred of it
+            graph = rewritten
     return graph
+
+
+def _is_same(a: Graph, b: Graph) -> bool:
+    """Whether both are made of the same objects."""
+    return (a.inputs == b.inputs and a.outputs == b.outputs and len(a.nodes) == len(b.nodes)
+            and all(map(operator.is_, a.nodes, b.nodes)) and a.constants.keys() == b.constants.keys()
+            and all(array is b.constants[name] for name, array in a.constants.items()))
 
 
 def _structure(graph: Graph) -> list[tuple]:

@@ -37,6 +37,8 @@ def _with_output_names(graph: Graph, nodes: list[Node], sources: dict[str, str])
             renamed[source] = name
         else:
             nodes.append(Node("Identity", (source,), (name,)))
+    if not renamed:
+        return tuple(nodes)
     return tuple(replace(rename_inputs(node, renamed), outputs=tuple(renamed.get(name, name) for name in node.outputs))
                  for node in nodes)
 

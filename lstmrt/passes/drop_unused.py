@@ -28,4 +28,4 @@ def _without_unread_outputs(node: Node, needed: set[str]) -> Node:
     outputs = [name if name in needed or not formal.endswith("?") else "" for name, formal in zip(node.outputs, formals)]
     while not outputs[-1]:
         outputs.pop()
-    return replace(node, outputs=tuple(outputs))
+    return node if tuple(outputs) == node.outputs else replace(node, outputs=tuple(outputs))

@@ -15,8 +15,6 @@ from ..sizes import sizes_of
 from .infer_shapes import infer_node, infer_shapes
 
 LARGEST_GROWTH = 1 << 16  # bytes; a result larger than its inputs by more stays a node, so that files stay small
-
-
 LARGEST_WEIGHTS = 1 << 28  # bytes; what weights of few bits or ranks may grow to in memory
 
 
@@ -44,7 +42,7 @@ def fold_constants(graph: Graph, growth: int = LARGEST_GROWTH) -> Graph:
             if name:
                 array.flags.writeable = False
                 constants[name] = array
-                tensors[name] = Tensor(array.dtype.name, array.shape, array)
+                tensors[name] = Tensor.of(array)
     return replace(graph, nodes=tuple(kept), constants=constants)
 
 

@@ -11,21 +11,30 @@ from ..shapes import Mismatch, Shape, Tensor, with_named_sizes
 from ..sizes import with_sizes
 
 
+_INFERRED = "_inferred"  # where a graph, which never changes, keeps what was found
+
+
 def infer_shapes(graph: Graph) -> dict[str, Tensor]:
-    """Value name -> what is known of it. What foreign operators make is absent, and what needs it as well, except
-    where a recurrent node says what it reads.
+    """Value name -> what is known of it, a dict of the caller's own. What foreign operators make is absent, and what
+    needs it as well, except where a recurrent node says what it reads.
 
     `graph` is structurally sound (see validate.py). Raises GraphError with every input that does not fit its operator.
     """
     tensors, faults = infer(graph)
     if faults:
         raise GraphError("\n".join(faults))
-    return tensors
+    return dict(tensors)
 
 
-def infer(graph: Graph) -> tuple[dict[str, Tensor], list[str]]:
+def infer(graph: Graph) -> tuple[Mapping[str, Tensor], list[str]]:
     """As infer_shapes, with the faults handed back instead of raised."""
-    tensors = {name: Tensor(array.dtype.name, array.shape, array) for name, array in graph.constants.items()}
+    if _INFERRED not in graph.__dict__:
+        graph.__dict__[_INFERRED] = _infer(graph)
+    return graph.__dict__[_INFERRED]
+
+
+def _infer(graph: Graph) -> tuple[dict[str, Tensor], list[str]]:
+    tensors = {name: Tensor.of(array) for name, array in graph.constants.items()}
     tensors.update((value.name, with_named_sizes(value.name, Tensor(value.dtype, value.shape))) for value in graph.inputs)
     return tensors, infer_nodes(graph.nodes, tensors)
 

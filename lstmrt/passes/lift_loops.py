@@ -131,7 +131,7 @@ class _Body:
         if self.counter:
             start[self.counter] = Tensor("int64", ())
         tensors = {**self.outer, **start}
-        tensors.update((name, Tensor(array.dtype.name, array.shape, array)) for name, array in self.constants.items())
+        tensors.update((name, Tensor.of(array)) for name, array in self.constants.items())
         infer_nodes(self.nodes, tensors)
         return tensors
 

@@ -36,4 +36,4 @@ def _without(node: Node, zeros: set[str]) -> Node:
               for formal, name in named_inputs(node).items()]
     while not inputs[-1]:
         inputs.pop()
-    return replace(node, inputs=tuple(inputs))
+    return node if tuple(inputs) == node.inputs else replace(node, inputs=tuple(inputs))
