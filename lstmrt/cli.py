@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from importlib.resources import as_file, files
 from typing import ContextManager, Iterable, Sequence, TypeVar
 
-from .errors import LstmrtError
+from .errors import InputError, LstmrtError
 from .generation_config import MODES, PADDINGS, EncoderDecoderDefaults
 from .precision import PRECISIONS
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except LstmrtError as error:
-        print(f"lstmrt: {error}", file=sys.stderr)
+        print(f"lstmrt: {_one_line(error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of stdout has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -38,6 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _one_line(error: LstmrtError) -> str:
+    """Faults that Python shows below each other, side by side."""
+    first, *faults = str(error).splitlines()
+    return f"{first} {'; '.join(faults)}" if faults else first
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,22 +118,30 @@ def _encoder_decoder(options: argparse.Namespace) -> dict:
 def _convert(options: argparse.Namespace) -> int:
     from .model import convert
 
+    is_reduced = options.precision not in (None, "f32")
+    if options.text is not None and not is_reduced:
+        raise InputError("--text: it is for --precision bf16 or int8, to measure what that costs")
+    text = None if options.text is None else _text_of(options.text)
     convert(options.source, options.destination, config=options.config, tokenizer=options.tokenizer, mode=options.mode,
             precision=options.precision, force=options.force, **_encoder_decoder(options))
     print(f"{options.destination}: {os.path.getsize(options.destination):,} bytes", file=sys.stderr)
-    if options.precision not in (None, "f32"):
-        _print_cost(options)
+    if is_reduced:
+        _print_cost(options, text)
     return 0
 
 
-def _print_cost(options: argparse.Namespace) -> None:
+def _text_of(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _print_cost(options: argparse.Namespace, text: str | None) -> None:
     from .cost import measure
     from .model import read
 
-    text = None
-    if options.text is not None:
-        with open(options.text, encoding="utf-8") as file:
-            text = file.read()
     cost = measure(read(options.source, options.tokenizer, options.config), options.precision, text)
     print(f"largest error {cost.largest:.2g}, mean {cost.mean:.2g}, of outputs with deviation {cost.spread:.2g}, "
           f"in {cost.rows} rows")
@@ -208,7 +222,6 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     from . import benchmark, machine
-    from .errors import InputError
     from .model import load
 
     if options.time < 1 or not 0 < options.seconds < 3600:

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core
 from .branches import BranchStep, is_choice
-from .errors import InputError, UnsupportedError
+from .errors import InputError, IsaError, UnsupportedError
 from .graph import Graph, Node, Value, all_nodes
 from .host_ops import HostStep, hands_parts_on, moves
 from .native import Port, Program, lower
@@ -51,6 +51,8 @@ def compile_graph(graph: Graph, isa: str | None = None, threads: int | None = No
     unknown or that the CPU lacks, UnsupportedError for what nobody can run, MissingDependencyError where onnxruntime
     would be needed.
     """
+    if not isinstance(isa, (str, type(None))):
+        raise IsaError(f"instruction set: expected a name, got {isa!r}")
     return Executable(graph, Target(isa or os.environ.get(ISA_VARIABLE) or None, _thread_count(threads), precision))
 
 
@@ -203,6 +205,8 @@ def bind(values: tuple[Value, ...], inputs: Mapping[str, Any]) -> dict[str, np.n
     the first input that has it says.
     """
     expected = [value.name for value in values]
+    if not isinstance(inputs, Mapping):
+        raise InputError(f"expected a mapping of the inputs {expected} to arrays, got {type(inputs).__name__}")
     if set(inputs) != set(expected):
         raise InputError(f"expected the inputs {expected}, got {list(inputs)}")
     sizes: dict[str, int] = {}

@@ -59,20 +59,20 @@ class GenerationOptions:
     echo: bool = False
 
     def __post_init__(self) -> None:
-        _check("max_new_tokens", self.max_new_tokens, _is_int(self.max_new_tokens) and 0 <= self.max_new_tokens < 2**63,
+        _check("max_new_tokens", self.max_new_tokens, is_int(self.max_new_tokens) and 0 <= self.max_new_tokens < 2**63,
                "a number of 0 or above")
         _check("mode", self.mode, self.mode is None or self.mode in MODES, f"one of {', '.join(MODES)}")
-        _check("window", self.window, self.window is None or (_is_int(self.window) and 0 < self.window < 2**63),
+        _check("window", self.window, self.window is None or (is_int(self.window) and 0 < self.window < 2**63),
                "a number above 0")
         _check("temperature", self.temperature, self.temperature is None or _positive(self.temperature),
                "a finite number above 0")
-        _check("top_k", self.top_k, self.top_k is None or (_is_int(self.top_k) and 0 <= self.top_k < 2**63),
+        _check("top_k", self.top_k, self.top_k is None or (is_int(self.top_k) and 0 <= self.top_k < 2**63),
                "a number of 0 or above")
         _check("top_p", self.top_p, self.top_p is None or (_positive(self.top_p) and self.top_p <= 1),
                "a number above 0, at most 1")
         _check("repetition_penalty", self.repetition_penalty, _positive(self.repetition_penalty),
                "a finite number above 0")
-        _check("seed", self.seed, self.seed is None or (_is_int(self.seed) and 0 <= self.seed < 2**64),
+        _check("seed", self.seed, self.seed is None or (is_int(self.seed) and 0 <= self.seed < 2**64),
                "a number from 0 to 2^64 - 1")
         _check("do_sample", self.do_sample, self.do_sample is None or isinstance(self.do_sample, (bool, np.bool_)),
                "True, False or None")
@@ -102,7 +102,7 @@ class GenerationOptions:
             return ()
         given = self.eos_token_id.tolist() if isinstance(self.eos_token_id, np.ndarray) else self.eos_token_id
         ids = tuple(given) if isinstance(given, (list, tuple)) else (given,)
-        _check("eos_token_id", self.eos_token_id, all(_is_int(id) and abs(id) < 2**63 for id in ids),
+        _check("eos_token_id", self.eos_token_id, all(is_int(id) and abs(id) < 2**63 for id in ids),
                "an id or several")
         return tuple(int(id) for id in ids)
 
@@ -115,7 +115,7 @@ def _check(name: str, value: object, good: bool, expected: str) -> None:
         raise InputError(f"{name}: expected {expected}, got {value!r}")
 
 
-def _is_int(value: object) -> bool:
+def is_int(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
@@ -157,7 +157,7 @@ def stream(model: Model, prompt: Prompt, options: GenerationOptions) -> Iterator
 
 
 def is_list_of_prompts(prompt: object) -> bool:
-    return isinstance(prompt, (list, tuple)) and len(prompt) > 0 and not all(_is_int(item) for item in prompt)
+    return isinstance(prompt, (list, tuple)) and len(prompt) > 0 and not all(is_int(item) for item in prompt)
 
 
 def _stream_ids(ids: np.ndarray, made: Iterable[np.ndarray], options: GenerationOptions) -> Iterator[int]:

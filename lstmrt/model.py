@@ -17,7 +17,7 @@ import numpy as np
 from . import format, passes
 from ._core import State
 from .compile import NativeStep, StepForm, as_dtype, compile_graph
-from .errors import InputError, ModelFileError
+from .errors import InputError, ModelFileError, UnsupportedError
 from .format import ModelFile, SelfTest
 from .generation_config import WINDOW_MODES, EncoderDecoderDefaults, GenerationDefaults
 from .graph import Graph, Value
@@ -80,7 +80,7 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
     Raises InputError and all that `load` does; UnsupportedError where ONNX cannot say what the model does.
     """
     destination = Path(path_of(destination, "destination"))
-    if destination.exists() and not force:
+    if os.path.lexists(destination) and not force:
         raise InputError(f"{destination} exists already: use force=True (--force) to replace it")
     file = _opened(source, config, tokenizer, custom_layers, mode, decoder, decoder_input, decoder_tokenizer, generation)
     file = _with_states(file, state)
@@ -89,7 +89,7 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
 
         file = checked(file, sure=decoder is not None or decoder_input is not None)
     file = with_precision(file, precision)
-    if destination.suffix == ONNX_EXTENSION:
+    if destination.suffix.lower() == ONNX_EXTENSION:
         if precision not in (None, "f32"):
             raise InputError(f"{destination}: an ONNX file holds float32 weights, {precision} is for .lstmrt files")
         from .converters.to_onnx import write_onnx
@@ -179,8 +179,6 @@ def record(graph: Graph, batch: int = 2, time: int = 7, seed: int = 0) -> SelfTe
     A model that needs more than `time` steps, for a window of its own, gets ENOUGH_STEPS, or no call.
     """
     from . import reference
-    from .errors import UnsupportedError
-
     inputs = random_inputs(graph, batch, time, seed)
     try:
         outputs = reference.run(graph, inputs)
@@ -247,6 +245,9 @@ class Model:
 
         return f"<lstmrt.Model {self.graph.name!r}: {shown(self.inputs)} -> {shown(self.outputs)}>"
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a model is neither copied nor pickled: threads share one, other processes load it from its file")
+
     @property
     def native(self) -> NativeStep | None:
         """The whole model as one native program, or None where NumPy or onnxruntime has a part in it."""
@@ -312,7 +313,7 @@ class Model:
 
         Raises InputError where an output of the model depends on later steps and the model gives no states back.
         """
-        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or not 0 < batch_size < 2**63:
             raise InputError(f"batch_size: expected a number above 0, got {batch_size!r}")
         if self.states and not self._runs_in_core():
             return ArrayState((value for value in self.inputs if value.name in self.states), int(batch_size))
@@ -426,6 +427,8 @@ class Model:
         """
         from .streams import Batch
 
+        if isinstance(self.generation, EncoderDecoderDefaults):
+            raise UnsupportedError("an encoder-decoder's texts are not written in a batch: use generate")
         return Batch(self._of_ids, max_streams, mode, window)
 
     @cached_property

@@ -9,14 +9,19 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 import numpy as np
-import onnx
-from onnx.backend.base import Backend, BackendRep, Device, DeviceType
 
 from . import passes
 from .compile import compile_graph
 from .converters.from_onnx import from_proto
 from .converters.onnx_file import check
+from .errors import MissingDependencyError
 from .graph import Graph
+
+try:
+    import onnx
+    from onnx.backend.base import Backend, BackendRep, Device, DeviceType
+except ImportError as error:
+    raise MissingDependencyError("a backend for onnx needs onnx: pip install lstmrt[onnx]") from error
 
 
 class LstmrtBackend(Backend):

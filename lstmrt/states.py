@@ -32,6 +32,8 @@ def find_states(graph: Graph) -> dict[str, str]:
 
 def check_states(graph: Graph, declared: Mapping[str, str]) -> dict[str, str]:
     """`declared`, input name -> output name. Raises InputError for unknown names and for two that do not fit."""
+    if not isinstance(declared, Mapping):
+        raise InputError(f"state: expected a mapping of inputs to outputs, got {type(declared).__name__}")
     inputs, outputs = ({value.name: value for value in values} for values in (graph.inputs, graph.outputs))
     for source, target in declared.items():
         if source not in inputs or target not in outputs:

@@ -15,6 +15,7 @@ from .generation import (
     choice,
     decode_mode,
     generate,
+    is_int,
     kept_ids,
     options_of,
     request_of,
@@ -92,7 +93,7 @@ class Batch:
     """
 
     def __init__(self, model: Model, max_streams: int, mode: str | None = None, window: int | None = None) -> None:
-        if not isinstance(max_streams, (int, np.integer)) or isinstance(max_streams, bool) or not 0 < max_streams < 2**31:
+        if not is_int(max_streams) or not 0 < max_streams < 2**31:
             raise InputError(f"max_streams: expected a number above 0, got {max_streams!r}")
         self.model, self.max_streams = model, int(max_streams)
         self._settings = settings(model, GenerationOptions(mode=mode, window=window))
@@ -143,6 +144,8 @@ class Batch:
 
     def advance(self, steps: int) -> list[tuple[Stream, Piece | None]]:
         """The pieces of up to `steps` steps, of about 20 ms at most: none where only prompts were read."""
+        if not is_int(steps) or not 0 <= steps < 2**63:
+            raise InputError(f"steps: expected a number of 0 or above, got {steps!r}")
         pieces = []
         for slot, id in self._core.next(steps):
             stream = self._running[slot]

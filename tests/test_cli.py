@@ -9,6 +9,8 @@ import sys
 import pytest
 
 import lstmrt
+from lstmrt.format import ModelFile, write
+from small_models import language_model
 
 
 def lstmrt_command(*arguments: str, cwd: object, **environment: str) -> subprocess.CompletedProcess:
@@ -100,6 +102,25 @@ def test_a_failed_conversion_leaves_nothing(tmp_path):
     done = lstmrt_command("convert", "garbage.h5", "x.lstmrt", cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.startswith("lstmrt: garbage.h5")
     assert os.listdir(tmp_path) == ["garbage.h5"]
+
+
+@pytest.mark.parametrize("options, said", [
+    (["--precision", "int8", "--text", "text"], "text: 'utf-8' codec"),
+    (["--precision", "int8", "--text", "absent"], "absent: No such file"),
+    (["--text", "text"], "--precision"),
+])
+def test_a_text_that_cannot_be_read_is_noticed_first(tmp_path, sample, options, said):
+    (tmp_path / "text").write_bytes(b"\xff\xfe")
+    done = lstmrt_command("convert", sample, "x.lstmrt", *options, cwd=tmp_path)
+    assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1
+    assert os.listdir(tmp_path) == ["text"]
+
+
+def test_several_faults_are_one_line(tmp_path):
+    write(tmp_path / "masked.lstmrt", ModelFile(language_model("LSTM", (5, 7), mask=True)))
+    done = lstmrt_command("convert", "masked.lstmrt", "x.onnx", cwd=tmp_path)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "layer_0" in done.stderr and "layer_1" in done.stderr
 
 
 def test_unknown_instruction_set(tmp_path):

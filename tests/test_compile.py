@@ -236,6 +236,12 @@ def test_without_onnxruntime_the_operators_are_listed(tmp_path, package):
     assert done.stdout == "onnxruntime has to run 2 Det, 1 com.microsoft:Gelu: pip install lstmrt[onnx]\n"
 
 
+def test_the_backend_for_onnx_says_what_it_needs(tmp_path):
+    done = subprocess.run([sys.executable, "-c", "import sys; sys.modules['onnx'] = None; import lstmrt.onnx_backend"],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1].endswith("MissingDependencyError: a backend for onnx needs onnx: pip install lstmrt[onnx]")
+
+
 def test_operators_that_onnxruntime_refuses_are_named():
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     executable = compile_graph(graph(Node("Bogus", ("x",), ("y",), {}, "strange")))

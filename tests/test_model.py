@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.resources import files
@@ -104,6 +105,8 @@ def test_inputs_are_counted_and_named():
         model(x)
     with pytest.raises(lstmrt.InputError, match=r"expected the inputs \['x', 'h0'\], got \['x', 'h'\]"):
         model.run({"x": x, "h": h0})
+    with pytest.raises(lstmrt.InputError, match="expected a mapping of the inputs"):
+        model.run([x, h0])
     with pytest.raises(lstmrt.InputError, match=r"'h0': expected shape \(3, 1, 13\), got \(4, 1, 13\)"):
         model(x, floats(BATCH + 1, 1, HIDDEN))
 
@@ -193,7 +196,7 @@ def test_steps_that_do_not_fit_are_refused():
     assert (model.step([1, 2, 3], state) == before).all()
 
 
-@pytest.mark.parametrize("batch_size", [0, -1, 1.5, "1"])
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, "1", True, 2**70])
 def test_batch_sizes_that_make_no_sense(batch_size):
     with pytest.raises(lstmrt.InputError, match="batch_size: expected a number above 0"):
         compiled(EVERY_STEP).new_state(batch_size)
@@ -342,6 +345,35 @@ def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path):
         lstmrt.convert(source, destination, force=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["destination.onnx", "source.lstmrt"]
     assert destination.read_text() == "mine"
+
+
+def test_the_name_onnx_may_be_in_capitals(tmp_path):
+    source, destination = tmp_path / "source.lstmrt", tmp_path / "MODEL.ONNX"
+    write(source, ModelFile(LAST_STEP))
+    lstmrt.convert(source, destination)
+    assert lstmrt.load(destination).provenance["framework"] == "onnx"
+
+
+def test_names_that_no_file_can_have(tmp_path):
+    source = tmp_path / "source.lstmrt"
+    write(source, ModelFile(LAST_STEP))
+    with pytest.raises(lstmrt.ModelFileError, match="too long"):
+        lstmrt.convert(source, tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize("keywords, error, message", [
+    ({"isa": 3}, lstmrt.IsaError, "expected a name, got 3"),
+    ({"state": 3}, lstmrt.InputError, "state: expected a mapping"),
+    ({"generation": 3}, lstmrt.InputError, "generation: expected a mapping"),
+])
+def test_keywords_of_load_that_make_no_sense(keywords, error, message):
+    with pytest.raises(error, match=message):
+        lstmrt.load(files("lstmrt") / "data" / "sample.lstmrt", **keywords)
+
+
+def test_a_model_says_why_it_is_not_pickled():
+    with pytest.raises(TypeError, match="load it from its file"):
+        pickle.dumps(compiled(LAST_STEP))
 
 
 def test_repr_shows_what_goes_in_and_out():

@@ -386,6 +386,11 @@ def test_options_of_encoder_decoders_are_no_options_of_other_models():
         compiled(translator()).generate([1], output_attentions=True)
 
 
+def test_an_encoder_decoder_has_no_batch(plain):
+    with pytest.raises(UnsupportedError, match="use generate"):
+        plain.batch(2)
+
+
 # ---- files ----
 
 

@@ -43,6 +43,8 @@ def with_decoder(encoder: ModelFile, decoder: ModelFile, decoder_input: str | No
 def with_settings(file: ModelFile, decoder_tokenizer: TokenizerSpec | None,
                   settings: Mapping[str, Any] | None) -> ModelFile:
     """`file` with these settings in place of its own; tokens by name become ids, where none is given the usual ones do."""
+    if not isinstance(settings, (Mapping, type(None))):
+        raise InputError(f"generation: expected a mapping of settings, got {type(settings).__name__}")
     if not isinstance(file.generation, EncoderDecoderDefaults):
         if decoder_tokenizer is not None:
             raise InputError("decoder_tokenizer: the model is no encoder-decoder, or decoder_input= has to say what its "
