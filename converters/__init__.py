@@ -1,28 +1,28 @@
-"""Readers of other frameworks' model files. What a file is, is decided by what is in it, never by its name."""
+"""Readers of other frameworks' model files. What a file is, is decided by what is in it, never by its name.
+
+A reader is imported when a file wants it: a model of one framework should not wait for the other's.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import stat
-from typing import Any, Mapping, Union
+from typing import TYPE_CHECKING, Any, Mapping, Union
 
 from ..errors import InputError, ModelFileError, UnsupportedError
 from ..paths import path_of
-from .from_keras import read_keras
-from .from_onnx import read_source
-from .keras_custom import CustomLayers
-from .keras_archive import open_archive, open_folder, open_shards
-from .keras_hdf5 import open_hdf5_model
 from .keras_json import parse
-from .keras_saved_model import open_checkpoint, open_saved_model
 from .located import located
 from .source import Source
 from .tensor_bundle import INDEX
 
-__all__ = ["ConfigSpec", "CustomLayers", "Source", "load_source"]
+if TYPE_CHECKING:
+    from .keras_custom import CustomLayers
 
-ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
+__all__ = ["ConfigSpec", "Source", "load_source"]
+
+ZIP, HDF5, JSON = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"{"
 ONNX_FIRST_FIELDS = (b"\x08", b"\x12", b"\x3a")  # ir_version, producer_name or graph, as protobuf writes them
 # Where which bytes tell a file that is not read, and what to do instead.
 REFUSED = (
@@ -37,31 +37,32 @@ def load_source(path: Union[str, os.PathLike], config: Union[ConfigSpec, None] =
                 custom_layers: Union[CustomLayers, None] = None) -> Source:
     """Reads a model of Keras (`.keras`, HDF5, a folder of either kind, a checkpoint's `.index`) or ONNX.
 
-    config         a Keras model's configuration, what `model.to_json()` gives, in place of the file's own; weights alone need it
+    config         a Keras model's configuration, what `model.to_json()` gives, in place of the file's own; weights
+                   alone need it
     custom_layers  class or name of a layer -> the function that says what it computes: keras_custom.py
 
     Raises ModelFileError for a damaged file or none of these, UnsupportedError for a model that asks for what lstmrt
-    does not have, InputError for a configuration or custom layers beside a file that is none of Keras's, MissingDependencyError where h5py
-    or onnx is not installed. Messages begin with the path.
+    does not have, InputError for a configuration or custom layers beside a file that is none of Keras's,
+    MissingDependencyError where h5py or onnx is not installed. Messages begin with the path.
     """
     path = path_of(path)
     with located(path):
-        if os.path.isdir(path):
-            return _read_folder(path, _config(config), custom_layers or {})
-        start = _start(path)
-        if start.startswith((ZIP, HDF5)):
-            open_file = open_archive if start.startswith(ZIP) else open_hdf5_model
-            return read_keras(open_file(path, _config(config)), custom_layers or {})
-        if start.startswith(b"{"):
-            return _read_json(path, _config(config), custom_layers or {})
-        if config is not None and path.endswith(INDEX):
-            return read_keras(open_checkpoint(path, _config(config)), custom_layers or {})
+        is_folder = os.path.isdir(path)
+        start = b"" if is_folder else _start(path)
+        is_checkpoint = config is not None and path.endswith(INDEX)
+        if is_folder or is_checkpoint or start.startswith((ZIP, HDF5, JSON)):
+            from .from_keras import read_keras
+            from .keras_containers import open_container
+
+            return read_keras(open_container(path, start, _config(config)), custom_layers or {})
         if config is not None or custom_layers:
             raise InputError("config and custom_layers are for a Keras file, which this is not")
         for place, magic, refusal in REFUSED:
             if start[place:place + len(magic)] == magic:
                 raise UnsupportedError(refusal)
         if start.startswith(ONNX_FIRST_FIELDS):
+            from .from_onnx import read_source
+
             return read_source(path)
         raise ModelFileError(f"neither a Keras nor an ONNX file: it begins with {start!r}")
 
@@ -74,19 +75,6 @@ def _start(path: str) -> bytes:
             return file.read(8)
     except OSError as error:
         raise ModelFileError(error.strerror) from error
-
-
-def _read_folder(path: str, config: Union[Mapping[str, Any], None], custom_layers: CustomLayers) -> Source:
-    is_saved_model = os.path.exists(os.path.join(path, "saved_model.pb"))
-    return read_keras((open_saved_model if is_saved_model else open_folder)(path, config), custom_layers)
-
-
-def _read_json(path: str, config: Union[Mapping[str, Any], None], custom_layers: CustomLayers) -> Source:
-    """A list of the files that hold weights, as Keras 3 makes it where they are too large for one."""
-    if config is None:
-        raise ModelFileError("JSON, which holds no weights: a model's configuration goes beside its weights, as config= "
-                             "(--config); a list of files of weights needs one")
-    return read_keras(open_shards(path, config), custom_layers)
 
 
 def _config(given: Union[ConfigSpec, None]) -> Union[Mapping[str, Any], None]:

@@ -6,7 +6,6 @@ Generation and tokenizers are imported by those who use them: loading a model th
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,8 @@ from .precision import check_precision, rounded
 from .states import ArrayState, check_states, find_states, without_states
 
 if TYPE_CHECKING:
-    from .converters import ConfigSpec, CustomLayers
+    from .converters import ConfigSpec
+    from .converters.keras_custom import CustomLayers
     from .generation import Prompt
     from .seq2seq.runner import Runner
     from .streams import Batch
@@ -39,21 +39,21 @@ ENOUGH_STEPS = 64
 def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer: TokenizerSpec | None = None,
          custom_layers: CustomLayers | None = None, mode: str | None = None,
          state: Mapping[str, str] | None = None, precision: str | None = None, isa: str | None = None,
-         threads: int | None = None,
-         decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
-         decoder_tokenizer: TokenizerSpec | None = None, generation: Mapping[str, Any] | None = None) -> Model:
+         threads: int | None = None, decoder: str | os.PathLike | None = None,
+         decoder_input: str | None = None, decoder_tokenizer: TokenizerSpec | None = None,
+         generation: Mapping[str, Any] | None = None) -> Model:
     """The model in a `.keras`, `.h5`, `.onnx` or `.lstmrt` file; its content decides which, not its name.
 
-    config     for a Keras file of weights alone: what `model.to_json()` gives, as text, a path to it, or a dict
-    tokenizer  a path, dict or list (tokenizers.load_tokenizer); without one, what the file holds
+    config      for a Keras file of weights alone: what `model.to_json()` gives, as text, a path to it, or a dict
+    tokenizer   a path, dict or list (tokenizers.load_tokenizer); without one, what the file holds
     custom_layers  for a Keras file with layers of its own: their classes or names -> functions (docs/KERAS.md)
-    mode       how generation reads its context, in place of what was inferred: see GenerationDefaults
-    state      input name -> output name of states that the model takes and gives back, in place of those that are found
-    precision  of the weights, "f32", "bf16" or "int8"; None: the file's
-    isa        "scalar", "avx2", "avx512", "avx512_vnni" or "avx512_bf16"; None: LSTMRT_ISA, or else the CPU's fastest
-    threads    that one call may use at most; None: LSTMRT_NUM_THREADS, or else as many as there are processors that no
-               other call is using. Results do not depend on it, and short calls use one
-    generation settings of the model, fields of GenerationDefaults or EncoderDecoderDefaults, by name
+    mode        how generation reads its context, in place of what was inferred: see GenerationDefaults
+    state       input name -> output name of states that the model takes and gives back, in place of those that are found
+    precision   of the weights, "f32", "bf16" or "int8"; None: the file's
+    isa         "scalar", "avx2", "avx512", "avx512_vnni" or "avx512_bf16"; None: LSTMRT_ISA, or else the CPU's fastest
+    threads     that one call may use at most; None: LSTMRT_NUM_THREADS, or else as many as there are processors that no
+                other call is using. Results do not depend on it, and short calls use one
+    generation  settings of the model, fields of GenerationDefaults or EncoderDecoderDefaults, by name
 
     Of an encoder-decoder:
     decoder            the decoder's file, where `path` is the encoder's: the usual two inference models
@@ -70,8 +70,7 @@ def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer
 def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config: ConfigSpec | None = None,
             tokenizer: TokenizerSpec | None = None, custom_layers: CustomLayers | None = None,
             mode: str | None = None, state: Mapping[str, str] | None = None, precision: str | None = None,
-            force: bool = False,
-            decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
+            force: bool = False, decoder: str | os.PathLike | None = None, decoder_input: str | None = None,
             decoder_tokenizer: TokenizerSpec | None = None, generation: Mapping[str, Any] | None = None) -> None:
     """Writes the model in `source` as `.lstmrt`, or as ONNX where `destination` ends in `.onnx`.
 
@@ -102,7 +101,8 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
 
 def _opened(path: str | os.PathLike, config: ConfigSpec | None, tokenizer: TokenizerSpec | None,
             custom_layers: CustomLayers | None, mode: str | None, decoder: str | os.PathLike | None,
-            decoder_input: str | None, decoder_tokenizer: TokenizerSpec | None, settings: Mapping[str, Any] | None) -> ModelFile:
+            decoder_input: str | None, decoder_tokenizer: TokenizerSpec | None,
+            settings: Mapping[str, Any] | None) -> ModelFile:
     """What `load` and `convert` make of their keywords."""
     file = read(path, tokenizer, config, custom_layers)
     may_be_encoder_decoder = len(file.graph.inputs) > 1 and file.generation is None and not file.states
@@ -227,8 +227,6 @@ class Model:
         self._file, self._isa, self._threads = file, isa, threads
         self._executable = compile_graph(passes.load(file.graph), isa, threads, file.precision)
         self.states = find_states(file.graph) if file.states is None else dict(file.states)
-        self._lock = threading.Lock()
-        self._program: NativeStep | None | bool = False  # not made yet
         self._step_forms: dict[int, StepForm] = {}
         self.graph = replace(file.graph, constants={})  # its nodes say what the model does; weights are packed
         self.inputs, self.outputs = file.graph.inputs, file.graph.outputs
@@ -253,22 +251,20 @@ class Model:
         """The whole model as one native program, or None where NumPy or onnxruntime has a part in it."""
         return self._executable.native
 
-    @property
+    @cached_property
     def program(self) -> NativeStep | None:
         """One native program with all states inside, or None: the model itself where it has no states as inputs, and else
         what it is without them, made when it is first wanted. Raises InputError where that is after release_source."""
-        if self._program is False:
-            with self._lock:
-                self._program = self._with_states_inside() if self.states else self.native
-        return self._program
-
-    def _with_states_inside(self) -> NativeStep | None:
-        graph = without_states(self.source.graph, self.states) if self.native else None
-        return None if graph is None else compile_graph(passes.load(graph), self._isa, self._threads, self.precision).native
+        if not self.states or self.native is None:
+            return self.native
+        graph = without_states(self.source.graph, self.states)
+        if graph is None:
+            return None
+        return compile_graph(passes.load(graph), self._isa, self._threads, self.precision).native
 
     @property
     def segments(self):
-        """What runs where, in order: compile.NativeStep, HostStep and ForeignStep."""
+        """What runs where, in order: compile.NativeStep, HostStep, ForeignStep and BranchStep."""
         return self._executable.segments
 
     @property
