@@ -183,7 +183,8 @@ def figure(value: Cell) -> str:
 
 def machine(limits: Limits) -> dict:
     versions = {name: version for name in RUNTIMES if (version := installed(name))}
-    return {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version(), **versions, "limits": asdict(limits)}
+    return {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version(), **versions,
+            "limits": asdict(limits)}
 
 
 def heading(machine: dict) -> str:

@@ -283,7 +283,8 @@ def _stays(draft: Draft) -> None:
 _UPGRADES: Mapping[str, Iterable[tuple[int, Callable[[Draft], None]]]] = {
     **{op: [(7, _broadcast_from_axis)] for op in (
         "Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less")},
-    **{f"Reduce{kind}": [(18, _axes)] for kind in ("Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")},
+    **{f"Reduce{kind}": [(18, _axes)] for kind in (
+        "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")},
     **{op: [(13, _axes)] for op in ("Squeeze", "Unsqueeze", "ReduceSum")},
     **{op: [(13, _flattened_softmax)] for op in ("Softmax", "LogSoftmax", "Hardmax")},
     **{op: [(7, _without("output_sequence"))] for op in ("LSTM", "GRU", "RNN")},

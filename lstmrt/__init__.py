@@ -37,7 +37,7 @@ if importlib.util.find_spec(f"{__name__}._core") is None:
 
 
 def __getattr__(name: str) -> object:
-    """`load`, `convert`, `Model`, `plot_alignment` and `__version__` when first asked for, which keeps `import lstmrt` light."""
+    """What is imported when it is first asked for, which keeps `import lstmrt` light."""
     if name == "__version__":
         from importlib.metadata import version
 

@@ -302,7 +302,8 @@ def _segments(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | H
         if segment.region:
             steps += _native_steps(segment, graph, dtypes, target)
         elif segment.choice:
-            steps.append(BranchStep(segment.nodes[0], graph.constants, facts.tensors, lambda branch: Executable(branch, target)))
+            steps.append(BranchStep(segment.nodes[0], graph.constants, facts.tensors,
+                                    lambda branch: Executable(branch, target)))
         elif segment.foreign:
             steps.append(_foreign_step(segment, graph, facts))
         else:
@@ -310,7 +311,8 @@ def _segments(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | H
     return _with_moves_inside(steps)
 
 
-def _native_steps(segment: _Segment, graph: Graph, dtypes: Mapping[str, str], target: Target) -> list[NativeStep | HostStep]:
+def _native_steps(segment: _Segment, graph: Graph, dtypes: Mapping[str, str],
+                  target: Target) -> list[NativeStep | HostStep]:
     program, renaming = lower(segment.region)
     if not program.steps:
         return _host_steps(segment.nodes, graph, dtypes)
@@ -448,4 +450,6 @@ def _portable(node: Node, facts: Facts) -> bool:
     if node.op not in ("Mod", "BitShift"):
         return True
     dtype = facts.dtype(node.inputs[0]) or ""
-    return not (dtype.startswith("float") and not node.attributes.get("fmod") if node.op == "Mod" else dtype.startswith("int"))
+    if node.op == "Mod":
+        return bool(node.attributes.get("fmod")) or not dtype.startswith("float")
+    return not dtype.startswith("int")

@@ -308,7 +308,7 @@ _LOWER: Mapping[str, Callable[[_Lowering, Node], None]] = {
     "Mul": _Lowering._arithmetic, "Div": _Lowering._arithmetic, "Softmax": _Lowering._softmax,
     "Pow": _Lowering._power, "HardSwish": _Lowering._hard_swish,
     "LayerNormalization": _Lowering._layer_normalization, "BatchNormalization": _Lowering._batch_normalization,
-    "Split": _Lowering._split, "Concat": _Lowering._concat, "Gather": _Lowering._gather, "Slice": _Lowering._slice, "Equal": _Lowering._equal,
-    "Not": _Lowering._not, "Transpose": _Lowering._move, "Squeeze": _Lowering._move, "Unsqueeze": _Lowering._move,
-    "Reshape": _Lowering._move,
+    "Split": _Lowering._split, "Concat": _Lowering._concat, "Gather": _Lowering._gather, "Slice": _Lowering._slice,
+    "Equal": _Lowering._equal, "Not": _Lowering._not, "Transpose": _Lowering._move, "Squeeze": _Lowering._move,
+    "Unsqueeze": _Lowering._move, "Reshape": _Lowering._move,
 }

@@ -1,7 +1,8 @@
 """Weights in fewer bits: which constants of a graph are weights, and what they are rounded to.
 
 csrc/int8.c and bf16.c round in the same way, and rounding twice is rounding once: a graph with rounded weights is what
-a model with reduced weights computes, but for the rounding of what the weights are multiplied with. docs/NUMERICS.md has the scheme.
+a model with reduced weights computes, but for the rounding of what the weights are multiplied with. docs/NUMERICS.md
+has the scheme.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def check_precision(precision: str) -> str:
 
 
 def weights(graph: Graph) -> dict[str, int]:
-    """The constants that are weights of a product or rows of a table, and the axis of each that one scale serves: that of
-    the inputs, or of a table's row. Constants with two uses that differ in this are left out."""
+    """The constants that are weights of a product or rows of a table, subgraphs included, and the axis of each that one
+    scale serves: that of the inputs, or of a table's row. Constants with two uses that differ in this are left out."""
     axes: dict[str, set[int]] = {}
     for node in all_nodes(graph.nodes):
         for index, axis in _weight_inputs(node).items():

@@ -260,9 +260,9 @@ def row(constant: np.ndarray, shape: tuple[Dim, ...] | None) -> np.ndarray | Non
 def _power(node: Node, facts: Facts) -> Tie | None:
     """A square."""
     exponent = facts.constants.get(node.inputs[1])
-    if exponent is None or exponent.size != 1 or exponent.reshape(()) != 2 or exponent.ndim > len(facts.shape(node.inputs[0]) or ()):
+    if exponent is None or exponent.size != 1 or exponent.reshape(()) != 2:
         return None
-    return _elementwise(node, facts)
+    return _elementwise(node, facts) if exponent.ndim <= len(facts.shape(node.inputs[0]) or ()) else None
 
 
 def _layer_normalization(node: Node, facts: Facts) -> Tie | None:
@@ -468,5 +468,6 @@ _RULES = {
     "Softmax": _softmax, "MatMul": _matmul, "Gemm": _gemm, "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic,
     "Div": _arithmetic, "Concat": _concat, "Gather": _gather, "Slice": _slice, "Equal": _equal, "Not": _not,
     "Pow": _power, "HardSwish": _elementwise, "LayerNormalization": _layer_normalization,
-    "BatchNormalization": _batch_normalization, "Split": _split, "Transpose": _transpose, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Reshape": _reshape,
+    "BatchNormalization": _batch_normalization, "Split": _split, "Transpose": _transpose, "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze, "Reshape": _reshape,
 }

@@ -1,8 +1,8 @@
 """Integers that are made from shapes: what they are, element by element, where a size may be a symbol.
 
-A Tensor's `sizes` hold it, for scalars and vectors that are not constants; of a vector of unknown length one element, which
-they then all are. Exporters compute with shapes to make zero
-states and to reshape; these rules follow them, so that batch and time stay symbols and all else becomes a constant.
+A Tensor's `sizes` hold it, for scalars and vectors that are not constants; of a vector of unknown length one element,
+which they then all are. Exporters compute with shapes to make zero states and to reshape; these rules follow them, so
+that batch and time stay symbols and all else becomes a constant.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def check_states(graph: Graph, declared: Mapping[str, str]) -> dict[str, str]:
     inputs, outputs = ({value.name: value for value in values} for values in (graph.inputs, graph.outputs))
     for source, target in declared.items():
         if source not in inputs or target not in outputs:
-            raise InputError(f"state {source!r}: {target!r}: expected an input of {list(inputs)} and an output of {list(outputs)}")
+            raise InputError(f"state {source!r}: {target!r}: expected an input of {list(inputs)} "
+                             f"and an output of {list(outputs)}")
         if not _fit(inputs[source], outputs[target]):
             raise InputError(f"state {source!r}: {target!r}: {inputs[source]} does not fit {outputs[target]}")
     if len(set(declared.values())) < len(declared):
@@ -84,8 +85,7 @@ class ArrayState:
 
     def copy(self) -> ArrayState:
         """One of its own that goes on from here."""
-        other = ArrayState((), self.batch_size)
-        other._values = self._values
+        other = ArrayState(self._values, self.batch_size)
         other.arrays = {name: array.copy() for name, array in self.arrays.items()}
         return other
 

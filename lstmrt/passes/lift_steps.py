@@ -80,7 +80,8 @@ class _Search:
         self.outputs = {value.name for value in graph.outputs}
         self.zeros = zero_values(graph)
         self.inputs = {value.name for value in graph.inputs}
-        self.multiplied = {name for node in graph.nodes if _multiplies(node, graph) for name in self._side_by_side(node.inputs[0])}
+        self.multiplied = {name for node in graph.nodes if _multiplies(node, graph)
+                           for name in self._side_by_side(node.inputs[0])}
         self.reader = Reader(self.producers, graph.constants, self.tensors, self._is_read)
 
     def _side_by_side(self, name: str) -> tuple[str, ...]:
@@ -239,7 +240,8 @@ class _Search:
         start = self._moved_from(first.cell.h)
         initial = (first.cell.h,) + ((first.cell.c,) if first.cell.c else ())
         layer = Layer(first.cell, first.x, x, axis, backwards, (), "", 0, "carry", "", self.tensors)
-        if isinstance(length, int) and length == len(chain) + 1 and min(indices) + max(indices) == (length if not backwards else length - 2):
+        ends = min(indices) + max(indices)  # tells which step the chain lacks: its first, which was folded away
+        if isinstance(length, int) and length == len(chain) + 1 and ends == (length - 2 if backwards else length):
             yield layer, [start, *values], ()
         if length == len(chain) or isinstance(length, str):
             yield replace(layer, initial=initial), values, initial

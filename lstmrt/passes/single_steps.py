@@ -50,7 +50,9 @@ def _step(node: Node, producers: Mapping[str, Node], constants: Mapping[str, np.
         source, index = producers.get(node.inputs[0]), constants.get(node.inputs[1])
         if source is None or source.op != "SplitToSequence" or index is None or len(source.inputs) > 1:
             return None
-        return None if source.attributes.get("keepdims", 1) else (source.inputs[0], source.attributes.get("axis", 0), int(index))
+        if source.attributes.get("keepdims", 1):
+            return None
+        return source.inputs[0], source.attributes.get("axis", 0), int(index)
     if node.op != "Squeeze" or len(node.inputs) < 2 or constants.get(node.inputs[1]) is None:
         return None
     axes, source = constants[node.inputs[1]], producers.get(node.inputs[0])
@@ -104,8 +106,11 @@ def _of_reversed(node: Node, producers: Mapping[str, Node], constants: Mapping, 
     axis, i = normal_axis(attributes(node)["axis"], len(shape)), int(index)
     size = shape[axis]
     source = producers.get(node.inputs[0])
-    if source is not None and reversed_axis(source, constants, len(shape)) == axis and (isinstance(size, int) or i in (0, -1)):
-        return source.inputs[0], axis, (-1 - i) % size if isinstance(size, int) and i not in (0, -1) else -1 - i
+    if source is not None and reversed_axis(source, constants, len(shape)) == axis:
+        if i in (0, -1):
+            return source.inputs[0], axis, -1 - i
+        if isinstance(size, int):
+            return source.inputs[0], axis, (-1 - i) % size
     return (node.inputs[0], axis, -1) if size == i + 1 and i > 0 else None
 
 
