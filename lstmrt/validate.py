@@ -139,7 +139,8 @@ def _is_kind(value: object, spec: AttributeSpec) -> bool:
 
 
 def _type_faults(graph: Graph) -> list[str]:
-    tensors, faults = infer(graph)
+    tensors, misfits = infer(graph)
+    faults = list(misfits)
     for i, value in enumerate(graph.outputs):
         made = tensors.get(value.name)
         if made is None:

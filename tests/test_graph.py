@@ -120,6 +120,11 @@ def test_every_fault_at_once():
     ]
 
 
+def test_a_graph_has_the_same_faults_each_time_it_is_asked():
+    graph = Graph((Value("x", "float32", (2, 3)),), (Value("y", "float32", (2, 4)),), (Node("Tanh", ("x",), ("y",)),), {})
+    assert faults(graph) == faults(graph) == ["outputs[0] 'y': shape (2, 4), but its node makes (2, 3)"]
+
+
 def test_foreign_operators_are_legal():
     node = Node("Det", ("x",), ("y",), {"whatever": 3})
     Graph((Value("x", "float32", None),), (Value("y", "float32", None),), (node,), {}).validate()

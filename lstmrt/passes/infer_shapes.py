@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Callable, Iterable, Mapping
 
 from ..errors import GraphError
@@ -26,17 +27,18 @@ def infer_shapes(graph: Graph) -> dict[str, Tensor]:
     return dict(tensors)
 
 
-def infer(graph: Graph) -> tuple[Mapping[str, Tensor], list[str]]:
-    """As infer_shapes, with the faults handed back instead of raised."""
+def infer(graph: Graph) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+    """As infer_shapes, with the faults handed back instead of raised; found once for a graph, and not to be changed."""
     if _INFERRED not in graph.__dict__:
         graph.__dict__[_INFERRED] = _infer(graph)
     return graph.__dict__[_INFERRED]
 
 
-def _infer(graph: Graph) -> tuple[dict[str, Tensor], list[str]]:
+def _infer(graph: Graph) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
     tensors = {name: Tensor.of(array) for name, array in graph.constants.items()}
     tensors.update((value.name, with_named_sizes(value.name, Tensor(value.dtype, value.shape))) for value in graph.inputs)
-    return tensors, infer_nodes(graph.nodes, tensors)
+    faults = infer_nodes(graph.nodes, tensors)
+    return MappingProxyType(tensors), tuple(faults)
 
 
 def infer_nodes(nodes: Iterable[Node], tensors: dict[str, Tensor]) -> list[str]:
