@@ -66,7 +66,7 @@ def test_gives_what_was_recorded(unpacked, archive, name):
     folder = unpacked(archive)
     config = folder / f"{stem(name)}.json" if name.endswith(ALONE) else None
     if name in LOST or f"{archive.stem}/{name}" in NAMELESS:
-        with pytest.raises(lstmrt.ModelFileError, match="vocabulary|no weights"):
+        with pytest.raises(lstmrt.ModelFileError, match="vocabulary|no weights|the file has 0"):
             lstmrt.load(folder / name, config=config)
         return
     recorded = np.load(folder / f"{stem(name)}.npz")
