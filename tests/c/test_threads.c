@@ -96,7 +96,7 @@ static void write_tokens(lstmrt_model *model, int64_t *ids, size_t n)
 }
 
 /* Any number of threads in a call gives the bits of one. Large enough for each section to be shared, int8 weights too. */
-static void test_shared_calls(const lstmrt_kernels *kernels, lstmrt_precision precision)
+static void test_shared_calls(const char *isa, lstmrt_precision precision)
 {
     static const struct {
         lstmrt_op op;
@@ -109,7 +109,7 @@ static void test_shared_calls(const lstmrt_kernels *kernels, lstmrt_precision pr
         builder b = language_model(CELLS[i].op, VOCABULARY, 31, CELLS[i].hidden);
         b.steps[1].linear_before_reset = CELLS[i].linear_before_reset;
         b.precision = precision;
-        lstmrt_model *model = model_of(&b, kernels->name);
+        lstmrt_model *model = model_of(&b, isa);
         arrays a = arrays_for(&b, BATCH, TIME);
         lstmrt_model_set_threads(model, 1);
         REQUIRE(lstmrt_run(model, a.inputs, a.outputs, BATCH, TIME) == LSTMRT_OK);
@@ -119,15 +119,25 @@ static void test_shared_calls(const lstmrt_kernels *kernels, lstmrt_precision pr
             arrays shared = borrow(&b, &a, BATCH, TIME);
             lstmrt_model_set_threads(model, threads);
             REQUIRE(lstmrt_run(model, shared.inputs, shared.outputs, BATCH, TIME) == LSTMRT_OK);
-            CHECK(compare_and_free(&shared, &a) == 0, "%s: %zu threads have other bits than one", kernels->name, threads);
+            CHECK(compare_and_free(&shared, &a) == 0, "%s: %zu threads have other bits than one", isa, threads);
             int64_t got[TOKENS];
             write_tokens(model, got, TOKENS);
-            CHECK(memcmp(got, want, sizeof got) == 0, "%s: %zu threads write another text", kernels->name, threads);
+            CHECK(memcmp(got, want, sizeof got) == 0, "%s: %zu threads write another text", isa, threads);
         }
         arrays_free(&a);
         lstmrt_model_free(model);
         builder_free(&b);
     }
+}
+
+/* Each instruction set has its own kernels for a precision, or those of a slower one. */
+static void test_shared_calls_everywhere(void)
+{
+    bool supported = false;
+    const char *isa;
+    for (lstmrt_precision precision = LSTMRT_PRECISION_F32; precision <= LSTMRT_PRECISION_INT8; precision++)
+        for (size_t i = 0; (isa = lstmrt_isa_name(precision, i, &supported)) != NULL; i++)
+            if (supported) test_shared_calls(isa, precision);
 }
 
 /* Two directions of a layer run at once; both statuses count. */
@@ -160,6 +170,7 @@ static void test_pairs(const lstmrt_kernels *kernels)
 
 int main(void)
 {
+    test_shared_calls_everywhere();
     FOR_EACH_ISA(kernels) {
         whole.b = everything();
         whole.model = model_of(&whole.b, kernels->name);
@@ -173,8 +184,6 @@ int main(void)
         REQUIRE(run_steps(&stepped_alone) == LSTMRT_OK);
 
         test_threads();
-        for (lstmrt_precision precision = LSTMRT_PRECISION_F32; precision <= LSTMRT_PRECISION_INT8; precision++)
-            test_shared_calls(kernels, precision);
         test_pairs(kernels);
 
         for (size_t i = 0; i < SIZES; i++) arrays_free(&whole_alone[i]);
