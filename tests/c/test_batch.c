@@ -139,9 +139,9 @@ static void test_limits(lstmrt_model *model)
 /* An output layer that a few greedy streams go to through the screen, many or others past it. */
 static void test_screened(const lstmrt_kernels *kernels)
 {
-    builder b = language_model(LSTMRT_OP_GRU, 9001, 5, 67);
+    builder b = language_model(LSTMRT_OP_GRU, 4001, 5, 67);
     lstmrt_model *model = model_of(&b, kernels->name);
-    for (int trial = 0; trial < 4; trial++) test_streams(kernels, model, LSTMRT_DECODE_STATEFUL, trial % 2);
+    for (int plain = 0; plain < 2; plain++) test_streams(kernels, model, LSTMRT_DECODE_STATEFUL, plain);
     lstmrt_model_free(model);
     builder_free(&b);
 }
@@ -154,7 +154,7 @@ int main(void)
     for (size_t i = 0; i < COUNT(OPS); i++) {
         builder b = language_model(OPS[i], VOCABULARY, 5, 13);
         lstmrt_model *model = model_of(&b, kernels->name);
-        for (int trial = 0; trial < 10; trial++) {
+        for (int trial = 0; trial < 5; trial++) {
             test_streams(kernels, model, LSTMRT_DECODE_STATEFUL, false);
             test_streams(kernels, model, LSTMRT_DECODE_STAGGERED, false);
         }
