@@ -41,7 +41,7 @@ class Target:
     precision: str
 
 
-def compile_graph(graph: Graph, isa: str | None = None, threads: int | None = None,
+def compile_graph(graph: Graph, isa: str | None = None, *, threads: int | None = None,
                   precision: str = "f32") -> Executable:
     """An Executable of `graph` for the instruction set `isa`: by default LSTMRT_ISA's, or else the CPU's best. `precision`
     is that of the weights in its native programs.

@@ -225,7 +225,7 @@ class Model:
 
     def __init__(self, file: ModelFile, isa: str | None = None, threads: int | None = None) -> None:
         self._file, self._isa, self._threads = file, isa, threads
-        self._executable = compile_graph(passes.load(file.graph), isa, threads, file.precision)
+        self._executable = compile_graph(passes.load(file.graph), isa, threads=threads, precision=file.precision)
         self.states = find_states(file.graph) if file.states is None else dict(file.states)
         self._step_forms: dict[int, StepForm] = {}
         self.graph = replace(file.graph, constants={})  # its nodes say what the model does; weights are packed
@@ -260,7 +260,8 @@ class Model:
         graph = without_states(self.source.graph, self.states)
         if graph is None:
             return None
-        return compile_graph(passes.load(graph), self._isa, self._threads, self.precision).native
+        return compile_graph(
+            passes.load(graph), self._isa, threads=self._threads, precision=self.precision).native
 
     @property
     def segments(self):

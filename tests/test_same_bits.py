@@ -86,7 +86,7 @@ def test_whole_stepped_and_batched_sequences(isa, with_table, drawn, batch, time
        data=st.data())
 def test_whole_stepped_and_batched_sequences_with_reduced_weights(precision, isa, drawn, with_table, batch, time, data):
     graph, vocabulary = drawn
-    executable = compile_graph(passes.load(graph) if with_table else graph, isa, precision)
+    executable = compile_graph(passes.load(graph) if with_table else graph, isa, precision=precision)
     assert executable.native.model.isa == isa
     check_whole_stepped_and_batched(executable, vocabulary, batch, time, data)
 
@@ -135,7 +135,7 @@ def test_every_row_of_a_batch_alone(isa, case):
 @settings(random_cases, max_examples=20)
 @given(case=recurrent_graphs(layouts=(1,), extensions=True))
 def test_every_row_of_a_batch_alone_with_reduced_weights(precision, isa, case):
-    check_rows_alone(case, compile_graph(passes.load(case.graph), isa, precision))
+    check_rows_alone(case, compile_graph(passes.load(case.graph), isa, precision=precision))
 
 
 def check_rows_alone(case, executable):

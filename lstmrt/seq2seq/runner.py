@@ -22,8 +22,9 @@ class Runner:
     """
 
     def __init__(self, halves: Halves, isa: str | None, threads: int | None, precision: str = "f32") -> None:
-        self._encoder, self._decoder = (compile_graph(passes.load(passes.canonical(half)), isa, threads, precision)
-                                        for half in (halves.encoder, halves.decoder))
+        self._encoder, self._decoder = (
+            compile_graph(passes.load(passes.canonical(half)), isa, threads=threads, precision=precision)
+            for half in (halves.encoder, halves.decoder))
         self._token, self._logits, self._states = halves.token, halves.logits, halves.states
         self._memory, self._attentions = halves.memory, halves.attentions
         self.inputs = halves.encoder.inputs
