@@ -11,6 +11,7 @@ from ..generation_config import GenerationDefaults
 from ..graph import Graph
 from ..one_hot import reads_one_hot
 from ..text_inputs import TextInput
+from ..vocabulary import input_vocabulary, makes_its_ids
 from .keras_apply import apply_model
 from .keras_builder import GraphBuilder, Scope, Tensor
 from .keras_calls import Reference
@@ -119,9 +120,13 @@ def _reads_ids(layer: Layer, position: int) -> bool:
 
 def _generation(architecture: Architecture, graph: Graph,
                 text_inputs: Mapping[str, TextInput]) -> GenerationDefaults | None:
-    """How the model was meant to be used for generation, told from its input's length and its layers' options."""
+    """How the model was meant to be used for generation, told from its input's length and its layers' options; None where it
+    does not make the ids that it reads."""
     vectors = reads_one_hot(graph) and _ends_in_softmax(architecture)
     if not vectors and (len(graph.inputs) != 1 or graph.inputs[0].dtype != "int64" or len(graph.inputs[0].shape) != 2):
+        return None
+    made = graph.outputs[0].shape
+    if not vectors and not makes_its_ids(made[-1] if made else None, input_vocabulary(graph, graph.inputs[0].name)):
         return None
     length = graph.inputs[0].shape[1]
     if length == 1 or _any_option(architecture, "stateful"):

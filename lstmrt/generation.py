@@ -16,6 +16,7 @@ from .errors import InputError, UnsupportedError
 from .generation_config import MODES, WINDOW_MODES, GenerationDefaults
 from .graph import EXTENSION, Graph
 from .operators import is_recurrent, named_inputs
+from .vocabulary import makes_its_ids
 
 if TYPE_CHECKING:
     from .model import Model
@@ -299,6 +300,8 @@ def kept_ids(ids: np.ndarray, defaults: GenerationDefaults, options: GenerationO
 
 def settings(model: Model, options: GenerationOptions) -> GenerationDefaults:
     """The model's generation settings with the call's mode and window in their place."""
+    if model.generation is None and options.mode is None:
+        _check_it_makes_its_ids(model)
     defaults = model.generation or _inferred(model)
     mode = options.mode or defaults.mode
     window = (options.window or defaults.window or fixed_length(model.graph)) if mode in WINDOW_MODES else options.window
@@ -310,6 +313,13 @@ def settings(model: Model, options: GenerationOptions) -> GenerationDefaults:
     if not 0 <= chosen.pad_id < _vocabulary(model):
         raise InputError(f"pad_id: {chosen.pad_id} is outside the vocabulary of {model.input_vocabulary}")
     return chosen
+
+
+def _check_it_makes_its_ids(model: Model) -> None:
+    known, made = _vocabulary(model), model.vocabulary_size
+    if not makes_its_ids(made, known):
+        raise UnsupportedError(f"generation needs a model that makes the ids it reads: this one reads {known} ids and makes "
+                               f"{made} numbers, classes perhaps; mode= generates all the same")
 
 
 def _inferred(model: Model) -> GenerationDefaults:

@@ -89,7 +89,7 @@ def test_a_graph_knows_nobody_until_it_is_validated():
 
 MEANING = ("errors", "graph", "activations", "gates", "operators", "shapes", "shapes_axes", "shapes_layers", "validate",
            "reference", "reference_axes", "reference_control", "reference_layers", "sizes", "symbolic", "cells",
-           "proof", "passes", "precision")
+           "proof", "passes", "precision", "vocabulary")
 CONVERSION = MEANING + ("converters", "generation_config", "onnx_proto", "text_inputs", "tokenizers", "paths",
                         "one_hot")
 
@@ -130,7 +130,7 @@ def test_model_takes_the_type_of_states_alone_from_the_core():
 
 
 def test_generation_reaches_the_core_through_the_model():
-    assert known_to("lstmrt.generation") <= within("errors", "generation_config", "graph", "operators")
+    assert known_to("lstmrt.generation") <= within("errors", "generation_config", "graph", "operators", "vocabulary")
 
 
 def test_the_core_knows_errors_alone():

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import lstmrt
 from lstmrt.converters import Source, load_source
 from lstmrt.errors import LstmrtError, ModelFileError, UnsupportedError
 from lstmrt.generation_config import GenerationDefaults
@@ -236,6 +237,23 @@ def test_hard_sigmoid_depends_on_the_version(tmp_path):
 def test_the_generation_mode_is_inferred(tmp_path, length, embedding_options, gru_options, expected):
     model = sequential(input_layer(length), embedding(**embedding_options), gru(**gru_options))
     assert load_source(archive(tmp_path / "model.keras", members(model))).generation == expected
+
+
+@pytest.mark.parametrize("vocabulary, expected", [
+    (UNITS - 1, None), (UNITS, GenerationDefaults("growing")), (UNITS + 3, GenerationDefaults("growing")),
+    (UNITS + 4, None), (400, None)])
+def test_a_model_of_classes_does_not_generate(tmp_path, vocabulary, expected):
+    """What makes the ids that it reads is as wide as its table, which may hold rows for padding and the like too."""
+    model = sequential(input_layer(None), layer("Embedding", "embedding", input_dim=vocabulary, output_dim=WIDTH), gru())
+    arrays = weights() | {"layers/embedding/vars/0": np.ones((vocabulary, WIDTH), np.float32)}
+    path = archive(tmp_path / "model.keras", members(model, arrays))
+    assert load_source(path).generation == expected
+    loaded = lstmrt.load(path)
+    if expected is None:
+        with pytest.raises(UnsupportedError, match=f"reads {vocabulary} ids and makes {UNITS} numbers, classes perhaps"):
+            loaded.generate([1, 2])
+    if vocabulary >= UNITS:
+        assert len(loaded.generate([1, 2], max_new_tokens=2, mode="growing")) == 2
 
 
 # ---- what is refused ----

@@ -14,7 +14,8 @@ import numpy as np
 from .. import reference
 from ..errors import InputError, UnsupportedError
 from ..graph import Graph, Value
-from .halves import Halves, input_vocabulary
+from ..vocabulary import input_vocabulary
+from .halves import Halves
 
 STEPS = 3
 SOURCE_STEPS = 5

@@ -17,6 +17,7 @@ from ..graph import Dim, Graph, Node, Value, fresh_names, rename_inputs
 from ..operators import OPERATORS, attributes, is_recurrent, named_inputs, named_outputs
 from ..passes import infer_shapes
 from ..shapes import Tensor, normal_axis
+from ..vocabulary import input_vocabulary
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,6 @@ def can_hold(graph: Graph, value: Value, count: int) -> bool:
         return value.shape[2] == count
     size = input_vocabulary(graph, value.name)
     return size is not None and size >= count
-
-
-def input_vocabulary(graph: Graph, name: str) -> int | None:
-    """The rows of the smallest table that an input of ids is looked up in; None where there is none."""
-    tables = [graph.constants[node.inputs[0]] for node in graph.nodes
-              if node.op == "Gather" and node.inputs[1] == name and node.inputs[0] in graph.constants]
-    return min(map(len, tables), default=None)
 
 
 def _output(graph: Graph, decoder_input: str, ranks: tuple[int, ...] = (3,)) -> Value | None:

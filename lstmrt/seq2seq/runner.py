@@ -9,7 +9,8 @@ import numpy as np
 from .. import passes
 from .._core import Picker
 from ..compile import compile_graph
-from .halves import Halves, input_vocabulary
+from ..vocabulary import input_vocabulary
+from .halves import Halves
 
 
 class Runner:

@@ -1,0 +1,19 @@
+"""How many ids a model reads and makes: whether it can read what it makes."""
+
+from __future__ import annotations
+
+from .graph import Graph
+
+SPARE = 3  # rows that a table may have beyond the ids that a model makes: padding, unknown, beginning
+
+
+def input_vocabulary(graph: Graph, name: str) -> int | None:
+    """The rows of the smallest table that an input of ids is looked up in; None where there is none."""
+    tables = [graph.constants[node.inputs[0]] for node in graph.nodes
+              if node.op == "Gather" and node.inputs[1] == name and node.inputs[0] in graph.constants]
+    return min(map(len, tables), default=None)
+
+
+def makes_its_ids(width: object, vocabulary: int | None) -> bool:
+    """Whether an output `width` wide is one number for each id of the input: classes and tags are not."""
+    return isinstance(width, int) and vocabulary is not None and max(2, vocabulary - SPARE) <= width <= vocabulary
