@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 HALVES = ("forward_layer", "backward_layer")
 HEADS = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
 KERNEL = re.compile(r"kernel(_\d+)?(:0)?")
+# Classes whose weights have these names.
+WITH_KERNEL = re.compile("Dense|RNN|LSTM|GRU|Conv")
+HOLDERS = {"embeddings": re.compile("Embedding"), "kernel": WITH_KERNEL, "bias": WITH_KERNEL,
+           "recurrent_kernel": re.compile("RNN|LSTM|GRU"), "depthwise_kernel": re.compile("Separable|Depthwise"),
+           "pointwise_kernel": re.compile("Separable"), "gamma": re.compile("Normalization"), "beta": re.compile("Normalization"),
+           "moving_mean": re.compile("BatchNormalization"), "moving_variance": re.compile("BatchNormalization")}
 
 
 def is_named(group: h5py.Group) -> bool:
@@ -70,11 +76,12 @@ class NamedWeights:
     def layers(self, layers: Sequence[Layer]) -> Mapping[str, LayerWeights]:
         """Of a nested model's layers. Frozen weights come last, whatever layer they are of: only names tell.
 
-        Keras up to 2 does not write the name of a model within the nested one before those of its layers.
+        Keras up to 2 does not write the name of a model within the nested one before those of its layers. Keras 3.0 writes
+        no layers, and could not save a model with two weights of one name.
         """
         holders = {inner: layer.name for layer in layers for inner in layer.inner_names()}
         holders.update((layer.name, layer.name) for layer in layers)
-        owners = [holders.get(_owner(name, list(holders))) for name in self.names]
+        owners = [holders.get(_owner(name, list(holders))) or _holder(name, layers) for name in self.names]
         return {layer: self._part(name for name, owner in zip(self.names, owners) if owner == layer)
                 for layer in dict.fromkeys(filter(None, owners))}
 
@@ -93,6 +100,13 @@ class NamedWeights:
 
     def _part(self, names) -> NamedWeights:
         return NamedWeights(self._group, list(names))
+
+
+def _holder(weight: str, layers: Sequence[Layer]) -> str | None:
+    """The first layer that has a weight of this bare name, or holds one that has."""
+    classes = HOLDERS.get(weight)
+    return classes and next((layer.name for layer in layers
+                             if any(classes.search(one.class_name) for one in (layer, *layer.held()))), None)
 
 
 def _owner(weight: str, layers: Sequence[str]) -> str | None:

@@ -17,8 +17,6 @@ ARCHIVES = sorted(GOLDEN.glob("*.zip"))
 ALONE = (".weights.h5", ".only.h5", ".weights.json")
 # These hold no vocabulary: HDF5 of Keras 3, and weights alone.
 LOST = {"text.h5", "text.weights.h5"}
-# Keras 3.0 wrote the weights of a nested model without the names of their layers.
-NAMELESS = {"3.0.5/frozen.h5"}
 
 
 def models() -> list[tuple[Path, str]]:
@@ -65,8 +63,8 @@ def test_every_version_is_there():
 def test_gives_what_was_recorded(unpacked, archive, name):
     folder = unpacked(archive)
     config = folder / f"{stem(name)}.json" if name.endswith(ALONE) else None
-    if name in LOST or f"{archive.stem}/{name}" in NAMELESS:
-        with pytest.raises(lstmrt.ModelFileError, match="vocabulary|no weights|the file has 0"):
+    if name in LOST:
+        with pytest.raises(lstmrt.ModelFileError, match="vocabulary"):
             lstmrt.load(folder / name, config=config)
         return
     recorded = np.load(folder / f"{stem(name)}.npz")
