@@ -19,7 +19,7 @@ OBJECTS = $(SOURCES:csrc/%.c=$(OUT)/%.o)
 PROGRAMS = $(TESTS:%=$(OUT)/%)
 RUN = # what runs the programs, where this machine does not
 
-.PHONY: build test test-isa debug c-test asan ubsan tsan check-objects exhaustive cross bench onnx-suite onnx-page fuzz-onnx fuzz-keras clean
+.PHONY: build test test-isa debug c-test asan ubsan tsan check-objects exhaustive cross bench onnx-suite onnx-page keras-page fuzz-onnx fuzz-keras clean
 
 build:
 	$(PYTHON) -m pip install --editable .
@@ -81,6 +81,10 @@ bench:
 # docs/ONNX.md, from what the tests measure.
 onnx-page:
 	cd tests && $(PYTHON) onnx_page.py
+
+# The tables of docs/KERAS.md, from what the tests measure.
+keras-page:
+	cd tests && $(PYTHON) keras_page.py
 
 # Damaged and rewritten ONNX files for as many tries as FUZZ says.
 FUZZ ?= 20000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import ModuleType
+from typing import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ IDS = np.array([[0, 0, 0, 4, 1, 9, 2],
                 [6, 8, 0, 0, 1, 0, 2],
                 [0, 0, 0, 0, 0, 0, 0],
                 [1, 2, 3, 4, 5, 6, 7]])
+# Called after each comparison with what tells the model's configuration, the version of Keras, the container and the
+# largest error: docs/KERAS.md is made of them.
+WATCHERS: list[Callable[[Callable[[], str], str, str, float], None]] = []
 VECTORS = np.random.default_rng(7).standard_normal((BATCH, TIME, FEATURES)).astype(np.float32)
 
 
@@ -71,8 +75,22 @@ def assert_parity(model, folder: Path, *inputs: np.ndarray, containers=CONTAINER
     for container in containers:
         loaded = lstmrt.load(save(model, folder, container))
         found = loaded(*inputs)
-        assert_close(found if isinstance(found, tuple) else (found,), expected, error, container)
+        compare(model.to_json, loaded.provenance["version"], container,
+                found if isinstance(found, tuple) else (found,), expected, error)
     return loaded
+
+
+def compare(config: Callable[[], str], version: str, container: str, found: Sequence[np.ndarray],
+            expected: Sequence[np.ndarray], error: float = 2e-6) -> None:
+    """assert_close, and WATCHERS are told."""
+    assert_close(found, expected, error, container)
+    largest = max(float(np.abs(got - wanted).max(initial=0)) / scale_of(wanted) for got, wanted in zip(found, expected))
+    for watch in WATCHERS:
+        watch(config, version, container, largest)
+
+
+def scale_of(wanted: np.ndarray) -> float:
+    return max(1.0, float(np.abs(wanted).max(initial=0)))
 
 
 def assert_close(found, expected, error: float = 2e-6, message: str = "") -> None:
@@ -80,5 +98,4 @@ def assert_close(found, expected, error: float = 2e-6, message: str = "") -> Non
     for i, (got, wanted) in enumerate(zip(found, expected)):
         where = f"{message} output {i}"
         assert got.shape == wanted.shape, where
-        allowed = error * max(1.0, float(np.abs(wanted).max(initial=0)))
-        np.testing.assert_allclose(got, wanted, rtol=0, atol=allowed, err_msg=where)
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=error * scale_of(wanted), err_msg=where)

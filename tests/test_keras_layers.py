@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+
 import h5py
 import numpy as np
 import pytest
 
 import lstmrt
 from keras_models import (
-    BATCH, FRAMEWORKS, IDS, UNITS, VECTORS, VOCABULARY, assert_parity, framework, save, sequential, with_random_weights)
+    BATCH, FRAMEWORKS, IDS, UNITS, VECTORS, VOCABULARY, assert_parity, compare, framework, outputs_of, save, sequential,
+    with_random_weights)
 
 pytestmark = pytest.mark.parametrize("name", FRAMEWORKS)
 
@@ -251,6 +254,20 @@ def test_weights_of_other_types_become_float32(tmp_path, name, dtype):
     twin.set_weights([np.asarray(array, np.float32) for array in half.get_weights()])
     found = lstmrt.load(save(half, tmp_path, ".keras"))(VECTORS)
     np.testing.assert_allclose(found, np.asarray(twin(VECTORS)), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "GRU"])
+def test_layers_of_cudnn(tmp_path, name, layer):
+    """CuDNNLSTM and CuDNNGRU are made and saved without a GPU; what they compute, a layer says that takes their weights."""
+    if name == "keras":
+        pytest.skip("Keras 3 has no such layers")
+    keras = framework(name)
+    module = importlib.import_module(f"{name}.src.layers.rnn.cudnn_{layer.lower()}")
+    model, twin = (sequential(keras, kind(UNITS, return_sequences=True, go_backwards=True, name="layer"))
+                   for kind in (getattr(module, f"CuDNN{layer}"), getattr(keras.layers, layer)))
+    path = save(model, tmp_path, ".h5")
+    twin.load_weights(path)
+    compare(model.to_json, keras.__version__, ".h5", [lstmrt.load(path)(VECTORS)], outputs_of(twin, VECTORS))
 
 
 @pytest.mark.parametrize("layer, options", [("LSTM", {}), ("GRU", {"reset_after": True})])

@@ -216,3 +216,9 @@ def test_category_encoding(tmp_path, name):
     ids = keras.Input((TIME,), dtype="int32")
     outputs = [encoding(VOCABULARY, output_mode=mode)(ids) for mode in ("multi_hot", "count")]
     assert_parity(keras.Model(ids, outputs), tmp_path, IDS, containers=[".keras"])
+
+
+def test_what_does_nothing_at_inference(tmp_path, name):
+    keras = framework(name)
+    layers = keras.layers
+    assert_all(keras, tmp_path, IMAGES, [layers.SpatialDropout2D(0.4), layers.ActivityRegularization(l2=0.1), layers.Identity()])
