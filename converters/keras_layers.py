@@ -116,6 +116,11 @@ def identity(scope: Scope, x: Tensor) -> Tensor:
     return x
 
 
+def spatial_dropout(scope: Scope, x: Tensor, *, data_format: Union[str, None] = None) -> Tensor:
+    """Whatever the format, nothing at inference."""
+    return x
+
+
 def activation_layer(scope: Scope, x: Tensor, *, activation: Activation) -> Tensor:
     return scope.tensor(scope.activate(scope.floats(x).name, activation), x.mask)
 
@@ -140,6 +145,7 @@ LAYERS: Mapping[str, Callable] = {
     "TextVectorization": text_vectorization,
     "StringLookup": string_lookup,
     **{name: identity for name in DROPOUTS},
+    "SpatialDropout2D": spatial_dropout,
     **MERGING,
     **SHAPING,
     **NORMALIZATION,

@@ -21,7 +21,7 @@ from .located import located
 # Options that mean the same in every layer: for training, for building, or about how to compute and not what.
 WITHOUT_EFFECT = frozenset({
     "name", "trainable", "dtype", "dynamic", "seed", "implementation", "unroll", "unit_forget_bias", "input_length",
-    "batch_input_shape", "batch_shape", "dropout", "recurrent_dropout", "rate", "stddev", "noise_shape", "momentum",
+    "batch_input_shape", "batch_shape", "dropout", "recurrent_dropout", "rate", "stddev", "noise_shape", "l1", "l2", "momentum",
     "renorm_clipping", "renorm_momentum", "virtual_batch_size", "synchronized", "fused", "query_shape", "key_shape",
     "value_shape", "flash_attention", "softmax_robust_masking", "sparse", "ragged", "autocast",
     "lora_rank", "lora_alpha",  # Keras adds the product of the two thin matrices to the weights that it saves
