@@ -72,7 +72,7 @@ CROSS ?= aarch64-linux-gnu-gcc
 EMULATOR ?= qemu-aarch64
 cross:
 	@if command -v $(CROSS) >/dev/null && command -v $(EMULATOR) >/dev/null; \
-	then $(MAKE) c-test CC=$(CROSS) RUN=$(EMULATOR) LDFLAGS=-static; \
+	then EMULATED=1 $(MAKE) c-test CC=$(CROSS) RUN=$(EMULATOR) LDFLAGS=-static; \
 	else echo "cross: skipped, $(CROSS) or $(EMULATOR) is not installed"; fi
 
 bench:

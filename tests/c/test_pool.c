@@ -153,8 +153,10 @@ int main(void)
     test_sections();
     test_callers();
     test_one_region();
-    test_fork();
-    test_fork_in_section();
+    if (!getenv("EMULATED")) { /* user-mode qemu aborts in the child of a fork that had threads */
+        test_fork();
+        test_fork_in_section();
+    }
     test_idle();
     return finish("test_pool");
 }
