@@ -16,17 +16,14 @@ from .graph import Node
 from .reference import as_float64, run_node
 from .shapes import INTEGERS, slice_of
 
+_PARTS = frozenset(("Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"))
 # Operators that only move, choose or compare elements: they need no float64 and hand on the dtypes that they are given.
-_MOVES = frozenset({"Concat", "Equal", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape", "Slice", "Split",
-                    "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"})
+_MOVES = _PARTS | {"Equal", "Expand", "Flatten", "Shape", "Tile", "Where"}
 
 
 def moves(node: Node) -> bool:
     """Whether a node computes nothing."""
     return node.op in _MOVES and not node.domain
-
-
-_PARTS = frozenset(("Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"))
 
 
 def hands_parts_on(node: Node, dtypes: Mapping[str, str | None], constants: Container[str]) -> bool:

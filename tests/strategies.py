@@ -7,7 +7,7 @@ initial states are not zero.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Mapping
+from typing import Callable, Mapping
 
 import numpy as np
 from hypothesis import strategies as st
@@ -193,3 +193,13 @@ def _dense(draw, builder: Builder, x: str, width: int, units: int) -> str:
     x = builder.node("MatMul", [x, builder.weights("kernel", width, units)], builder.name("product"))
     x = builder.node("Add", [x, builder.weights("bias", units)], builder.name("sum"))
     return builder.node(draw(st.sampled_from(DENSE_ACTIVATIONS)), [x], builder.name("activated"))
+
+
+def damaged(draw: Callable, content: bytes, changes: bool = True) -> bytes:
+    """`content` cut off somewhere or, with `changes`, perhaps with a few bytes changed instead."""
+    if not changes or draw(st.booleans()):
+        return content[:draw(st.integers(0, len(content) - 1))]
+    content = bytearray(content)
+    for place in draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=8)):
+        content[place] = draw(st.integers(0, 255))
+    return bytes(content)

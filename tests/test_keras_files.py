@@ -17,6 +17,7 @@ import lstmrt
 from lstmrt.converters import Source, load_source
 from lstmrt.errors import LstmrtError, ModelFileError, UnsupportedError
 from lstmrt.generation_config import GenerationDefaults
+from strategies import damaged
 
 VOCABULARY, WIDTH, UNITS = 7, 3, 4
 
@@ -438,13 +439,7 @@ def test_damage_gives_an_error_of_ours_or_a_model(tmp_path, make, changes, data)
     """Cut off or changed anywhere, a file is read or refused, and nothing else. A bare HDF5 file is only cut off here:
     it has no checksums, and libhdf5 may hang on changed bytes (README, Limits)."""
     path = make(tmp_path / "model")
-    content = bytearray(path.read_bytes())
-    if not changes or data.draw(st.booleans()):
-        del content[data.draw(st.integers(0, len(content) - 1)):]
-    else:
-        for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=8)):
-            content[place] = data.draw(st.integers(0, 255))
-    path.write_bytes(content)
+    path.write_bytes(damaged(data.draw, path.read_bytes(), changes))
     try:
         load_source(path).graph.validate()
     except LstmrtError as error:

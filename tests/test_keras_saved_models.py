@@ -15,6 +15,7 @@ import lstmrt
 from lstmrt.converters import load_source
 from lstmrt.errors import InputError, LstmrtError, ModelFileError, UnsupportedError
 from lstmrt.converters.tensor_bundle import message, varint
+from strategies import damaged
 
 ARCHIVE = Path(__file__).parent / "golden" / "keras" / "2.15.0.zip"
 NAME = "language_model_saved_model"
@@ -61,21 +62,15 @@ def test_weights_behind_the_end_of_their_file(saved):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_gives_an_error_of_ours_or_a_model(saved, data):
-    damaged = saved.parent / "damaged"
-    shutil.rmtree(damaged, ignore_errors=True)
-    shutil.copytree(saved, damaged)
-    path = damaged / data.draw(st.sampled_from(FILES[:2]))
-    content = bytearray(path.read_bytes())
-    if data.draw(st.booleans()):
-        del content[data.draw(st.integers(0, len(content) - 1)):]
-    else:
-        for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=8)):
-            content[place] = data.draw(st.integers(0, 255))
-    path.write_bytes(content)
+    folder = saved.parent / "damaged"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(saved, folder)
+    path = folder / data.draw(st.sampled_from(FILES[:2]))
+    path.write_bytes(damaged(data.draw, path.read_bytes()))
     try:
-        load_source(damaged).graph.validate()
+        load_source(folder).graph.validate()
     except LstmrtError as error:
-        assert str(damaged) in str(error)
+        assert str(folder) in str(error)
 
 
 def test_protobuf():
