@@ -8,8 +8,7 @@ and a function that finds its list used up has its default.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Iterable, Mapping
+from typing import Iterable, Mapping, NamedTuple
 
 import numpy as np
 
@@ -19,8 +18,7 @@ from .graph import EXTENSION, Attribute, Node
 REQUIRED = object()  # a parameter for which ONNX gives no default
 
 
-@dataclass(frozen=True)
-class Activation:
+class Activation(NamedTuple):
     """`function` is a key of FUNCTIONS; a parameter that the function does not take is 0."""
 
     function: str

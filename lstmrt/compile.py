@@ -9,7 +9,7 @@ from __future__ import annotations
 import numbers
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,7 @@ ISA_VARIABLE = "LSTMRT_ISA"
 THREADS_VARIABLE = "LSTMRT_NUM_THREADS"
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """What native programs are made for, as the core takes it: without an `isa` the best one, 0 `threads` for all that are
     free."""
 

@@ -11,9 +11,9 @@ import mmap
 import os
 import re
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NamedTuple
 
 import numpy as np
 import safetensors
@@ -44,8 +44,7 @@ _CHECKSUM = re.compile(rb'"checksum":"([0-9a-f]{8})"')
 _NO_CHECKSUM = b"00000000"
 
 
-@dataclass(frozen=True)
-class SelfTest:
+class SelfTest(NamedTuple):
     """One recorded call: arrays by the names of the graph's inputs and outputs."""
 
     inputs: Mapping[str, np.ndarray]
@@ -71,6 +70,12 @@ class ModelFile:
     states: Mapping[str, str] | None = None
     precision: str = "f32"
     text_inputs: Mapping[str, TextInput] = field(default_factory=dict)
+    mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)  # that the arrays are views of
+
+    def leave_memory(self) -> None:
+        """Lets the system take the mapped file's pages back; what is read of it again comes from the file again."""
+        if self.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def is_lstmrt(path: str | os.PathLike) -> bool:
@@ -240,7 +245,8 @@ def read(path: str | os.PathLike) -> ModelFile:
     try:
         mapping = _map(path)
         metadata, entries = _header(path, mapping)
-        return _model(metadata, {name: _tensor(mapping, entry) for name, entry in entries.items()})
+        model = _model(metadata, {name: _tensor(mapping, entry) for name, entry in entries.items()})
+        return replace(model, mapping=mapping.obj)
     except _Damage as damage:
         raise ModelFileError(f"{os.fspath(path)}: {damage}") from None
 

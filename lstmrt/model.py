@@ -236,6 +236,7 @@ class Model:
         self.text_inputs = dict(file.text_inputs)
         self.provenance = dict(file.provenance)
         self.precision = file.precision
+        file.leave_memory()
 
     def __repr__(self) -> str:
         def shown(values: Sequence[Value]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, NamedTuple
 
 import numpy as np
 
@@ -14,8 +13,7 @@ from .operators import attributes, is_recurrent, named_inputs, named_outputs
 from .regions import BATCH, DTYPES, ONE, ROWS, TIME, WIDTH, Facts, Region, Roles, column_slice, row
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(NamedTuple):
     """A graph value that enters or leaves a program; `vocabulary` limits ids to [-vocabulary, vocabulary)."""
 
     name: str
@@ -32,8 +30,7 @@ class Port:
         return tuple(sizes[role] for role in self.roles)
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """The arguments of _core.Model, and the ports in the order of `inputs` and of `outputs`."""
 
     values: list[tuple[str, str, int]]

@@ -12,9 +12,8 @@ Extensions: LSTM, GRU and RNN of the domain `lstmrt` are ONNX's, and also
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, NamedTuple
 
 from . import shapes, shapes_axes, shapes_layers
 from .graph import EXTENSION, Attribute, Node
@@ -22,8 +21,7 @@ from .graph import EXTENSION, Attribute, Node
 REQUIRED = object()
 
 
-@dataclass(frozen=True)
-class AttributeSpec:
+class AttributeSpec(NamedTuple):
     """`kind` is ONNX's: int, float, string, ints, floats, strings. A `default` of None: may be left out."""
 
     kind: str
@@ -31,14 +29,13 @@ class AttributeSpec:
     allowed: tuple = ()  # empty: any value
 
 
-@dataclass(frozen=True)
-class Operator:
+class Operator(NamedTuple):
     """Names end in `?` where they may be left out, and in `*` where any number of them (at least one) follow."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     infer: Callable  # (*input tensors, **attributes with defaults) -> output tensors; see shapes.py
-    attributes: Mapping[str, AttributeSpec] = field(default_factory=lambda: MappingProxyType({}))
+    attributes: Mapping[str, AttributeSpec] = MappingProxyType({})
 
     @property
     def input_names(self) -> tuple[str, ...]:

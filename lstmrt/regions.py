@@ -9,8 +9,7 @@ its inputs and outputs, in both directions; a node that contradicts them does no
 from __future__ import annotations
 
 from collections import ChainMap
-from dataclasses import dataclass
-from typing import Callable, Iterable, Mapping
+from typing import Callable, Iterable, Mapping, NamedTuple
 
 import numpy as np
 
@@ -32,8 +31,7 @@ class Contradiction(Exception):
     """Roles that do not go together."""
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """What the rules look up about a graph."""
 
     tensors: Mapping[str, Tensor]
@@ -65,8 +63,7 @@ class Facts:
         return None if constant is None or constant.dtype.kind not in "iu" else constant.ravel().tolist()
 
 
-@dataclass(frozen=True)
-class Tie:
+class Tie(NamedTuple):
     """What a node says about the roles of the values `names`: the known roles of some imply the roles of others."""
 
     names: tuple[str, ...]

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, replace
-from typing import Iterable
+from typing import Iterable, NamedTuple
 
 import numpy as np
 
@@ -32,8 +31,7 @@ class Mismatch(Exception):
     """Inputs that do not fit an operator; `args` holds one message for each fault."""
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """What is known of a value: `value` where it is a constant, `sizes` where it is made from shapes (sizes.py)."""
 
     dtype: str
@@ -64,7 +62,7 @@ def with_named_sizes(name: str, tensor: Tensor) -> Tensor:
     """A size that no rule knows gets a name of its own, so that it is told apart from others and followed further."""
     if tensor.shape is None or None not in tensor.shape:
         return tensor
-    return replace(tensor, shape=tuple(f"{name}.{axis}" if size is None else size
+    return tensor._replace(shape=tuple(f"{name}.{axis}" if size is None else size
                                        for axis, size in enumerate(tensor.shape)))
 
 

@@ -7,7 +7,6 @@ that batch and time stay symbols and all else becomes a constant.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Callable, Mapping
 
 import numpy as np
@@ -40,7 +39,7 @@ def with_sizes(node: Node, given: list[Tensor | None], made: list[Tensor]) -> li
     if sizes is None or len(sizes) > LONGEST or (made[0].shape and made[0].shape[0] not in (len(sizes), None)):
         return made
     shape = (len(sizes),) if made[0].shape is None or made[0].shape else ()
-    return [replace(made[0], shape=shape, sizes=sizes), *made[1:]]
+    return [made[0]._replace(shape=shape, sizes=sizes), *made[1:]]
 
 
 def _shape(node: Node, given: list) -> Sizes:
@@ -119,8 +118,8 @@ def _filled(made: Tensor, data: Tensor) -> Tensor:
         return made
     (length,) = made.shape
     if isinstance(length, int):
-        return replace(made, sizes=element * length) if length <= LONGEST else made
-    return replace(made, sizes=element)
+        return made._replace(sizes=element * length) if length <= LONGEST else made
+    return made._replace(sizes=element)
 
 
 _RULES: Mapping[str, Callable[[Node, list], Sizes]] = {

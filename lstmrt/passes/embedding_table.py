@@ -11,6 +11,7 @@ from ..gates import ONNX, gate_rows
 from ..graph import EXTENSION, Graph, Node, fresh_names
 from ..operators import is_recurrent, named_inputs
 
+ROWS_AT_ONCE = 256  # of a table that is being made
 LARGEST_TABLE = 64 << 20  # bytes; beyond it a lookup costs more memory than the multiplication it saves is worth
 
 
@@ -64,11 +65,19 @@ def _fused(node: Node, gather: Node, constants: dict[str, np.ndarray], names: It
         rows = gate_rows(ONNX["GRU"], "h", node.attributes["hidden_size"])
         kept_bias[len(w):][rows] = recurrent_bias[rows]
     folded_bias = input_bias + recurrent_bias - kept_bias[len(w):]
-    table = constants[gather.inputs[0]].astype(np.float64) @ w.T + folded_bias
     table_name, part, bias_name = next(names), next(names), next(names) if kept_bias.any() else ""
-    constants[table_name] = table.astype(np.float32)
+    constants[table_name] = _table(constants[gather.inputs[0]], w, folded_bias)
     if bias_name:
         constants[bias_name] = kept_bias.astype(np.float32)[None]
     inputs = (part, "", given["R"], bias_name, *node.inputs[4:])
     return [replace(gather, inputs=(table_name, gather.inputs[1]), outputs=(part,)),
             replace(node, inputs=inputs, domain=EXTENSION)]
+
+
+def _table(embeddings: np.ndarray, w: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """E·Wᵀ + b, some rows at a time: in float64 a large table would be twice as large as the model."""
+    table = np.empty((len(embeddings), len(w)), np.float32)
+    for start in range(0, len(table), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        table[rows] = embeddings[rows].astype(np.float64) @ w.T + bias
+    return table

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..graph import Graph, Node
 from ..operators import find
-from ..reference import as_float64, run_node
 from ..shapes import Tensor
 from ..sizes import sizes_of
 from .infer_shapes import infer_node, infer_shapes
@@ -63,6 +62,8 @@ def _fold(node: Node, constants: dict[str, np.ndarray], tensors: dict[str, Tenso
     growth = sum(_bytes(tensor) for tensor in made) - sum(constants[name].nbytes for name in names)
     if growth > largest:
         return None
+    from ..reference import as_float64, run_node  # few models need it at load
+
     try:
         arrays = run_node(node, [as_float64(constants[name]) if name else None for name in node.inputs])
     except (ValueError, IndexError):  # what shapes could not tell ahead: the node that a call reaches says so
