@@ -47,7 +47,7 @@ static void dense_part(const void *argument, size_t part, size_t parts)
     lstmrt_dense_args args = work->args;
     args.panels = lstmrt_panels_part(work->panels, part, parts, work->backward);
     if (work->layer->x_reduced.weights)
-        lstmrt_reduced_dense(work->workspace, &work->layer->x_reduced, &args, !lstmrt_op_recurrent(work->layer->step.op));
+        lstmrt_reduced_dense(work->workspace, &work->layer->x_reduced, &args);
     else
         work->kernels->dense(&args);
 }

@@ -66,7 +66,7 @@ static void add_reduced_after(const lstmrt_layer *layer, const lstmrt_workspace 
         .panels = panels,
         .clip = INFINITY,
     };
-    lstmrt_reduced_dense(workspace, &layer->h_candidate_reduced, &candidate, true);
+    lstmrt_reduced_dense(workspace, &layer->h_candidate_reduced, &candidate);
 }
 
 static void step_after(const lstmrt_layer *layer, const lstmrt_workspace *workspace, float *gates,

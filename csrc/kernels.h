@@ -175,7 +175,8 @@ typedef struct {
  * int8: a weight is scale q, q in [-127, 127], with one scale for each output; a row x of floats is scale x^, whole
  * numbers x^ in [-LSTMRT_INT8_LARGEST, LSTMRT_INT8_LARGEST] with one scale for each row. Sums of q x^ over a block of
  * LSTMRT_INT8_BLOCK inputs are exact, so that they are the same on every instruction set.
- * bf16: weights are the upper halves of floats, rounded to nearest; sums are floats, in blocks of LSTMRT_BLOCK. */
+ * bf16: weights are the upper halves of floats, rounded to nearest, and so are rows where an instruction multiplies bf16
+ * with bf16; sums are floats, each one chain. */
 enum {
     LSTMRT_INT8_LARGEST = 8191,
     LSTMRT_INT8_BLOCK = 2048 /* 127 * 8191 * 2048 < 2^31 */
@@ -208,7 +209,6 @@ typedef struct {
     size_t rows, inputs, vectors;
     size_t gates, pitch;
     lstmrt_panels panels;
-    bool whole; /* bf16: where inputs can be rounded to bf16 they are not */
     float clip;
     lstmrt_activation activation;
 } lstmrt_reduced_product_args;

@@ -2,7 +2,10 @@
 
 #include "vec_int8.h"
 
-enum { INT8_SUMS = LSTMRT_DENSE_VECTORS * (INT8_MAX_ROWS > 2 ? INT8_MAX_ROWS : 2) }; /* as many as any tile has */
+enum {
+    INT8_ROWS = REDUCED_ROWS(LSTMRT_DENSE_VECTORS, INT8_HALVES, INT8_HALVES),
+    INT8_FEW = REDUCED_ROWS(2 * LSTMRT_DENSE_VECTORS, INT8_HALVES, INT8_HALVES)
+};
 
 /* A float plus this holds the nearest whole number in its low bits. */
 static const float INT8_ROUND = 0x1.8p23f;
@@ -56,13 +59,14 @@ static void kernel_int8_rows(const lstmrt_reduced_rows_args *a)
 static __attribute__((noinline)) void int8_end(const lstmrt_reduced_product_args *a, const vf *total, size_t vectors,
                                                size_t rows, size_t vector, size_t row)
 {
-    for (size_t v = 0; v < vectors; v++, vector++) {
-        const size_t at = vector / a->gates * a->pitch + vector % a->gates * VEC_WIDTH;
-        const vf scale = v_load(a->scales + vector * VEC_WIDTH);
+    reduced_place place = reduced_first(a, vector);
+    for (size_t v = 0; v < vectors; v++) {
+        const size_t at = reduced_at(a, &place);
+        const vf scale = v_load(a->scales + (vector + v) * VEC_WIDTH);
         for (size_t r = 0; r < rows; r++) {
             const vf init = v_load(a->init + (row + r) * a->init_stride + at);
             const vf z = v_fma(v_mul(scale, v_set1(a->x_scales[row + r])), total[v * rows + r], init);
-            v_store(a->y + (row + r) * a->y_stride + at, v_activate(a->activation, v_clip(a->clip, z)));
+            reduced_store(a, a->y + (row + r) * a->y_stride + at, z);
         }
     }
 }
@@ -74,10 +78,10 @@ VEC_INLINE void int8_block(int panels, int vectors, int rows, const int8_t *weig
 {
     const size_t offset_at = 2 * pad + begin / (LSTMRT_INT8_BLOCK / INT8_GROUP) * sizeof(int32_t);
     const int n = panels * vectors * rows;
-    vi sum[INT8_HALVES * INT8_SUMS]; /* of the first halves, then of the second */
+    vi sum[VEC_REGISTERS]; /* of the first halves, then of the second */
     UNROLL for (int i = 0; i < INT8_HALVES * n; i++) sum[i] = i_zero();
     for (size_t group = begin; group < end; group++) {
-        vi xs[INT8_HALVES * INT8_MAX_ROWS];
+        vi xs[INT8_HALVES * MOST_ROWS];
         UNROLL for (int i = 0; i < INT8_HALVES * rows; i++) {
             int32_t word;
             memcpy(&word, x + (size_t)(i % rows) * row_bytes + (size_t)(i / rows) * pad + group * sizeof word, sizeof word);
@@ -92,13 +96,13 @@ VEC_INLINE void int8_block(int panels, int vectors, int rows, const int8_t *weig
             }
         }
     }
-    LEAVE_IN_MEMORY(*(vf(*)[INT8_SUMS])total);
+    LEAVE_IN_MEMORY(*(vf(*)[VEC_REGISTERS])total);
     UNROLL for (int i = 0; i < n; i++) {
         int32_t offset;
         memcpy(&offset, x + (size_t)(i % rows) * row_bytes + offset_at, sizeof offset);
         total[i] = v_add(total[i], i_to_float(i_total(sum[i], sum[(INT8_HALVES - 1) * n + i], offset)));
     }
-    LEAVE_IN_MEMORY(*(vf(*)[INT8_SUMS])total);
+    LEAVE_IN_MEMORY(*(vf(*)[VEC_REGISTERS])total);
 }
 
 VEC_INLINE void int8_tile(const lstmrt_reduced_product_args *a, int panels, int vectors, int rows, size_t panel,
@@ -108,7 +112,7 @@ VEC_INLINE void int8_tile(const lstmrt_reduced_product_args *a, int panels, int 
     const size_t pad = lstmrt_reduced_padded(a->inputs), row_bytes = lstmrt_reduced_row_bytes(a->inputs);
     const size_t groups = (a->inputs + INT8_GROUP - 1) / INT8_GROUP;
     const size_t panel_size = groups * INT8_GROUP * LSTMRT_DENSE_VECTORS * VEC_WIDTH;
-    vf total[INT8_SUMS];
+    vf total[VEC_REGISTERS];
     UNROLL for (int i = 0; i < panels * vectors * rows; i++) total[i] = v_set1(0.0f);
     for (size_t begin = 0; begin < groups; begin += BLOCK)
         int8_block(panels, vectors, rows, (const int8_t *)a->weights + panel * panel_size, panel_size,
@@ -117,7 +121,15 @@ VEC_INLINE void int8_tile(const lstmrt_reduced_product_args *a, int panels, int 
     int8_end(a, total, (size_t)(panels * vectors), (size_t)rows, panel * LSTMRT_DENSE_VECTORS, row);
 }
 
-static void kernel_int8_product(const lstmrt_reduced_product_args *a) { REDUCED_TILES(int8_tile, a, INT8_MAX_ROWS) }
+#define INT8_TILE_1(a, panels, rows, panel, row) int8_tile(a, panels, 1, rows, panel, row)
+#define INT8_TILE_2(a, panels, rows, panel, row) int8_tile(a, panels, 2, rows, panel, row)
+#define INT8_TILE_3(a, panels, rows, panel, row) int8_tile(a, panels, 3, rows, panel, row)
+#define INT8_TILE_4(a, panels, rows, panel, row) int8_tile(a, panels, 4, rows, panel, row)
+
+static void kernel_int8_product(const lstmrt_reduced_product_args *a)
+{
+    REDUCED_TILES(INT8_TILE, a, INT8_FEW, INT8_ROWS)
+}
 
 const lstmrt_reduced_kernels LSTMRT_TABLE(int8, VEC_ISA) = {
     .group = INT8_GROUP,

@@ -1,35 +1,55 @@
-/* What the kernels of reduced weights share: in which order panels are computed, and how many rows at once. */
+/* What the kernels of reduced weights share: tiles of panels by rows, as kernels_stream.h has them. */
+
+/* Rows that fit beside `vectors` vectors of a tile whose rows and sums take `parts` registers each where one would do;
+ * a weight takes two. */
+#define REDUCED_ROWS(vectors, row_parts, sum_parts) \
+    CAPPED_ROWS((VEC_REGISTERS - 2) / ((row_parts) + (vectors) * (sum_parts)))
+#define CAPPED_ROWS(rows) ((rows) < MOST_ROWS ? (rows) : MOST_ROWS)
 
 /* Panels [*panel, *panel + returned) come next, where `left` of them are to be computed yet: pairs of whole panels where
- * there is a single row, whose sums alone would wait for each other. */
-VEC_INLINE size_t reduced_next(const lstmrt_reduced_product_args *a, size_t left, size_t *panel)
+ * there are few rows, whose sums alone would wait for each other. */
+VEC_INLINE size_t reduced_next(const lstmrt_reduced_product_args *a, bool few, size_t left, size_t *panel)
 {
     const size_t whole = a->vectors / LSTMRT_DENSE_VECTORS;
     const size_t end = a->panels.backward ? a->panels.begin + left : a->panels.end - left + 2; /* of a pair */
-    const size_t taken = a->rows == 1 && left >= 2 && end <= whole ? 2 : 1;
+    const size_t taken = few && left >= 2 && end <= whole ? 2 : 1;
     *panel = a->panels.backward ? a->panels.begin + left - taken : a->panels.end - left;
     return taken;
 }
 
-/* Calls TILE(a, panels, vectors, rows, panel, row), whose numbers are constants, until every panel has met every row:
- * `most` rows at a time, then two, then one; rows of a last panel with fewer vectors one by one. */
-#define REDUCED_TILES(TILE, a, most)                                                                                  \
-    for (size_t left_ = (a)->panels.end - (a)->panels.begin, taken_, panel_; left_ > 0; left_ -= taken_) {           \
-        taken_ = reduced_next(a, left_, &panel_);                                                                     \
-        const size_t vectors_ = (a)->vectors - panel_ * LSTMRT_DENSE_VECTORS;                                         \
-        size_t row_ = 0;                                                                                              \
-        if (taken_ == 2) {                                                                                            \
-            TILE(a, 2, LSTMRT_DENSE_VECTORS, 1, panel_, row_);                                                        \
-            continue;                                                                                                 \
-        }                                                                                                             \
-        if (vectors_ >= LSTMRT_DENSE_VECTORS) {                                                                       \
-            for (; row_ + (most) <= (a)->rows; row_ += (most)) TILE(a, 1, LSTMRT_DENSE_VECTORS, most, panel_, row_); \
-            for (; row_ + 2 <= (a)->rows; row_ += 2) TILE(a, 1, LSTMRT_DENSE_VECTORS, 2, panel_, row_);               \
-            for (; row_ < (a)->rows; row_++) TILE(a, 1, LSTMRT_DENSE_VECTORS, 1, panel_, row_);                       \
-        }                                                                                                             \
-        for (; row_ < (a)->rows; row_++) {                                                                            \
-            if (vectors_ == 1) TILE(a, 1, 1, 1, panel_, row_);                                                        \
-            if (vectors_ == 2) TILE(a, 1, 2, 1, panel_, row_);                                                        \
-            if (vectors_ == 3) TILE(a, 1, 3, 1, panel_, row_);                                                        \
-        }                                                                                                             \
+/* Calls TILE_v(a, panels, rows, panel, row), for panels of v vectors and with panels and rows constant, until every panel
+ * has met every row: of pairs of panels up to `few` rows at a time, of one panel up to `most`. */
+#define REDUCED_TILES(TILE, a, few, most)                                                                   \
+    for (size_t left_ = (a)->panels.end - (a)->panels.begin, taken_, panel_; left_ > 0; left_ -= taken_) { \
+        taken_ = reduced_next(a, (a)->rows <= (few), left_, &panel_);                                       \
+        const size_t vectors_ = (a)->vectors - panel_ * LSTMRT_DENSE_VECTORS;                               \
+        if (taken_ == 2) FOR_ROWS(TILE##_4, a, 2, few, panel_, (a)->rows)                                   \
+        else if (vectors_ >= 4) FOR_ROWS(TILE##_4, a, 1, most, panel_, (a)->rows)                           \
+        else if (vectors_ == 3) FOR_ROWS(TILE##_3, a, 1, most, panel_, (a)->rows)                           \
+        else if (vectors_ == 2) FOR_ROWS(TILE##_2, a, 1, most, panel_, (a)->rows)                           \
+        else FOR_ROWS(TILE##_1, a, 1, most, panel_, (a)->rows)                                              \
     }
+
+/* Where the outputs of a row stand, a vector after the other. */
+typedef struct {
+    size_t unit, gate;
+} reduced_place;
+
+VEC_INLINE reduced_place reduced_first(const lstmrt_reduced_product_args *a, size_t vector)
+{
+    return (reduced_place){vector / a->gates, vector % a->gates};
+}
+
+VEC_INLINE size_t reduced_at(const lstmrt_reduced_product_args *a, reduced_place *place)
+{
+    const size_t at = place->unit * a->pitch + place->gate * VEC_WIDTH;
+    if (++place->gate == a->gates) place->unit++, place->gate = 0;
+    return at;
+}
+
+/* y = activation(clip(z)), most often z itself. */
+VEC_INLINE void reduced_store(const lstmrt_reduced_product_args *a, float *y, vf z)
+{
+    const bool plain = a->activation.function == LSTMRT_IDENTITY && a->clip == INFINITY;
+    v_store(y, plain ? z : v_activate(a->activation, v_clip(a->clip, z)));
+}

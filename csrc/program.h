@@ -177,9 +177,9 @@ lstmrt_status lstmrt_pack_weights(const lstmrt_model *model, const float *data, 
 size_t lstmrt_reduced_floats(const lstmrt_model *model, size_t weights);
 /* Takes up to workspace->most_rows rows of x, to be multiplied by the next ones; by one thread. */
 void lstmrt_reduced_take(const lstmrt_workspace *workspace, const float *x, size_t stride, size_t rows, size_t inputs);
-/* What the dense kernel does, but with the rows that were taken. `whole`: see lstmrt_reduced_product_args. */
+/* What the dense kernel does, but with the rows that were taken. */
 void lstmrt_reduced_dense(const lstmrt_workspace *workspace, const lstmrt_reduced_matrix *matrix,
-                          const lstmrt_dense_args *args, bool whole);
+                          const lstmrt_dense_args *args);
 /* Adds their recurrent parts to gates [first, first + n) of `all`; `panels` are those of the matrix. */
 void lstmrt_reduced_add_gates(const lstmrt_layer *layer, const lstmrt_workspace *workspace,
                               const lstmrt_reduced_matrix *matrix, float *gates, size_t first, size_t n, size_t all,

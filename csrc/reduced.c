@@ -56,8 +56,7 @@ static void multiply(const lstmrt_workspace *ws, const lstmrt_reduced_matrix *ma
     kernels_of(ws->model)->product(&args);
 }
 
-void lstmrt_reduced_dense(const lstmrt_workspace *ws, const lstmrt_reduced_matrix *matrix, const lstmrt_dense_args *a,
-                          bool whole)
+void lstmrt_reduced_dense(const lstmrt_workspace *ws, const lstmrt_reduced_matrix *matrix, const lstmrt_dense_args *a)
 {
     multiply(ws, matrix, (lstmrt_reduced_product_args){
         .init = a->init,
@@ -68,7 +67,6 @@ void lstmrt_reduced_dense(const lstmrt_workspace *ws, const lstmrt_reduced_matri
         .gates = 1,
         .pitch = ws->model->kernels->width,
         .panels = a->panels,
-        .whole = whole,
         .clip = a->clip,
         .activation = a->activation,
     });
@@ -88,7 +86,6 @@ void lstmrt_reduced_add_gates(const lstmrt_layer *layer, const lstmrt_workspace 
         .gates = n,
         .pitch = all * width,
         .panels = panels,
-        .whole = true,
         .clip = INFINITY,
     });
 }

@@ -21,7 +21,7 @@ static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *worksp
         .activation = layer->step.activations[0],
     };
     if (layer->h_reduced.weights)
-        lstmrt_reduced_dense(workspace, &layer->h_reduced, &args, true);
+        lstmrt_reduced_dense(workspace, &layer->h_reduced, &args);
     else
         workspace->model->kernels->dense(&args);
 }

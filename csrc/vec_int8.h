@@ -3,7 +3,7 @@
  *
  *   INT8_GROUP    inputs whose weights stand side by side for each output
  *   INT8_HALVES   parts that a row stands in: whole 16-bit numbers, or low and high bytes, each part in the order of
- *                 the inputs and INT8_PAD inputs long at least
+ *                 the inputs and `pad` bytes long
  *   INT8_OFFSET   what is added to weights, where an instruction takes unsigned ones
  *   i_weights(p)       the weights of a group of inputs for VEC_WIDTH outputs
  *   i_dot(sum, w, x)   sum + w x, for each output, over a group of inputs; x holds the group's four bytes of a half
@@ -11,21 +11,21 @@
  *   i_store(row, pad, i, t)     quantized inputs i, i + 1, ... from floats that hold each in their low 16 bits
  */
 
-#define INT8_PAD 16 /* inputs that a row is padded to, with zeros */
-
 #if defined(INT8_VNNI)
 
 #define INT8_GROUP 4
 #define INT8_HALVES 2
 #define INT8_OFFSET 128
-#define INT8_MAX_ROWS 2
-
 typedef __m512i vi, vw;
 
 VEC_INLINE vi i_zero(void) { return _mm512_setzero_si512(); }
 VEC_INLINE vi i_set1(int32_t x) { return _mm512_set1_epi32(x); }
 VEC_INLINE vw i_weights(const int8_t *p) { return _mm512_loadu_si512(p); }
-VEC_INLINE vi i_dot(vi sum, vw w, vi x) { return _mm512_dpbusd_epi32(sum, w, x); }
+VEC_INLINE vi i_dot(vi sum, vw w, vi x)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x)); /* around the intrinsic gcc 12 copies every sum twice */
+    return sum;
+}
 VEC_INLINE vi i_total(vi low, vi high, int32_t offset)
 {
     return _mm512_sub_epi32(_mm512_add_epi32(low, _mm512_slli_epi32(high, 8)), _mm512_set1_epi32(offset));
@@ -46,8 +46,6 @@ VEC_INLINE void i_store(void *row, size_t pad, size_t i, vf t)
 
 #if VEC_WIDTH == 16
 
-#define INT8_MAX_ROWS 4
-
 typedef __m512i vi, vw;
 
 VEC_INLINE vi i_zero(void) { return _mm512_setzero_si512(); }
@@ -62,8 +60,6 @@ VEC_INLINE void i_store(void *row, size_t pad, size_t i, vf t)
 }
 
 #elif VEC_WIDTH == 8
-
-#define INT8_MAX_ROWS 2
 
 typedef __m256i vi, vw;
 
@@ -81,8 +77,6 @@ VEC_INLINE void i_store(void *row, size_t pad, size_t i, vf t)
 }
 
 #else
-
-#define INT8_MAX_ROWS 2
 
 typedef int32_t vi;
 typedef struct {
