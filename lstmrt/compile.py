@@ -6,7 +6,6 @@ native one. Language models, taggers and forecasters come out as a single native
 
 from __future__ import annotations
 
-import numbers
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 import numpy as np
 
 from . import _core
+from .binding import Binding
 from .branches import BranchStep, is_choice
 from .errors import InputError, IsaError, UnsupportedError
-from .graph import Graph, Node, Value, all_nodes
+from .graph import Graph, Node, all_nodes
 from .host_ops import HostStep, hands_parts_on, moves
 from .native import Port, Program, lower
 from .onnx_proto import go_together
@@ -78,6 +78,7 @@ class Executable:
         tensors = infer_shapes(graph)
         facts = Facts.of(graph, tensors)
         self.inputs, self.outputs = graph.inputs, graph.outputs
+        self._binding = Binding(graph.inputs)
         self.segments = _segments(graph, facts, target)
         read = {name for segment in self.segments for name in segment.reads} | {value.name for value in graph.outputs}
         self._constants = {name: array for name, array in graph.constants.items() if name in read}
@@ -94,7 +95,7 @@ class Executable:
 
         Raises InputError where an input is missing, unknown, or does not fit its dtype or shape.
         """
-        return self.compute(bind(self.inputs, inputs))
+        return self.compute(self._binding.bind(inputs))
 
     def compute(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """As `run`, of inputs that are known to fit: arrays of the graph's dtypes and shapes."""
@@ -102,6 +103,14 @@ class Executable:
         for segment in self.segments:
             segment.run(values)
         return {value.name: values[value.name] for value in self.outputs}
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """The outputs' shapes and dtypes for one (batch, time): those of the last call, which the next one often has again."""
+
+    sizes: tuple[int, int]
+    outputs: list[tuple[tuple[int, ...], np.dtype]]
 
 
 class NativeStep:
@@ -115,6 +124,11 @@ class NativeStep:
         self.reads = [port.name for port in program.input_ports]
         self.model = _core.Model(program.values, program.steps, program.inputs, program.outputs,
                                  target.isa, target.threads, target.precision)
+        self._given = [(port.name, np.dtype(port.dtype)) for port in program.input_ports]
+        self._made = [port.name for port in program.output_ports]
+        self._axes = {role: [(index, port.roles.index(role)) for index, port in enumerate(program.input_ports)
+                             if role in port.roles] for role in (BATCH, TIME)}
+        self._last = _Shapes((0, 0), [])
         self.before: list[HostStep] = []  # what takes states out of stacked inputs
         self.after: list[HostStep] = []  # and puts them together in outputs
 
@@ -126,7 +140,7 @@ class NativeStep:
             move.run(values)
 
     def _run_program(self, values: dict[str, np.ndarray]) -> None:
-        arrays = tuple(np.ascontiguousarray(values[port.name], port.dtype) for port in self.input_ports)
+        arrays = tuple([np.ascontiguousarray(values[name], dtype) for name, dtype in self._given])
         for port, array in zip(self.input_ports, arrays):
             if array.ndim != len(port.roles):
                 raise InputError(f"'{port.name}': expected {len(port.roles)} axes, got shape {array.shape}")
@@ -140,18 +154,22 @@ class NativeStep:
             except InputError:
                 self.explain(arrays)
                 raise
-        values.update((port.name, array) for port, array in zip(self.output_ports, outputs))
+        values.update(zip(self._made, outputs))
 
     def _outputs(self, batch: int, time: int) -> tuple[np.ndarray, ...]:
-        return tuple(np.empty(port.shape(batch, time), port.dtype) for port in self.output_ports)
+        last = self._last
+        if last.sizes != (batch, time):
+            shapes = [(port.shape(batch, time), np.dtype(port.dtype)) for port in self.output_ports]
+            self._last = last = _Shapes((batch, time), shapes)
+        return tuple([np.empty(shape, dtype) for shape, dtype in last.outputs])
 
     def _size(self, role: str, arrays: tuple[np.ndarray, ...]) -> int:
         """The batch or time size, on which all inputs must agree; 1 where no input has that axis."""
-        sizes = {port.name: array.shape[port.roles.index(role)]
-                 for port, array in zip(self.input_ports, arrays) if role in port.roles}
-        if len(set(sizes.values())) > 1:
-            raise InputError(f"inputs of different {role} sizes: {sizes}")
-        return next(iter(sizes.values()), 1)
+        sizes = [arrays[index].shape[axis] for index, axis in self._axes[role]]
+        if sizes and sizes.count(sizes[0]) < len(sizes):
+            names = [self.input_ports[index].name for index, _ in self._axes[role]]
+            raise InputError(f"inputs of different {role} sizes: {dict(zip(names, sizes))}")
+        return sizes[0] if sizes else 1
 
     def explain(self, arrays: tuple[np.ndarray, ...]) -> None:
         """Raises the InputError that names the id which is out of range, if one is."""
@@ -194,78 +212,6 @@ def check_ids(port: Port, ids: np.ndarray) -> None:
         raise InputError(f"input '{port.name}': id {wrong[0]} is outside the vocabulary of {port.vocabulary}")
 
 
-# ---- inputs ----
-
-
-def bind(values: tuple[Value, ...], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The inputs as arrays of the graph's dtypes. Integers and integral floats serve as ids, any number as a float.
-
-    Raises InputError for missing and unknown names, other dtypes, and shapes that do not fit; a symbolic size is what
-    the first input that has it says.
-    """
-    expected = [value.name for value in values]
-    if not isinstance(inputs, Mapping):
-        raise InputError(f"expected a mapping of the inputs {expected} to arrays, got {type(inputs).__name__}")
-    if set(inputs) != set(expected):
-        raise InputError(f"expected the inputs {expected}, got {list(inputs)}")
-    sizes: dict[str, int] = {}
-    return {value.name: _bind_one(value, inputs[value.name], sizes) for value in values}
-
-
-def _bind_one(value: Value, given: Any, sizes: dict[str, int]) -> np.ndarray:
-    array = as_dtype(value, given)
-    wanted = None if value.shape is None else tuple(sizes.get(size, size) for size in value.shape)
-    if wanted is not None and not _fits(wanted, array.shape):
-        raise InputError(f"input '{value.name}': expected shape {_shown(wanted)}, got {_shown(array.shape)}")
-    for size, actual in zip(value.shape or (), array.shape):
-        if isinstance(size, str):
-            sizes.setdefault(size, actual)
-    return array
-
-
-def _fits(wanted: tuple, shape: tuple[int, ...]) -> bool:
-    return len(wanted) == len(shape) and all(
-        not isinstance(size, int) or size == actual for size, actual in zip(wanted, shape))
-
-
-def _shown(shape: tuple) -> str:
-    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," * (len(shape) == 1)) + ")"
-
-
-def as_dtype(value: Value, given: Any) -> np.ndarray:
-    """`given` as an array of the value's dtype, if that loses nothing that matters."""
-    try:
-        array = np.asarray(given)
-    except ValueError as error:
-        raise InputError(f"input '{value.name}': {error}") from None
-    kind = np.dtype(value.dtype).kind
-    if array.dtype == value.dtype:
-        return array
-    if kind == "f" and (array.dtype.kind in "fiub" or _numbers(array)):
-        return array.astype(value.dtype)
-    if kind == "O" and array.dtype.kind == "U":
-        return array.astype(object)
-    if kind in "iu" and (array.dtype.kind in "iub" or (array.dtype.kind == "f" and _integral(array))):
-        return _as_integers(value, array)
-    raise InputError(f"input '{value.name}': expected {value.dtype}, got {array.dtype}")
-
-
-def _numbers(array: np.ndarray) -> bool:
-    """Whether an array of Python objects holds nothing but numbers."""
-    return array.dtype.kind == "O" and all(isinstance(one, numbers.Real) for one in array.flat)
-
-
-def _integral(array: np.ndarray) -> bool:
-    return bool(np.isfinite(array).all() and (array == np.trunc(array)).all())
-
-
-def _as_integers(value: Value, array: np.ndarray) -> np.ndarray:
-    limits = np.iinfo(value.dtype)
-    if array.size and not (limits.min <= int(array.min()) and int(array.max()) <= limits.max):
-        raise InputError(f"input '{value.name}': {array.min()} to {array.max()} does not fit {value.dtype}")
-    return array.astype(value.dtype)
-
-
 # ---- segments ----
 
 
@@ -281,7 +227,8 @@ class _Segment:
 
 # What NumPy is slow at, one of these or many of any kind: where native programs have no place for such nodes, onnxruntime
 # runs them if it is installed. A step of NumPy costs some 10 us, a session as much for all its nodes together.
-_HEAVY = {"Conv", "MaxPool", "AveragePool", "MatMul", "Gemm", "Einsum", "MatMulInteger", "QLinearMatMul"}
+_HEAVY = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "MatMul", "Gemm", "Einsum", "MatMulInteger",
+          "QLinearMatMul"}
 _MANY = 4
 
 
@@ -304,7 +251,7 @@ def _segments(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | H
             steps.append(BranchStep(segment.nodes[0], graph.constants, facts.tensors,
                                     lambda branch: Executable(branch, target)))
         elif segment.foreign:
-            steps.append(_foreign_step(segment, graph, facts))
+            steps.append(_foreign_step(segment, graph, facts, target.threads))
         else:
             steps += _host_steps(segment.nodes, graph, dtypes)
     return _with_moves_inside(steps)
@@ -325,13 +272,13 @@ def _host_steps(nodes: list[Node], graph: Graph, dtypes: Mapping[str, str]) -> l
     return [HostStep(node, dtypes, graph.constants) for node in nodes]
 
 
-def _foreign_step(segment: _Segment, graph: Graph, facts: Facts) -> ForeignStep:
+def _foreign_step(segment: _Segment, graph: Graph, facts: Facts, threads: int) -> ForeignStep:
     from .foreign import ForeignStep
 
     inside = set(map(id, segment.nodes))
     wanted = [name for node in segment.nodes for name in node.outputs if name and (
         name in facts.outputs or any(id(reader) not in inside for reader in facts.consumers.get(name, ())))]
-    return ForeignStep(segment.nodes, wanted, graph.constants, facts.tensors)
+    return ForeignStep(segment.nodes, wanted, graph.constants, facts.tensors, threads)
 
 
 _STACKING = frozenset(("Concat", "Identity", "Squeeze", "Unsqueeze"))

@@ -35,12 +35,13 @@ def has_runtime() -> bool:
 
 
 class ForeignStep:
-    """Some nodes, in order. The session is made by the first run, which knows the dtypes of what comes in."""
+    """Some nodes, in order. The session is made by the first run, which knows the dtypes of what comes in; it uses the
+    thread that calls, and more of its own only where `threads` says so."""
 
     kind = "onnxruntime"
 
     def __init__(self, nodes: list[Node], outputs: list[str], constants: Mapping[str, np.ndarray],
-                 tensors: Mapping[str, Tensor]) -> None:
+                 tensors: Mapping[str, Tensor], threads: int) -> None:
         made = {name for node in nodes for name in node.outputs}
         read = dict.fromkeys(name for node in nodes for name in node.reads if name not in made)
         self.nodes = nodes
@@ -48,12 +49,13 @@ class ForeignStep:
         self._outputs = outputs
         self._shapes = {name: tensors[name].shape for name in self.reads if name in tensors}
         self._constants = {name: constants[name] for name in read if name in constants}
+        self._threads = max(threads, 1)
         self._lock = threading.Lock()
         self._session = None
 
     def run(self, values: dict[str, np.ndarray]) -> None:
         inputs = {name: values[name] for name in self.reads}
-        session = self._open(inputs)
+        session = self._session or self._open(inputs)
         try:
             made = session.run(self._outputs, inputs)
         except Exception as error:  # onnxruntime has a class for each status, all of them plain Exceptions
@@ -83,7 +85,7 @@ class ForeignStep:
                 )
                 options = onnxruntime.SessionOptions()
                 options.log_severity_level = 3
-                options.intra_op_num_threads = 1  # a call runs on the thread it comes from, as native programs do
+                options.intra_op_num_threads = self._threads
                 try:
                     self._session = onnxruntime.InferenceSession(
                         model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -15,7 +15,8 @@ import numpy as np
 
 from . import format, passes
 from ._core import State
-from .compile import NativeStep, StepForm, as_dtype, compile_graph
+from .binding import as_dtype
+from .compile import NativeStep, StepForm, compile_graph
 from .errors import InputError, ModelFileError, UnsupportedError
 from .format import ModelFile, SelfTest
 from .generation_config import WINDOW_MODES, EncoderDecoderDefaults, GenerationDefaults

@@ -232,6 +232,9 @@ OPERATORS: Mapping[tuple[str, str], Operator] = MappingProxyType({
         "equation": AttributeSpec("string", REQUIRED)}),
     ("", "Conv"): Operator(("X", "W", "B?"), ("Y",), shapes_layers.conv, {
         **_WINDOW, "kernel_shape": AttributeSpec("ints"), "group": AttributeSpec("int", 1)}),
+    ("", "ConvTranspose"): Operator(("X", "W", "B?"), ("Y",), shapes_layers.conv_transpose, {
+        **_WINDOW, "kernel_shape": AttributeSpec("ints"), "group": AttributeSpec("int", 1),
+        "output_padding": AttributeSpec("ints"), "output_shape": AttributeSpec("ints")}),
     ("", "MaxPool"): Operator(("X",), ("Y",), shapes_layers.pool, {**_POOL, "storage_order": _FLAG}),
     ("", "AveragePool"): Operator(("X",), ("Y",), shapes_layers.pool, {**_POOL, "count_include_pad": _FLAG}),
     ("", "GlobalMaxPool"): _GLOBAL_POOL,

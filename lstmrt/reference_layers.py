@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .shapes import Tensor
-from .shapes_layers import pool, window_pads
+from .shapes_layers import pool, transposed_pads, window_pads
 
 # ---- windows ----
 
@@ -40,6 +40,21 @@ def _conv(x, w, b=None, *, group, kernel_shape, **options):
     parts = [np.tensordot(seen[:, g], filters[g], ([1, *(axis - 1 for axis in kernel)], list(range(1, 2 + axes))))
              for g in range(group)]
     y = np.moveaxis(np.concatenate(parts, -1), -1, 1).reshape(batch, len(w), *counts)
+    return y if b is None else y + b.reshape(-1, *(1,) * axes)
+
+
+def _conv_transpose(x, w, b=None, *, group, kernel_shape, **options):
+    kernel, axes = w.shape[2:], w.ndim - 2
+    strides, dilations = options["strides"] or (1,) * axes, options["dilations"] or (1,) * axes
+    cuts = transposed_pads(x.shape[2:], kernel, **options)
+    whole = np.zeros((len(x), group, w.shape[1], *(max(size, before + left) for size, before, left in cuts)))
+    x, w = x.reshape(len(x), group, -1, *x.shape[2:]), w.reshape(group, -1, *w.shape[1:])
+    for place in np.ndindex(*kernel):
+        part = np.einsum("bgc...,gcf->bgf...", x, w[(..., *place)])
+        first = [at * dilation for at, dilation in zip(place, dilations)]
+        whole[(..., *(slice(at, at + stride * size, stride) for at, stride, size in zip(first, strides, x.shape[3:])))] += part
+    y = whole[(..., *(slice(before, before + left) for _, before, left in cuts))].reshape(
+        len(x), -1, *(left for _, _, left in cuts))
     return y if b is None else y + b.reshape(-1, *(1,) * axes)
 
 
@@ -162,7 +177,7 @@ def _qlinear_matmul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero):
 
 
 LAYERS = {
-    "Conv": _conv,
+    "Conv": _conv, "ConvTranspose": _conv_transpose,
     "MaxPool": _pool(np.max, None),
     "AveragePool": _pool(np.mean, 0),
     "GlobalMaxPool": lambda x: x.max(tuple(range(2, x.ndim)), keepdims=True),

@@ -28,14 +28,19 @@ def window_pads(sizes: Sequence[int], kernel: Sequence[int], *, auto_pad, dilati
     return found
 
 
+def _check_windows(axes: int, options: dict) -> None:
+    lowest = {"dilations": 1, "strides": 1, "pads": 0, "output_padding": 0, "output_shape": 1}
+    for name in lowest.keys() & options.keys():
+        given, count = options[name], 2 * axes if name == "pads" else axes
+        if given is not None and (len(given) != count or min(given, default=1) < lowest[name]):
+            raise Mismatch(f"{name} {given} for {axes} axes")
+    check_fill([max(options["pads"] or (1,))])
+
+
 def _windowed(sizes: Sequence[Dim], kernel: Sequence[int], options: dict, ceil_mode: int = 0) -> tuple[Dim, ...]:
     """How many windows fit along each axis."""
     axes = len(sizes)
-    for name in ("dilations", "strides", "pads"):
-        given, count = options[name], 2 * axes if name == "pads" else axes
-        if given is not None and (len(given) != count or min(given, default=1) < (0 if name == "pads" else 1)):
-            raise Mismatch(f"{name} {given} for {axes} axes")
-    check_fill([max(options["pads"] or (1,))])
+    _check_windows(axes, options)
     if len(kernel) != axes or min(kernel, default=1) < 1:
         raise Mismatch(f"a kernel of {tuple(kernel)} over {axes} axes")
     result: list[Dim] = []
@@ -81,6 +86,49 @@ def conv(x: Tensor, w: Tensor, b: Tensor | None = None, *, group, kernel_shape, 
     if b is not None and b.shape is not None and b.shape != (filters,):
         raise Mismatch(f"B of shape {b.shape}, expected ({filters},)")
     return [Tensor(x.dtype, (x.shape[0], filters, *_windowed(x.shape[2:], kernel, options)))]
+
+
+def transposed_pads(sizes: Sequence[int], kernel: Sequence[int], *, auto_pad, dilations, pads, strides, output_padding,
+                    output_shape) -> list[tuple[int, int, int]]:
+    """Of each axis: what a transposed convolution makes of it uncut, what is cut off in front, and what is left."""
+    axes = len(kernel)
+    pads, found = pads or (0,) * (2 * axes), []
+    every = zip(sizes, kernel, dilations or (1,) * axes, strides or (1,) * axes, output_padding or (0,) * axes)
+    for i, (size, width, dilation, stride, more) in enumerate(every):
+        whole = stride * (size - 1) + more + (width - 1) * dilation + 1
+        if output_shape is None and not auto_pad.startswith("SAME"):
+            before, after = (0, 0) if auto_pad == "VALID" else (pads[i], pads[i + axes])
+            found.append((whole, before, whole - before - after))
+            continue
+        left = output_shape[i] if output_shape else min(size * stride, whole)  # a stride wider than its kernel: as onnxruntime
+        total = max(whole - left, 0)
+        found.append((whole, total // 2 if auto_pad == "SAME_UPPER" else total - total // 2, left))
+    return found
+
+
+def conv_transpose(x: Tensor, w: Tensor, b: Tensor | None = None, *, group, kernel_shape, **options) -> list[Tensor]:
+    for tensor in filter(None, (x, w, b)):
+        require(tensor, FLOATS)
+        same_dtype(x, tensor)
+    if x.shape is None or w.shape is None or not all(isinstance(size, int) for size in w.shape):
+        return [Tensor(x.dtype, None)]
+    if len(x.shape) < 3 or len(w.shape) != len(x.shape):
+        raise Mismatch(f"X of shape {x.shape} and W of shape {w.shape}")
+    channels, filters, *kernel = w.shape
+    if kernel_shape is not None and tuple(kernel_shape) != tuple(kernel):
+        raise Mismatch(f"kernel_shape {kernel_shape}, but W has shape {w.shape}")
+    if group < 1 or channels % group or not same_size(x.shape[1], channels):
+        raise Mismatch(f"X of shape {x.shape} and W of shape {w.shape} with {group} groups")
+    if b is not None and b.shape is not None and b.shape != (filters * group,):
+        raise Mismatch(f"B of shape {b.shape}, expected ({filters * group},)")
+    _check_windows(len(kernel), options)
+    sizes = [size if isinstance(size, int) else 1 for size in x.shape[2:]]
+    made = [left for _, _, left in transposed_pads(sizes, kernel, **options)]
+    if min(made) < 1:
+        raise Mismatch(f"pads {options['pads']} leave nothing of shape {x.shape}")
+    check_fill(made)
+    made = [left if isinstance(size, int) else None for left, size in zip(made, x.shape[2:])]
+    return [Tensor(x.dtype, (x.shape[0], filters * group, *made))]
 
 
 def pool(x: Tensor, *, kernel_shape, ceil_mode, count_include_pad=0, storage_order=0, **options) -> list[Tensor]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Union
 
 import numpy as np
 
-from ..compile import as_dtype
+from ..binding import as_dtype
 from ..errors import InputError
 from ..generation_config import EncoderDecoderDefaults
 from ..graph import Value

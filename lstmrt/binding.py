@@ -1,0 +1,90 @@
+"""What a caller gives, as arrays that a graph's inputs take."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any, Mapping
+
+import numpy as np
+
+from .errors import InputError
+from .graph import Dim, Value
+
+
+class Binding:
+    """The inputs of one graph."""
+
+    def __init__(self, values: tuple[Value, ...]) -> None:
+        self._values = {value.name: (value, np.dtype(value.dtype)) for value in values}
+
+    def bind(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """`inputs` as arrays of the graph's dtypes. Integers and integral floats serve as ids, any number as a float.
+
+        Raises InputError for missing and unknown names, other dtypes, and shapes that do not fit; a symbolic size is what
+        the first input that has it says.
+        """
+        if not isinstance(inputs, Mapping):
+            raise InputError(
+                f"expected a mapping of the inputs {list(self._values)} to arrays, got {type(inputs).__name__}")
+        if inputs.keys() != self._values.keys():
+            raise InputError(f"expected the inputs {list(self._values)}, got {list(inputs)}")
+        sizes: dict[str, int] = {}
+        return {name: _bound(value, dtype, inputs[name], sizes) for name, (value, dtype) in self._values.items()}
+
+
+def _bound(value: Value, dtype: np.dtype, given: Any, sizes: dict[str, int]) -> np.ndarray:
+    array = given if type(given) is np.ndarray and given.dtype is dtype else as_dtype(value, given)
+    shape = array.shape
+    if value.shape is None or value.shape == shape:
+        return array
+    wanted = tuple([sizes.get(size, size) for size in value.shape])
+    if len(wanted) != len(shape):
+        raise _misfit(value, wanted, shape)
+    for size, actual in zip(wanted, shape):
+        if isinstance(size, str):
+            sizes.setdefault(size, actual)
+        elif size is not None and size != actual:
+            raise _misfit(value, wanted, shape)
+    return array
+
+
+def _misfit(value: Value, wanted: tuple[Dim, ...], shape: tuple[int, ...]) -> InputError:
+    return InputError(f"input '{value.name}': expected shape {_shown(wanted)}, got {_shown(shape)}")
+
+
+def _shown(shape: tuple) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," * (len(shape) == 1)) + ")"
+
+
+def as_dtype(value: Value, given: Any) -> np.ndarray:
+    """`given` as an array of the value's dtype, if that loses nothing that matters."""
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise InputError(f"input '{value.name}': {error}") from None
+    kind = np.dtype(value.dtype).kind
+    if array.dtype == value.dtype:
+        return array
+    if kind == "f" and (array.dtype.kind in "fiub" or _numbers(array)):
+        return array.astype(value.dtype)
+    if kind == "O" and array.dtype.kind == "U":
+        return array.astype(object)
+    if kind in "iu" and (array.dtype.kind in "iub" or (array.dtype.kind == "f" and _integral(array))):
+        return _as_integers(value, array)
+    raise InputError(f"input '{value.name}': expected {value.dtype}, got {array.dtype}")
+
+
+def _numbers(array: np.ndarray) -> bool:
+    """Whether an array of Python objects holds nothing but numbers."""
+    return array.dtype.kind == "O" and all(isinstance(one, numbers.Real) for one in array.flat)
+
+
+def _integral(array: np.ndarray) -> bool:
+    return bool(np.isfinite(array).all() and (array == np.trunc(array)).all())
+
+
+def _as_integers(value: Value, array: np.ndarray) -> np.ndarray:
+    limits = np.iinfo(value.dtype)
+    if array.size and not (limits.min <= int(array.min()) and int(array.max()) <= limits.max):
+        raise InputError(f"input '{value.name}': {array.min()} to {array.max()} does not fit {value.dtype}")
+    return array.astype(value.dtype)
