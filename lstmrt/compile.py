@@ -17,6 +17,7 @@ from .binding import Binding
 from .branches import BranchStep, is_choice
 from .errors import InputError, IsaError, UnsupportedError
 from .graph import Graph, Node, all_nodes
+from .fixed_sizes import FixedSizes
 from .host_ops import HostStep, hands_parts_on, moves
 from .native import Port, Program, lower
 from .onnx_proto import go_together
@@ -82,6 +83,7 @@ class Executable:
         self.segments = _segments(graph, facts, target)
         read = {name for segment in self.segments for name in segment.reads} | {value.name for value in graph.outputs}
         self._constants = {name: array for name, array in graph.constants.items() if name in read}
+        self._of_sizes = FixedSizes(graph, lambda fixed: Executable(fixed, target)) if _may_gain(graph, self.segments) else None
         only = self.segments[0] if len(self.segments) == 1 else None
         self.native = only if isinstance(only, NativeStep) else None
 
@@ -99,6 +101,9 @@ class Executable:
 
     def compute(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """As `run`, of inputs that are known to fit: arrays of the graph's dtypes and shapes."""
+        fixed = self._of_sizes and self._of_sizes.executable(inputs)
+        if fixed is not None:
+            return fixed.compute(inputs)
         values = {**self._constants, **inputs}
         for segment in self.segments:
             segment.run(values)
@@ -111,6 +116,12 @@ class _Shapes:
 
     sizes: tuple[int, int]
     outputs: list[tuple[tuple[int, ...], np.dtype]]
+
+
+def _may_gain(graph: Graph, segments: list) -> bool:
+    """Whether knowing all sizes could make a difference: some are free, and onnxruntime or a branch works on them."""
+    free = any(value.shape is None or not all(isinstance(size, int) for size in value.shape) for value in graph.inputs)
+    return free and any(segment.kind in ("onnxruntime", "branches") for segment in segments)
 
 
 class NativeStep:

@@ -1,0 +1,77 @@
+"""The second program that is made for the sizes of the first call."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lstmrt
+from lstmrt.errors import InputError
+
+pytest.importorskip("onnx", reason="onnx is not installed")
+ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+import onnx  # noqa: E402  (after the skip)
+from onnx import TensorProto, helper  # noqa: E402
+from onnx_models import Writer  # noqa: E402
+
+CHANNELS, FILTERS, HIDDEN = 3, 4, 5
+
+
+def value(name: str, shape=None):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """x (batch, CHANNELS, time) through a convolution whose frames an If squeezes where there is one, into an LSTM."""
+    w = Writer(17, np.random.default_rng(5))
+    frames = w.add("Conv", "x", w.weights(FILTERS, CHANNELS, 2), w.weights(FILTERS), strides=[2])
+    count = w.add("Gather", w.add("Shape", frames), w.constant(2, "int64"))
+    one, many = Writer(17, w.random, count=100), Writer(17, w.random, count=200)
+    ends = [one.add("Unsqueeze", one.add("Squeeze", frames, w.ints(2)), w.ints(0)),
+            many.add("Transpose", frames, perm=[2, 0, 1])]
+    branches = [helper.make_graph(part.nodes, "branch", [], [value(end)]) for part, end in zip((one, many), ends)]
+    steps = w.add("If", w.add("Equal", count, w.constant(1, "int64")), then_branch=branches[0], else_branch=branches[1])
+    y, *_ = w.add("LSTM", steps, w.weights(1, 4 * HIDDEN, FILTERS), w.weights(1, 4 * HIDDEN, HIDDEN),
+                  w.weights(1, 8 * HIDDEN), outputs=3, hidden_size=HIDDEN)
+    y = w.add("Squeeze", y, w.ints(1))
+    graph = helper.make_graph(w.nodes, "frames", [value("x", ("batch", CHANNELS, "time"))], [value(y)], w.constants)
+    path = tmp_path / "frames.onnx"
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+def test_calls_of_the_first_sizes_and_of_others_give_what_onnxruntime_does(path):
+    model, random = lstmrt.load(path), np.random.default_rng(0)
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for shape in ((2, CHANNELS, 2), (2, CHANNELS, 9), (3, CHANNELS, 2), (2, CHANNELS, 2), (2, CHANNELS, 9)):
+        x = random.normal(size=shape).astype(np.float32)
+        np.testing.assert_allclose(model(x), session.run(None, {"x": x})[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("time", [2, 9])
+def test_branches_by_shape_are_gone_where_sizes_are_fixed(path, time):
+    model = lstmrt.load(path)
+    assert any(node.op == "If" for segment in model.segments for node in segment.nodes)
+    x = np.ones((2, CHANNELS, time), np.float32)
+    model(x)
+    fixed = model._executable._of_sizes.executable({"x": x})
+    assert not any(node.op in ("If", "Shape") for segment in fixed.segments for node in segment.nodes)
+
+
+def test_a_first_call_that_does_not_fit_says_so_and_leaves_nothing_behind(path):
+    model = lstmrt.load(path)
+    for _ in range(2):
+        with pytest.raises(InputError, match="onnxruntime could not run"):
+            model(np.ones((2, CHANNELS, 1), np.float32))  # shorter than the kernel
+    assert model(np.ones((2, CHANNELS, 2), np.float32)).shape == (1, 2, HIDDEN)
+
+
+def test_where_it_gains_nothing_there_is_no_second_program(tmp_path):
+    w = Writer(17, np.random.default_rng(5))
+    y = w.add("Conv", "x", w.weights(FILTERS, CHANNELS, 2), w.weights(FILTERS))
+    graph = helper.make_graph(w.nodes, "plain", [value("x", ("batch", CHANNELS, "time"))], [value(y)], w.constants)
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "plain.onnx")
+    model, x = lstmrt.load(tmp_path / "plain.onnx"), np.ones((2, CHANNELS, 4), np.float32)
+    model(x)
+    assert model._executable._of_sizes.executable({"x": x}) is None
