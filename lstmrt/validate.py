@@ -90,9 +90,34 @@ def _node_faults(graph: Graph, where: str = "") -> Iterator[str]:
             yield from (f"{place} {fault}" for fault in operator_faults(node, operator))
         elif node.domain == EXTENSION:
             yield f"{place}: the domain {EXTENSION} has no such operator"
+        elif node.op in _SUBGRAPHS and not node.domain:
+            yield from (f"{place} {fault}" for fault in _control_faults(node))
         for key, subgraph in node.attributes.items():
             if isinstance(subgraph, Graph):
                 yield from _node_faults(subgraph, f"{place} {key} ")
+
+
+_SUBGRAPHS = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
+
+
+def _control_faults(node: Node) -> Iterator[str]:
+    """What is wrong with the subgraphs of an If, Loop or Scan, and with the numbers of what goes in and out of them."""
+    graphs = [node.attributes.get(key) for key in _SUBGRAPHS[node.op]]
+    if not all(isinstance(graph, Graph) for graph in graphs):
+        yield f"{', '.join(_SUBGRAPHS[node.op])}: a subgraph is missing"
+        return
+    given, made, scanned = len(node.inputs), len(node.outputs), node.attributes.get("num_scan_inputs")
+    if node.op == "Scan" and (type(scanned) is not int or not 0 < scanned <= given):
+        yield f"num_scan_inputs: {scanned!r} of {given} inputs"
+        return
+    inputs = {"If": 0, "Loop": given, "Scan": given}[node.op]
+    outputs = made + 1 if node.op == "Loop" else made
+    fewest = {"If": 0, "Loop": given - 1, "Scan": given - (scanned or 0)}[node.op]
+    if (node.op == "If" and given != 1) or (node.op == "Loop" and given < 2):
+        yield f"inputs: {given} of them"
+    for graph in graphs:
+        if len(graph.inputs) != inputs or len(graph.outputs) < max(outputs, fewest):
+            yield f"a subgraph of {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, expected {inputs} and {outputs}"
 
 
 def operator_faults(node: Node, operator: Operator) -> Iterator[str]:
