@@ -28,7 +28,8 @@ lstmrt_decode_plan lstmrt_decode_plan_of(const lstmrt_model *model)
     for (size_t i = 0; i < model->n_layers; i++)
         if (lstmrt_op_recurrent(model->layers[i].step.op)) plan.head_begin = i + 1;
     const lstmrt_step *last = &model->layers[model->n_layers - 1].step;
-    if (last->op == LSTMRT_OP_SOFTMAX && last->outputs[0] == plan.logits) {
+    const bool normalizes = last->op == LSTMRT_OP_SOFTMAX || last->op == LSTMRT_OP_LOG_SOFTMAX;
+    if (normalizes && last->outputs[0] == plan.logits) {
         plan.logits = last->inputs[0];
         plan.head_end--;
     }

@@ -114,11 +114,12 @@ typedef struct {
     lstmrt_op op;
 } lstmrt_combine_args;
 
-/* y = e^(x - max x) / sum, over each row; x may be y. */
+/* y = e^(x - max x) / sum, over each row, or the logarithm of that; x may be y. */
 typedef struct {
     const float *x;
     float *y;
     size_t x_stride, y_stride, rows, width;
+    bool log;
 } lstmrt_softmax_args;
 
 /* *index = NumPy's argmax: the first NaN if there is one, else the lowest index of the largest. width > 0. */

@@ -48,32 +48,46 @@ static float row_max(const float *x, size_t width)
     return v_reduce_max(v_max(largest, v_load(x + width - VEC_WIDTH)));
 }
 
-static void softmax_row(const float *x, float *y, size_t width)
+/* Of the exponentials of x - largest; `e`, where there is one, gets these. */
+static float exponentials(const float *x, float *e, size_t width, vf largest)
 {
-    const vf largest = v_set1(row_max(x, width));
     vf sums = v_set1(0.0f);
     size_t i = 0;
     for (; i + VEC_WIDTH <= width; i += VEC_WIDTH) {
-        const vf e = v_exp(v_sub(v_load(x + i), largest));
-        v_store(y + i, e);
-        sums = v_add(sums, e);
+        const vf exponential = v_exp(v_sub(v_load(x + i), largest));
+        if (e) v_store(e + i, exponential);
+        sums = v_add(sums, exponential);
     }
     float sum = v_reduce_add(sums);
     if (i < width) {
         float tail[VEC_WIDTH];
         v_store(tail, v_exp(v_sub(v_load_n(x + i, width - i), largest)));
-        v_store_n(y + i, v_load(tail), width - i);
+        if (e) v_store_n(e + i, v_load(tail), width - i);
         for (size_t j = 0; j < width - i; j++) sum += tail[j];
     }
-    const vf scale = v_set1(sum);
-    for (i = 0; i + VEC_WIDTH <= width; i += VEC_WIDTH) v_store(y + i, v_div(v_load(y + i), scale));
+    return sum;
+}
+
+static void softmax_row(const float *x, float *y, size_t width)
+{
+    const vf scale = v_set1(exponentials(x, y, width, v_set1(row_max(x, width))));
+    size_t i = 0;
+    for (; i + VEC_WIDTH <= width; i += VEC_WIDTH) v_store(y + i, v_div(v_load(y + i), scale));
     v_store_n(y + i, v_div(v_load_n(y + i, width - i), scale), width - i);
+}
+
+static void log_softmax_row(const float *x, float *y, size_t width)
+{
+    const vf largest = v_set1(row_max(x, width)), log_sum = v_set1(logf(exponentials(x, NULL, width, largest)));
+    size_t i = 0;
+    for (; i + VEC_WIDTH <= width; i += VEC_WIDTH) v_store(y + i, v_sub(v_sub(v_load(x + i), largest), log_sum));
+    v_store_n(y + i, v_sub(v_sub(v_load_n(x + i, width - i), largest), log_sum), width - i);
 }
 
 static void kernel_softmax(const lstmrt_softmax_args *a)
 {
     for (size_t row = 0; row < a->rows; row++)
-        softmax_row(a->x + row * a->x_stride, a->y + row * a->y_stride, a->width);
+        (a->log ? log_softmax_row : softmax_row)(a->x + row * a->x_stride, a->y + row * a->y_stride, a->width);
 }
 
 static size_t argmax_each(const float *x, size_t width)

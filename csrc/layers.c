@@ -16,6 +16,7 @@ static const layer_kind KINDS[LSTMRT_OP_COUNT] = {
     [LSTMRT_OP_RNN] = {lstmrt_recurrent_prepare, lstmrt_recurrent_run},
     [LSTMRT_OP_ACTIVATE] = {lstmrt_rowwise_prepare, lstmrt_activate_run},
     [LSTMRT_OP_SOFTMAX] = {lstmrt_rowwise_prepare, lstmrt_softmax_run},
+    [LSTMRT_OP_LOG_SOFTMAX] = {lstmrt_rowwise_prepare, lstmrt_softmax_run},
     [LSTMRT_OP_ADD] = {lstmrt_combine_prepare, lstmrt_combine_run},
     [LSTMRT_OP_SUB] = {lstmrt_combine_prepare, lstmrt_combine_run},
     [LSTMRT_OP_MUL] = {lstmrt_combine_prepare, lstmrt_combine_run},

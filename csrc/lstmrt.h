@@ -96,6 +96,7 @@ typedef struct {
     X(RNN, "x, (lengths), (h0), -, (mask)", "(y), (h)", "W (hidden, inputs), R, (B), -, (table)")             \
     X(ACTIVATE, "x", "y", "")                                                                                 \
     X(SOFTMAX, "x", "y", "")                                      /* over each row */                         \
+    X(LOG_SOFTMAX, "x", "y", "")                                  /* the logarithms of these */               \
     X(ADD, "a, (b)", "y", "(row (width))")                        /* b a value of a's shape, or a row */      \
     X(SUB, "a, (b)", "y", "(row (width))")                                                                    \
     X(MUL, "a, (b)", "y", "(row (width))")                                                                    \

@@ -28,7 +28,8 @@ lstmrt_status lstmrt_softmax_run(const lstmrt_layer *layer, lstmrt_workspace *wo
     const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
     const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
     workspace->model->kernels->softmax(
-        &(lstmrt_softmax_args){x->data, y->data, x->stride, y->stride, rows, layer->width});
+        &(lstmrt_softmax_args){x->data, y->data, x->stride, y->stride, rows, layer->width,
+                               layer->step.op == LSTMRT_OP_LOG_SOFTMAX});
     return LSTMRT_OK;
 }
 

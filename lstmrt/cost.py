@@ -59,7 +59,7 @@ def measure(file: ModelFile, precision: str, text: str | None = None) -> Cost:
 
 def _without_softmax(graph: Graph) -> Graph:
     node = graph.producers().get(graph.outputs[0].name)
-    if node is None or node.op != "Softmax" or node.domain or len(graph.outputs) > 1:
+    if node is None or node.op not in ("Softmax", "LogSoftmax") or node.domain or len(graph.outputs) > 1:
         return graph
     return replace(graph, nodes=tuple(other for other in graph.nodes if other is not node),
                    outputs=(replace(graph.outputs[0], name=node.inputs[0]),))

@@ -106,7 +106,7 @@ def _opened(path: str | os.PathLike, config: ConfigSpec | None, tokenizer: Token
             settings: Mapping[str, Any] | None) -> ModelFile:
     """What `load` and `convert` make of their keywords."""
     file = read(path, tokenizer, config, custom_layers)
-    may_be_encoder_decoder = len(file.graph.inputs) > 1 and file.generation is None and not file.states
+    may_be_encoder_decoder = file.generation is None and not file.states and _inputs_beside_states(file.graph) > 1
     is_said_to_be = any(given is not None for given in (decoder, decoder_input, decoder_tokenizer, settings))
     if may_be_encoder_decoder or is_said_to_be or isinstance(file.generation, EncoderDecoderDefaults):
         from .seq2seq import loading
@@ -117,6 +117,10 @@ def _opened(path: str | os.PathLike, config: ConfigSpec | None, tokenizer: Token
             file = loading.with_parts(file, decoder_input)
         file = loading.with_settings(file, decoder_tokenizer, settings)
     return file if mode is None else replace(file, generation=_with_mode(file, mode))
+
+
+def _inputs_beside_states(graph: Graph) -> int:
+    return len(graph.inputs) if len(graph.inputs) < 2 else len(graph.inputs) - len(find_states(graph))
 
 
 def _with_states(file: ModelFile, state: Mapping[str, str] | None) -> ModelFile:

@@ -214,7 +214,7 @@ class _Lowering:
             first += self.facts.shape(name)[-1]
 
     def _softmax(self, node: Node) -> None:
-        self._emit_for(node, "SOFTMAX", node.inputs[0])
+        self._emit_for(node, "SOFTMAX" if node.op == "Softmax" else "LOG_SOFTMAX", node.inputs[0])
 
     def _concat(self, node: Node) -> None:
         self._emit_for(node, "CONCAT", *node.inputs)
@@ -303,6 +303,7 @@ def _c_activation(activation: Activation) -> tuple[str, float, float]:
 _LOWER: Mapping[str, Callable[[_Lowering, Node], None]] = {
     "MatMul": _Lowering._matmul, "Gemm": _Lowering._gemm, "Add": _Lowering._arithmetic, "Sub": _Lowering._arithmetic,
     "Mul": _Lowering._arithmetic, "Div": _Lowering._arithmetic, "Softmax": _Lowering._softmax,
+    "LogSoftmax": _Lowering._softmax,
     "Pow": _Lowering._power, "HardSwish": _Lowering._hard_swish,
     "LayerNormalization": _Lowering._layer_normalization, "BatchNormalization": _Lowering._batch_normalization,
     "Split": _Lowering._split, "Concat": _Lowering._concat, "Gather": _Lowering._gather, "Slice": _Lowering._slice,

@@ -214,7 +214,7 @@ class _Split:
         """What a softmax at the end reads: it changes no order, and sampling wants logits."""
         last = next(node for node in nodes if self.output.name in node.outputs)
         read = {name for node in nodes for name in node.reads} | set(self.declared.values())
-        if (last.domain, last.op) != ("", "Softmax") or self.output.name in read:
+        if last.domain or last.op not in ("Softmax", "LogSoftmax") or self.output.name in read:
             return self.output.name, nodes
         return last.inputs[0], [node for node in nodes if node is not last]
 

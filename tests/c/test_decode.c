@@ -189,7 +189,7 @@ static void test_softmax(const lstmrt_kernels *kernels, lstmrt_model *model, con
     builder with_softmax = *b; /* the same weights */
     const int32_t logits = with_softmax.outputs[0];
     with_softmax.outputs[0] =
-        add_simple(&with_softmax, LSTMRT_OP_SOFTMAX, logits, rows_of(b, logits), width_of(b, logits));
+        add_simple(&with_softmax, mode % 2 ? LSTMRT_OP_LOG_SOFTMAX : LSTMRT_OP_SOFTMAX, logits, rows_of(b, logits), width_of(b, logits));
     lstmrt_model *other = model_of(&with_softmax, kernels->name);
     lstmrt_decode_options options = GREEDY;
     options.mode = mode;

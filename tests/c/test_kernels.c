@@ -383,14 +383,15 @@ static void test_combine(const lstmrt_kernels *kernels)
         }
 }
 
-static void check_softmax(const lstmrt_kernels *kernels, const float *x, const float *y, size_t width)
+static void check_softmax(const lstmrt_kernels *kernels, const float *x, const float *y, size_t width, bool log_of_it)
 {
     double largest = -INFINITY, total = 0;
     for (size_t i = 0; i < width; i++) largest = fmax(largest, x[i]);
     for (size_t i = 0; i < width; i++) total += exp(x[i] - largest);
     for (size_t i = 0; i < width; i++) {
-        const double want = exp(x[i] - largest) / total;
-        CHECK(near(y[i], want, want * 0x1p-20 + 0x1p-126), "%s softmax, width %zu: %.9g is not %.9g", kernels->name,
+        const double want = log_of_it ? x[i] - largest - log(total) : exp(x[i] - largest) / total;
+        const double allowed = fabs(want) * 0x1p-20 + (log_of_it ? 0x1p-20 : 0x1p-126);
+        CHECK(near(y[i], want, allowed), "%s softmax, log %d, width %zu: %.9g is not %.9g", kernels->name, log_of_it,
               width, y[i], want);
     }
 }
@@ -398,13 +399,14 @@ static void check_softmax(const lstmrt_kernels *kernels, const float *x, const f
 static void test_softmax(const lstmrt_kernels *kernels)
 {
     for (size_t width = 1; width <= 4 * kernels->width + 3; width++)
-        for (int large = 0; large < 2; large++) {
+        for (int kind = 0; kind < 4; kind++) {
             const size_t rows = 3;
-            guarded x = guarded_random(rows * width, large ? 3e38f : 8), y = guarded_new(rows * width);
-            kernels->softmax(&(lstmrt_softmax_args){x.x, y.x, width, width, rows, width});
-            for (size_t r = 0; r < rows; r++) check_softmax(kernels, x.x + r * width, y.x + r * width, width);
+            const bool log_of_it = kind & 1;
+            guarded x = guarded_random(rows * width, kind & 2 ? 1e38f : 8), y = guarded_new(rows * width);
+            kernels->softmax(&(lstmrt_softmax_args){x.x, y.x, width, width, rows, width, log_of_it});
+            for (size_t r = 0; r < rows; r++) check_softmax(kernels, x.x + r * width, y.x + r * width, width, log_of_it);
             x.x[width + random_below(width)] = NAN;
-            kernels->softmax(&(lstmrt_softmax_args){x.x, x.x, width, width, rows, width});
+            kernels->softmax(&(lstmrt_softmax_args){x.x, x.x, width, width, rows, width, log_of_it});
             for (size_t i = 0; i < width; i++)
                 CHECK(isnan(x.x[width + i]) && x.x[i] == y.x[i], "%s softmax of a NaN, width %zu", kernels->name,
                       width);
