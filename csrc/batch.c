@@ -48,8 +48,8 @@ static lstmrt_status open(lstmrt_batch *b)
     lstmrt_status status = lstmrt_state_new(b->model, rows, &b->state);
     if (!status) status = lstmrt_workspace_new(b->model, &b->body);
     if (!status) status = lstmrt_workspace_new(b->model, &b->head);
-    if (!status) status = lstmrt_workspace_shape(b->body, rows, 1);
-    if (!status) status = lstmrt_workspace_shape(b->head, b->most, 1);
+    if (!status) status = lstmrt_workspace_shape(b->body, rows, 1, 1);
+    if (!status) status = lstmrt_workspace_shape(b->head, b->most, 1, 1);
     if (!status) status = lstmrt_decode_open_screen(b->model, &b->plan, &b->screen);
     if (status) return status;
     b->body->state = b->head->state = b->state;
@@ -181,7 +181,7 @@ static lstmrt_status read_ids(lstmrt_batch *b)
             lstmrt_state_reset_row(b->state, place * b->rows + s->length % b->rows);
         s->length++;
     }
-    const lstmrt_status status = lstmrt_workspace_shape(b->body, b->n * b->rows, 1);
+    const lstmrt_status status = lstmrt_workspace_shape(b->body, b->n * b->rows, 1, 1);
     return status ? status : lstmrt_workspace_run(b->body, 0, b->plan.head_begin);
 }
 
@@ -207,7 +207,7 @@ static bool can_screen(const lstmrt_batch *b, size_t n)
 /* Moves the rows of the windows that are complete to the head, and runs its layers before `end`. */
 static lstmrt_status run_head(lstmrt_batch *b, size_t n, size_t end)
 {
-    const lstmrt_status status = lstmrt_workspace_shape(b->head, n, 1);
+    const lstmrt_status status = lstmrt_workspace_shape(b->head, n, 1, 1);
     if (status) return status;
     for (size_t i = 0; i < n; i++) {
         const size_t place = b->asking[i], length = b->streams[b->order[place]].length;

@@ -34,11 +34,11 @@ static bool reruns(const lstmrt_decoder *d)
 static lstmrt_status open_workspaces(lstmrt_decoder *d, size_t longest)
 {
     lstmrt_status status = lstmrt_workspace_new(d->model, &d->body);
-    if (!status) status = lstmrt_workspace_shape(d->body, d->rows, longest);
+    if (!status) status = lstmrt_workspace_shape(d->body, d->rows, longest, 1);
     d->head = d->body;
     if (status || d->rows == 1) return status;
     status = lstmrt_workspace_new(d->model, &d->head);
-    return status ? status : lstmrt_workspace_shape(d->head, 1, 1);
+    return status ? status : lstmrt_workspace_shape(d->head, 1, 1, 1);
 }
 
 static lstmrt_status open_state(lstmrt_decoder *d)
@@ -110,7 +110,7 @@ static lstmrt_status read_step(lstmrt_decoder *d, int64_t id)
 {
     if (d->options.mode == LSTMRT_DECODE_STAGGERED) lstmrt_state_reset_row(d->state, d->length % d->rows);
     const size_t rows = d->length < d->rows ? d->length + 1 : d->rows;
-    const lstmrt_status status = lstmrt_workspace_shape(d->body, rows, 1);
+    const lstmrt_status status = lstmrt_workspace_shape(d->body, rows, 1, 1);
     if (status) return status;
     for (size_t row = 0; row < rows; row++) d->ids[row] = id;
     d->length++;
@@ -151,7 +151,7 @@ static lstmrt_status head_of_text(lstmrt_decoder *d, size_t end)
         for (size_t i = 0; i < time; i++) ids[i] = d->options.pad_id;
         memcpy(ids + (d->options.pad_right ? 0 : padding), d->ids, d->length * sizeof *ids);
     }
-    lstmrt_status status = lstmrt_workspace_shape(d->body, 1, time);
+    lstmrt_status status = lstmrt_workspace_shape(d->body, 1, time, 1);
     if (status) return status;
     d->body->slots[d->model->inputs[0]].data = ids;
     lstmrt_state_reset(&d->body->own);

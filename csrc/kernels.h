@@ -112,6 +112,7 @@ typedef struct {
     float *y;
     size_t a_stride, b_stride, y_stride, rows, width;
     lstmrt_op op;
+    bool b_single; /* rows of b have one element, for all of a row of a */
 } lstmrt_combine_args;
 
 /* y = e^(x - max x) / sum, over each row, or the logarithm of that; x may be y. */
@@ -121,6 +122,27 @@ typedef struct {
     size_t x_stride, y_stride, rows, width;
     bool log;
 } lstmrt_softmax_args;
+
+/* y[r][s] = scale (q[r] . k[s]) or, with a column, scale times the sum of column tanh(q[r] + k[s]). Each lane of a vector
+ * is a sum of its own, in blocks of LSTMRT_BLOCK vectors. */
+typedef struct {
+    const float *q;      /* rows x width */
+    const float *k;      /* steps x width */
+    const float *column; /* (width), or NULL */
+    float *y;            /* rows x steps */
+    size_t q_stride, k_stride, y_stride;
+    size_t rows, steps, width;
+    float scale;
+} lstmrt_scores_args;
+
+/* y[r] = sum of w[r][s] x[s] over s */
+typedef struct {
+    const float *w; /* rows x steps */
+    const float *x; /* steps x width */
+    float *y;       /* rows x width */
+    size_t w_stride, x_stride, y_stride;
+    size_t rows, steps, width;
+} lstmrt_mix_args;
 
 /* *index = NumPy's argmax: the first NaN if there is one, else the lowest index of the largest. width > 0. */
 typedef struct {

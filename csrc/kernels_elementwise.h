@@ -27,11 +27,13 @@ static void kernel_combine(const lstmrt_combine_args *args)
     for (size_t row = 0; row < args->rows; row++) {
         const float *a = args->a + row * args->a_stride, *b = args->b + row * args->b_stride;
         float *y = args->y + row * args->y_stride;
+        const vf single = v_set1(b[0]);
         size_t i = 0;
         for (; i + VEC_WIDTH <= args->width; i += VEC_WIDTH)
-            v_store(y + i, v_combine(args->op, v_load(a + i), v_load(b + i)));
+            v_store(y + i, v_combine(args->op, v_load(a + i), args->b_single ? single : v_load(b + i)));
         const size_t left = args->width - i;
-        v_store_n(y + i, v_combine(args->op, v_load_n(a + i, left), v_load_n(b + i, left)), left);
+        const vf last = args->b_single ? single : v_load_n(b + i, left);
+        v_store_n(y + i, v_combine(args->op, v_load_n(a + i, left), last), left);
     }
 }
 

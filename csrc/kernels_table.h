@@ -8,6 +8,7 @@
 #include "kernels_dense.h"
 #include "kernels_recurrent.h"
 #include "kernels_elementwise.h"
+#include "kernels_attention.h"
 #include "kernels_probe.h"
 #include "kernels_screen.h"
 #include "kernels_reduced.h"

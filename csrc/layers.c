@@ -29,9 +29,28 @@ static const layer_kind KINDS[LSTMRT_OP_COUNT] = {
     [LSTMRT_OP_REVERSE] = {lstmrt_time_prepare, lstmrt_time_run},
     [LSTMRT_OP_SWAP] = {lstmrt_time_prepare, lstmrt_time_run},
     [LSTMRT_OP_NOT_EQUAL] = {lstmrt_not_equal_prepare, lstmrt_not_equal_run},
+    [LSTMRT_OP_CAST] = {lstmrt_cast_prepare, lstmrt_cast_run},
+    [LSTMRT_OP_TIME_SOFTMAX] = {lstmrt_time_softmax_prepare, lstmrt_time_softmax_run},
+    [LSTMRT_OP_TIME_SUM] = {lstmrt_pooling_prepare, lstmrt_pooling_run},
+    [LSTMRT_OP_TIME_MEAN] = {lstmrt_pooling_prepare, lstmrt_pooling_run},
+    [LSTMRT_OP_TIME_MAX] = {lstmrt_pooling_prepare, lstmrt_pooling_run},
+    [LSTMRT_OP_ATTENTION] = {lstmrt_attention_prepare, lstmrt_attention_run},
 };
 
 bool lstmrt_op_recurrent(lstmrt_op op) { return op == LSTMRT_OP_LSTM || op == LSTMRT_OP_GRU || op == LSTMRT_OP_RNN; }
+
+/* Whether rows of the output depend on rows of other times. */
+bool lstmrt_op_mixes_time(lstmrt_op op)
+{
+    switch (op) {
+    case LSTMRT_OP_TIME_SOFTMAX:
+    case LSTMRT_OP_TIME_SUM:
+    case LSTMRT_OP_TIME_MEAN:
+    case LSTMRT_OP_TIME_MAX:
+    case LSTMRT_OP_ATTENTION: return true;
+    default: return false;
+    }
+}
 
 static bool activations_known(const lstmrt_step *step)
 {
@@ -70,7 +89,7 @@ bool lstmrt_layer_steppable(const lstmrt_layer *layer)
     const lstmrt_step *step = &layer->step;
     if (lstmrt_op_recurrent(step->op)) /* lengths, h0 and c0 say where a whole sequence ends and begins */
         return !step->reverse && step->inputs[1] < 0 && step->inputs[2] < 0 && step->inputs[3] < 0;
-    return step->op != LSTMRT_OP_FIRST && step->op != LSTMRT_OP_REVERSE;
+    return step->op != LSTMRT_OP_FIRST && step->op != LSTMRT_OP_REVERSE && !lstmrt_op_mixes_time(step->op);
 }
 
 const lstmrt_value *lstmrt_input(const lstmrt_model *model, const lstmrt_step *step, size_t i)
@@ -96,12 +115,25 @@ const lstmrt_slot *lstmrt_output_slot(const lstmrt_layer *layer, const lstmrt_wo
 bool lstmrt_value_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows, size_t width)
 {
     return value && value->dtype == dtype && (rows < 0 || (int)value->rows == rows) &&
-           (width == 0 || value->width == width);
+           (width == 0 || value->width == width) && value->across == LSTMRT_ACROSS_NOTHING;
+}
+
+lstmrt_rows_view lstmrt_sequence(const lstmrt_value *value, const lstmrt_slot *slot, const lstmrt_workspace *workspace,
+                                 size_t b)
+{
+    const size_t step = value->rows == LSTMRT_ROWS_TIME_BATCH ? workspace->batch : 1;
+    return (lstmrt_rows_view){(float *)slot->data + lstmrt_row_at(value, workspace, 0, b) * slot->stride,
+                              step * slot->stride, lstmrt_length_of(value, workspace)};
 }
 
 bool lstmrt_weight_is(const lstmrt_weight *weight, size_t rows, size_t cols)
 {
     return weight->data && weight->rows == rows && weight->cols == cols;
+}
+
+bool lstmrt_over_time(const lstmrt_value *value)
+{
+    return value && (value->rows == LSTMRT_ROWS_BATCH_TIME || value->rows == LSTMRT_ROWS_TIME_BATCH);
 }
 
 size_t lstmrt_item_size(lstmrt_dtype dtype)
@@ -111,7 +143,22 @@ size_t lstmrt_item_size(lstmrt_dtype dtype)
 
 size_t lstmrt_rows_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
 {
-    return value->rows == LSTMRT_ROWS_BATCH ? workspace->batch : workspace->batch * workspace->time;
+    return lstmrt_size_product(workspace->batch, lstmrt_length_of(value, workspace));
+}
+
+size_t lstmrt_length_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
+{
+    switch (value->rows) {
+    case LSTMRT_ROWS_BATCH: return 1;
+    case LSTMRT_ROWS_BATCH_SOURCE: return workspace->source;
+    default: return workspace->time;
+    }
+}
+
+size_t lstmrt_width_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
+{
+    const size_t lengths[] = {1, workspace->time, workspace->source};
+    return lstmrt_size_product(value->width, lengths[value->across]);
 }
 
 size_t lstmrt_row_at(const lstmrt_value *value, const lstmrt_workspace *workspace, size_t t, size_t b)
@@ -119,6 +166,7 @@ size_t lstmrt_row_at(const lstmrt_value *value, const lstmrt_workspace *workspac
     switch (value->rows) {
     case LSTMRT_ROWS_BATCH_TIME: return b * workspace->time + t;
     case LSTMRT_ROWS_TIME_BATCH: return t * workspace->batch + b;
+    case LSTMRT_ROWS_BATCH_SOURCE: return b * workspace->source + t;
     default: return b;
     }
 }

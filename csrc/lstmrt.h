@@ -42,14 +42,23 @@ lstmrt_status lstmrt_probe_fma(const char *isa, int64_t budget, double *rate);
 
 typedef enum { LSTMRT_F32, LSTMRT_I64, LSTMRT_BOOL } lstmrt_dtype;
 
-/* Which rows a value has, outermost axis first. */
-typedef enum { LSTMRT_ROWS_BATCH, LSTMRT_ROWS_BATCH_TIME, LSTMRT_ROWS_TIME_BATCH } lstmrt_rows;
+/* Which rows a value has, outermost axis first. Source is the time of another sequence, of a length of its own. */
+typedef enum {
+    LSTMRT_ROWS_BATCH,
+    LSTMRT_ROWS_BATCH_TIME,
+    LSTMRT_ROWS_TIME_BATCH,
+    LSTMRT_ROWS_BATCH_SOURCE
+} lstmrt_rows;
 
-/* A value is a matrix rows x width; width is 1 for ids and masks. */
+/* What the width of a value is multiplied by: 1, or the length of a sequence. */
+typedef enum { LSTMRT_ACROSS_NOTHING, LSTMRT_ACROSS_TIME, LSTMRT_ACROSS_SOURCE } lstmrt_across;
+
+/* A value is a matrix rows x width; width is 1 for ids and masks. Only an output can go across a sequence. */
 typedef struct {
     lstmrt_dtype dtype;
     lstmrt_rows rows;
     uint32_t width;
+    lstmrt_across across;
 } lstmrt_value;
 
 /* X(name, formula): ONNX's activation functions, then Keras's further ones. a = alpha, b = beta. */
@@ -97,7 +106,7 @@ typedef struct {
     X(ACTIVATE, "x", "y", "")                                                                                 \
     X(SOFTMAX, "x", "y", "")                                      /* over each row */                         \
     X(LOG_SOFTMAX, "x", "y", "")                                  /* the logarithms of these */               \
-    X(ADD, "a, (b)", "y", "(row (width))")                        /* b a value of a's shape, or a row */      \
+    X(ADD, "a, (b)", "y", "(row (width))")                        /* see LSTMRT_OP_ADD below */               \
     X(SUB, "a, (b)", "y", "(row (width))")                                                                    \
     X(MUL, "a, (b)", "y", "(row (width))")                                                                    \
     X(DIV, "a, (b)", "y", "(row (width))")                                                                    \
@@ -108,7 +117,13 @@ typedef struct {
     X(LAST, "x", "y", "")                                         /* the row at time T-1 */                   \
     X(REVERSE, "x", "y", "")                                      /* time runs backwards */                   \
     X(SWAP, "x", "y", "")                                         /* batch x time <-> time x batch */         \
-    X(NOT_EQUAL, "ids", "mask", "")                               /* ids != constant */
+    X(NOT_EQUAL, "ids", "mask", "")                               /* ids != constant */                       \
+    X(CAST, "mask", "y", "")                                      /* 1 where the mask is set, else 0 */       \
+    X(TIME_SOFTMAX, "x", "y", "")                                 /* of each column of a sequence */          \
+    X(TIME_SUM, "x, (weights)", "y", "")                          /* of rows, each times its weight */        \
+    X(TIME_MEAN, "x", "y", "")                                                                                \
+    X(TIME_MAX, "x", "y", "")                                                                                 \
+    X(ATTENTION, "q, k, v, (q mask), (k mask)", "y, (weights)", "(column (width / heads))")
 
 typedef enum {
 #define X(name, inputs, outputs, weights) LSTMRT_OP_##name,
@@ -126,7 +141,14 @@ enum { LSTMRT_MAX_INPUTS = 8, LSTMRT_MAX_OUTPUTS = 3, LSTMRT_MAX_WEIGHTS = 5, LS
 
 /* One step of a program. Values are named by their index; -1 is absent. A recurrent step whose weight 4, a table
  * (vocabulary, gates hidden) of input parts with the biases in, is there takes ids for x and no W or B, but a GRU
- * with linear_before_reset keeps its B, of which it uses the recurrent part of gate h alone. */
+ * with linear_before_reset keeps its B, of which it uses the recurrent part of gate h alone.
+ *
+ * The b of ADD, SUB, MUL and DIV has a's rows, or one for each sequence, and a's width, or 1; or it is a constant row.
+ *
+ * ATTENTION: for each row of q the softmax, over the rows of k of its sequence, of their scores; y the sum of the rows of v
+ * so weighted. q and k in `constant` heads side by side, v too: each is an attention of its own. A score is scale (q . k) or,
+ * with a column, scale times the sum of column tanh(q + k). It is `hidden` where a mask is not set or, if causal, where k is
+ * later than q. The weights are (rows of q, heads, length of k). */
 typedef struct {
     lstmrt_op op;
     int32_t inputs[LSTMRT_MAX_INPUTS];
@@ -135,7 +157,9 @@ typedef struct {
     lstmrt_activation activations[LSTMRT_MAX_GATE_FUNCTIONS]; /* recurrent: ONNX's f, g, h; else the first one */
     float clip;              /* pre-activations are clipped to [-clip, clip]; 0: not at all */
     float epsilon;           /* LAYER_NORM: y = (x - mean) / sqrt(variance + epsilon) scale + shift */
-    int64_t constant;        /* NOT_EQUAL, COLUMNS */
+    float scale, hidden;     /* ATTENTION */
+    int64_t constant;        /* NOT_EQUAL, COLUMNS; ATTENTION: heads */
+    bool causal;             /* ATTENTION */
     bool reverse;            /* recurrent: from the last step to the first; y stays at its time */
     bool linear_before_reset;/* GRU */
     bool input_forget;       /* LSTM: f = 1 - i */
@@ -173,9 +197,10 @@ typedef struct {
     size_t bytes;
 } lstmrt_buffer;
 
-/* Runs `batch` sequences of `time` steps each. Thread-safe; reuses the model's idle workspaces. */
+/* Runs `batch` sequences of `time` steps each; those of source rows have `source`, 1 where there are none. Thread-safe;
+ * reuses the model's idle workspaces. */
 lstmrt_status lstmrt_run(lstmrt_model *model, const lstmrt_buffer *inputs, const lstmrt_buffer *outputs,
-                         size_t batch, size_t time);
+                         size_t batch, size_t time, size_t source);
 
 /* ---- states: h and c of every recurrent step, for `batch` rows ---- */
 

@@ -16,11 +16,18 @@ static lstmrt_status copy_array(const void *from, size_t count, size_t size, voi
 
 static bool value_sound(const lstmrt_value *value)
 {
-    return (unsigned)value->dtype <= LSTMRT_BOOL && (unsigned)value->rows <= LSTMRT_ROWS_TIME_BATCH &&
-           value->width > 0 && value->width <= INT32_MAX && (value->dtype == LSTMRT_F32 || value->width == 1);
+    return (unsigned)value->dtype <= LSTMRT_BOOL && (unsigned)value->rows <= LSTMRT_ROWS_BATCH_SOURCE &&
+           value->width > 0 && value->width <= INT32_MAX && (value->dtype == LSTMRT_F32 || value->width == 1) &&
+           (unsigned)value->across <= LSTMRT_ACROSS_SOURCE;
 }
 
 static bool index_sound(const lstmrt_model *model, int32_t index) { return (size_t)index < model->n_values; }
+
+/* Of a value that the caller gives or a step reads. */
+static bool input_sound(const lstmrt_model *model, int32_t index)
+{
+    return index_sound(model, index) && model->values[index].across == LSTMRT_ACROSS_NOTHING;
+}
 
 /* Every value is made once, by the caller or by one step, before it is used. `made` has a byte for each value. */
 static bool order_sound(const lstmrt_model *model, const lstmrt_program *program, uint8_t *made)
@@ -28,11 +35,11 @@ static bool order_sound(const lstmrt_model *model, const lstmrt_program *program
     for (size_t i = 0; i < model->n_values; i++)
         if (!value_sound(&model->values[i])) return false;
     for (size_t i = 0; i < model->n_inputs; i++)
-        if (!index_sound(model, model->inputs[i]) || made[model->inputs[i]]++) return false;
+        if (!input_sound(model, model->inputs[i]) || made[model->inputs[i]]++) return false;
     for (size_t s = 0; s < program->n_steps; s++) {
         const lstmrt_step *step = &program->steps[s];
         for (size_t i = 0; i < LSTMRT_MAX_INPUTS; i++)
-            if (step->inputs[i] != -1 && (!index_sound(model, step->inputs[i]) || !made[step->inputs[i]])) return false;
+            if (step->inputs[i] != -1 && (!input_sound(model, step->inputs[i]) || !made[step->inputs[i]])) return false;
         for (size_t i = 0; i < LSTMRT_MAX_OUTPUTS; i++)
             if (step->outputs[i] != -1 && (!index_sound(model, step->outputs[i]) || made[step->outputs[i]]++))
                 return false;
@@ -188,8 +195,8 @@ static lstmrt_status check_buffers(const lstmrt_workspace *ws, const lstmrt_buff
 {
     for (size_t i = 0; i < n; i++) {
         const lstmrt_value *value = &ws->model->values[values[i]];
-        const size_t rows = lstmrt_rows_of(value, ws);
-        const size_t bytes = lstmrt_size_product(lstmrt_size_product(rows, value->width), lstmrt_item_size(value->dtype));
+        const size_t elements = lstmrt_size_product(lstmrt_rows_of(value, ws), lstmrt_width_of(value, ws));
+        const size_t bytes = lstmrt_size_product(elements, lstmrt_item_size(value->dtype));
         if (!buffers[i].data || buffers[i].bytes != bytes) return LSTMRT_BAD_ARGUMENT;
     }
     return LSTMRT_OK;
@@ -208,7 +215,8 @@ static void copy_outputs(const lstmrt_workspace *ws, const lstmrt_buffer *buffer
     for (size_t i = 0; i < ws->model->n_outputs; i++) {
         const lstmrt_value *value = &ws->model->values[ws->model->outputs[i]];
         const lstmrt_slot *slot = &ws->slots[ws->model->outputs[i]];
-        const size_t item = lstmrt_item_size(value->dtype), width = value->width * item, rows = lstmrt_rows_of(value, ws);
+        const size_t item = lstmrt_item_size(value->dtype), width = lstmrt_width_of(value, ws) * item;
+        const size_t rows = lstmrt_rows_of(value, ws);
         for (size_t row = 0; row < rows; row++)
             memcpy((char *)buffers[i].data + row * width, (const char *)slot->data + row * slot->stride * item, width);
     }
@@ -234,21 +242,21 @@ static lstmrt_status run_shaped(lstmrt_workspace *ws, lstmrt_state *state, const
 }
 
 static lstmrt_status run_from(lstmrt_model *model, lstmrt_state *state, const lstmrt_buffer *inputs,
-                              const lstmrt_buffer *outputs, size_t batch, size_t time)
+                              const lstmrt_buffer *outputs, size_t batch, size_t time, size_t source)
 {
     lstmrt_workspace *ws;
     lstmrt_status status = take_workspace(model, &ws);
     if (status) return status;
-    status = lstmrt_workspace_shape(ws, batch, time);
+    status = lstmrt_workspace_shape(ws, batch, time, source);
     if (!status) status = run_shaped(ws, state, inputs, outputs);
     give_back(model, ws);
     return status;
 }
 
 lstmrt_status lstmrt_run(lstmrt_model *model, const lstmrt_buffer *inputs, const lstmrt_buffer *outputs, size_t batch,
-                         size_t time)
+                         size_t time, size_t source)
 {
-    return run_from(model, NULL, inputs, outputs, batch, time);
+    return run_from(model, NULL, inputs, outputs, batch, time, source);
 }
 
 lstmrt_status lstmrt_step_run(lstmrt_model *model, lstmrt_state *state, const lstmrt_buffer *inputs,
@@ -256,5 +264,5 @@ lstmrt_status lstmrt_step_run(lstmrt_model *model, lstmrt_state *state, const ls
 {
     if (!model->steppable) return LSTMRT_NOT_STEPPABLE;
     if (state->model != model) return LSTMRT_BAD_ARGUMENT;
-    return run_from(model, state, inputs, outputs, state->batch, 1);
+    return run_from(model, state, inputs, outputs, state->batch, 1, 1);
 }

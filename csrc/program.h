@@ -16,6 +16,9 @@
  * of the rows of every kernel's tiles. */
 enum { LSTMRT_HOISTED_ROWS = 48 };
 
+/* Rows of an attention whose scores are there at once: a multiple of the rows of the kernels' tiles. */
+enum { LSTMRT_SCORED_ROWS = 12 };
+
 typedef struct lstmrt_layer lstmrt_layer;
 typedef struct lstmrt_workspace lstmrt_workspace;
 
@@ -49,7 +52,7 @@ struct lstmrt_layer {
     lstmrt_reduced_matrix h_reduced, h_candidate_reduced; /* in place of these two; of every GRU z and r, and h */
     float *h_bias;              /* GRU with linear_before_reset: Rb of gate h */
     float *peepholes;
-    float *row;    /* ADD ... DIV: the constant row; LAYER_NORM: scale, then shift */
+    float *row;    /* ADD ... DIV: the constant row; LAYER_NORM: scale, then shift; ATTENTION: the column */
     size_t cell;   /* recurrent: its place among the states' cells */
     bool pairs_with_next; /* recurrent, and so is the next layer, which reads nothing of this one: both may run at once */
     lstmrt_cell_step *phases[2]; /* recurrent: one step; the second, or NULL, needs all panels of the first */
@@ -70,7 +73,7 @@ typedef struct {
 
 struct lstmrt_workspace {
     const lstmrt_model *model;
-    size_t batch, time;
+    size_t batch, time, source;
     size_t threads; /* that share this call's work, 1 where it has no region of the pool */
     bool backward;  /* the next sweep over the weights; see lstmrt_panels */
     lstmrt_slot *slots; /* one for each value */
@@ -78,6 +81,8 @@ struct lstmrt_workspace {
     float *x_rows;      /* inputs of a few time steps, time first */
     float *gates;       /* their input parts */
     float *z, *reset_h; /* between the halves of a GRU */
+    float *scores;      /* of LSTMRT_SCORED_ROWS rows with the steps of a sequence, `scores_stride` apart */
+    size_t scores_stride;
     void *reduced_rows; /* what reduced weights are multiplied with: `most_rows` rows, and their scales */
     float *reduced_scales;
     size_t most_rows;
@@ -117,6 +122,7 @@ lstmrt_status lstmrt_layer_run(const lstmrt_layer *layer, lstmrt_workspace *work
 void lstmrt_layer_free(lstmrt_layer *layer);
 bool lstmrt_layer_steppable(const lstmrt_layer *layer);
 bool lstmrt_op_recurrent(lstmrt_op op);
+bool lstmrt_op_mixes_time(lstmrt_op op);
 /* Floats that a time step of the layer streams, for any number of rows. */
 size_t lstmrt_layer_weights(const lstmrt_model *model, const lstmrt_layer *layer);
 
@@ -129,22 +135,35 @@ const lstmrt_slot *lstmrt_output_slot(const lstmrt_layer *layer, const lstmrt_wo
 /* Whether a value is there and is of this kind; rows < 0: any rows, width 0: any width. */
 bool lstmrt_value_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows, size_t width);
 bool lstmrt_weight_is(const lstmrt_weight *weight, size_t rows, size_t cols);
+bool lstmrt_over_time(const lstmrt_value *value); /* a row for each time step of each sequence */
 
 size_t lstmrt_item_size(lstmrt_dtype dtype);
 
-/* Rows of a value in a workspace; the row of (time t, sequence b). */
+/* Rows of a value in a workspace, how many of them a sequence has, and the width of one; the row of (time t, sequence b). */
 size_t lstmrt_rows_of(const lstmrt_value *value, const lstmrt_workspace *workspace);
+size_t lstmrt_length_of(const lstmrt_value *value, const lstmrt_workspace *workspace);
+size_t lstmrt_width_of(const lstmrt_value *value, const lstmrt_workspace *workspace);
 size_t lstmrt_row_at(const lstmrt_value *value, const lstmrt_workspace *workspace, size_t t, size_t b);
 
-/* Layer kinds: dense.c, rows.c, normalize.c, recurrent.c. */
+/* The rows of sequence b of a value of floats, `stride` floats apart. */
+typedef struct {
+    float *first;
+    size_t stride, count;
+} lstmrt_rows_view;
+
+lstmrt_rows_view lstmrt_sequence(const lstmrt_value *value, const lstmrt_slot *slot, const lstmrt_workspace *workspace,
+                                 size_t b);
+
+/* Layer kinds: dense.c, rows.c, normalize.c, recurrent.c, pooling.c, attention.c. */
 typedef lstmrt_status lstmrt_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer);
 typedef lstmrt_status lstmrt_run_layer(const lstmrt_layer *layer, lstmrt_workspace *workspace);
 lstmrt_prepare lstmrt_dense_prepare, lstmrt_embedding_prepare, lstmrt_recurrent_prepare, lstmrt_rowwise_prepare,
     lstmrt_combine_prepare, lstmrt_layer_norm_prepare, lstmrt_concat_prepare, lstmrt_columns_prepare,
-    lstmrt_time_prepare, lstmrt_not_equal_prepare;
+    lstmrt_time_prepare, lstmrt_not_equal_prepare, lstmrt_cast_prepare, lstmrt_time_softmax_prepare,
+    lstmrt_pooling_prepare, lstmrt_attention_prepare;
 lstmrt_run_layer lstmrt_dense_run, lstmrt_embedding_run, lstmrt_recurrent_run, lstmrt_activate_run, lstmrt_softmax_run,
     lstmrt_combine_run, lstmrt_layer_norm_run, lstmrt_concat_run, lstmrt_columns_run, lstmrt_time_run,
-    lstmrt_not_equal_run;
+    lstmrt_not_equal_run, lstmrt_cast_run, lstmrt_time_softmax_run, lstmrt_pooling_run, lstmrt_attention_run;
 
 /* Cells: lstm.c, gru.c, rnn.c. pack_recurrent packs R, B and P, and chooses what computes a step. */
 typedef struct {
@@ -207,8 +226,8 @@ void lstmrt_state_move_row(lstmrt_state *state, size_t from, size_t to);
 /* workspace.c */
 lstmrt_status lstmrt_workspace_new(const lstmrt_model *model, lstmrt_workspace **workspace);
 void lstmrt_workspace_free(lstmrt_workspace *workspace);
-/* Gives every value that a step makes its place for this batch and time; allocates only where it needs more than ever. */
-lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *workspace, size_t batch, size_t time);
+/* Gives every value that a step makes its place for these lengths; allocates only where it needs more than ever. */
+lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *workspace, size_t batch, size_t time, size_t source);
 /* Runs layers [begin, end) from workspace->state. The caller has flushed denormals. */
 lstmrt_status lstmrt_workspace_run(lstmrt_workspace *workspace, size_t begin, size_t end);
 

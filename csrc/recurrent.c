@@ -28,7 +28,7 @@ static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidd
     const lstmrt_weight *w = step->weights;
     const bool table = w[TABLE].data != NULL;
     return hidden > 0 && lstmrt_value_is(x, table ? LSTMRT_I64 : LSTMRT_F32, -1, table ? 1 : 0) &&
-           x->rows != LSTMRT_ROWS_BATCH &&
+           lstmrt_over_time(x) &&
            (table ? w[TABLE].rows > 0 && lstmrt_weight_is(&w[TABLE], w[TABLE].rows, n_gates * hidden)
                   : lstmrt_weight_is(&w[W], n_gates * hidden, x->width)) &&
            lstmrt_weight_is(&w[R], n_gates * hidden, hidden) &&
@@ -37,7 +37,7 @@ static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidd
            optional_is(lstmrt_input(model, step, LENGTHS), LSTMRT_I64, LSTMRT_ROWS_BATCH, 1) &&
            optional_is(lstmrt_input(model, step, H0), LSTMRT_F32, LSTMRT_ROWS_BATCH, hidden) &&
            optional_is(lstmrt_input(model, step, C0), LSTMRT_F32, LSTMRT_ROWS_BATCH, hidden) &&
-           optional_is(mask, LSTMRT_BOOL, -1, 1) && (!mask || mask->rows != LSTMRT_ROWS_BATCH) &&
+           optional_is(mask, LSTMRT_BOOL, -1, 1) && (!mask || lstmrt_over_time(mask)) &&
            optional_is(lstmrt_output(model, step, Y), LSTMRT_F32, (int)x->rows, hidden) &&
            optional_is(lstmrt_output(model, step, Y_H), LSTMRT_F32, LSTMRT_ROWS_BATCH, hidden) &&
            optional_is(lstmrt_output(model, step, Y_C), LSTMRT_F32, LSTMRT_ROWS_BATCH, hidden) &&

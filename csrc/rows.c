@@ -38,7 +38,11 @@ lstmrt_status lstmrt_combine_prepare(const lstmrt_model *model, const lstmrt_ste
     const lstmrt_status status = lstmrt_rowwise_prepare(model, step, layer);
     if (status) return status;
     const lstmrt_value *a = lstmrt_input(model, step, 0), *b = lstmrt_input(model, step, 1);
-    if (b) return lstmrt_value_is(b, LSTMRT_F32, (int)a->rows, a->width) ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+    if (b) {
+        const bool fits = lstmrt_value_is(b, LSTMRT_F32, -1, 0) && (b->width == a->width || b->width == 1) &&
+                          (b->rows == a->rows || b->rows == LSTMRT_ROWS_BATCH);
+        return fits ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+    }
     if (!lstmrt_weight_is(&step->weights[0], 1, a->width)) return LSTMRT_BAD_PROGRAM;
     layer->row = lstmrt_allocate_array(a->width, sizeof *layer->row);
     if (!layer->row) return LSTMRT_OUT_OF_MEMORY;
@@ -46,14 +50,38 @@ lstmrt_status lstmrt_combine_prepare(const lstmrt_model *model, const lstmrt_ste
     return LSTMRT_OK;
 }
 
+/* b has one row for each sequence of a. */
+static void combine_sequences(const lstmrt_layer *layer, lstmrt_workspace *ws, lstmrt_combine_args args)
+{
+    const lstmrt_value *a = lstmrt_input(ws->model, &layer->step, 0);
+    const lstmrt_slot *from = lstmrt_input_slot(layer, ws, 0), *to = lstmrt_output_slot(layer, ws, 0);
+    const float *b = args.b;
+    args.b_stride = 0;
+    for (size_t i = 0; i < ws->batch; i++) {
+        const lstmrt_rows_view rows = lstmrt_sequence(a, from, ws, i), results = lstmrt_sequence(a, to, ws, i);
+        args.a = rows.first, args.a_stride = rows.stride, args.rows = rows.count;
+        args.y = results.first, args.y_stride = results.stride;
+        args.b = b + i * lstmrt_input_slot(layer, ws, 1)->stride;
+        ws->model->kernels->combine(&args);
+    }
+}
+
 lstmrt_status lstmrt_combine_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
 {
+    const lstmrt_value *a_value = lstmrt_input(workspace->model, &layer->step, 0);
+    const lstmrt_value *b_value = lstmrt_input(workspace->model, &layer->step, 1);
     const lstmrt_slot *a = lstmrt_input_slot(layer, workspace, 0), *b = lstmrt_input_slot(layer, workspace, 1);
     const lstmrt_slot *y = lstmrt_output_slot(layer, workspace, 0);
-    const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
-    workspace->model->kernels->combine(&(lstmrt_combine_args){a->data, b ? b->data : layer->row, y->data, a->stride,
-                                                              b ? b->stride : 0, y->stride, rows, layer->width,
-                                                              layer->step.op});
+    const lstmrt_combine_args args = {
+        .a = a->data, .b = b ? b->data : layer->row, .y = y->data,
+        .a_stride = a->stride, .b_stride = b ? b->stride : 0, .y_stride = y->stride,
+        .rows = lstmrt_rows_of(a_value, workspace), .width = layer->width,
+        .op = layer->step.op, .b_single = b && b_value->width == 1,
+    };
+    if (b && b_value->rows != a_value->rows)
+        combine_sequences(layer, workspace, args);
+    else
+        workspace->model->kernels->combine(&args);
     return LSTMRT_OK;
 }
 
@@ -116,7 +144,7 @@ static bool swapped(lstmrt_rows a, lstmrt_rows b)
 lstmrt_status lstmrt_time_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
     const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
-    if (!x || !y || x->rows == LSTMRT_ROWS_BATCH || x->dtype != y->dtype || x->width != y->width)
+    if (!lstmrt_over_time(x) || !y || x->dtype != y->dtype || x->width != y->width || y->across)
         return LSTMRT_BAD_PROGRAM;
     layer->width = x->width;
     const bool fits = step->op == LSTMRT_OP_SWAP      ? swapped(x->rows, y->rows)
@@ -142,6 +170,24 @@ lstmrt_status lstmrt_time_run(const lstmrt_layer *layer, lstmrt_workspace *works
                    (const char *)from->data + lstmrt_row_at(x, workspace, t_from, b) * from->stride * size,
                    layer->width * size);
     }
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_cast_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *mask = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
+    layer->width = 1;
+    return lstmrt_value_is(mask, LSTMRT_BOOL, -1, 1) && lstmrt_value_is(y, LSTMRT_F32, (int)mask->rows, 1)
+               ? LSTMRT_OK
+               : LSTMRT_BAD_PROGRAM;
+}
+
+lstmrt_status lstmrt_cast_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    const lstmrt_slot *mask = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
+    const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
+    for (size_t row = 0; row < rows; row++)
+        ((float *)y->data)[row * y->stride] = ((const uint8_t *)mask->data)[row * mask->stride] != 0;
     return LSTMRT_OK;
 }
 

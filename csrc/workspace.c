@@ -27,8 +27,8 @@ void lstmrt_workspace_free(lstmrt_workspace *workspace)
 static void place_value(lstmrt_workspace *ws, int32_t index)
 {
     const lstmrt_value *value = &ws->model->values[index];
-    const size_t rows = value->rows == LSTMRT_ROWS_BATCH ? ws->batch : lstmrt_size_product(ws->batch, ws->time);
-    const size_t stride = value->dtype == LSTMRT_F32 ? lstmrt_round_up(value->width, LSTMRT_PAD) : value->width;
+    const size_t rows = lstmrt_rows_of(value, ws), width = lstmrt_width_of(value, ws);
+    const size_t stride = value->dtype == LSTMRT_F32 ? lstmrt_round_up(width, LSTMRT_PAD) : width;
     ws->slots[index].stride = stride;
     ws->slots[index].data = lstmrt_arena_take(&ws->arena, lstmrt_size_product(rows, stride), lstmrt_item_size(value->dtype));
 }
@@ -44,7 +44,7 @@ static size_t reduced_row_bytes(const lstmrt_layer *layer)
 
 /* What the largest layer needs. */
 typedef struct {
-    size_t rows, inputs, gates, between, row_bytes;
+    size_t rows, inputs, gates, between, row_bytes, scores;
 } scratch_sizes;
 
 static scratch_sizes sizes_of(const lstmrt_workspace *ws)
@@ -53,6 +53,8 @@ static scratch_sizes sizes_of(const lstmrt_workspace *ws)
     for (size_t i = 0; i < ws->model->n_layers; i++) {
         const lstmrt_layer *layer = &ws->model->layers[i];
         s.row_bytes = larger(s.row_bytes, reduced_row_bytes(layer));
+        if (lstmrt_op_mixes_time(layer->step.op))
+            s.scores = lstmrt_round_up(larger(ws->time, ws->source), LSTMRT_PAD);
         if (!lstmrt_op_recurrent(layer->step.op)) continue;
         if (!layer->table) s.inputs = larger(s.inputs, lstmrt_round_up(layer->inputs, LSTMRT_PAD));
         s.gates = larger(s.gates, layer->gates_stride);
@@ -67,6 +69,8 @@ static void place_scratch(lstmrt_workspace *ws, lstmrt_arena *arena, scratch_siz
     ws->gates = lstmrt_arena_take(arena, lstmrt_size_product(s.rows, s.gates), sizeof(float));
     ws->z = lstmrt_arena_take(arena, lstmrt_size_product(ws->batch, s.between), sizeof(float));
     ws->reset_h = lstmrt_arena_take(arena, lstmrt_size_product(ws->batch, s.between), sizeof(float));
+    ws->scores = lstmrt_arena_take(arena, lstmrt_size_product(LSTMRT_SCORED_ROWS, s.scores), sizeof(float));
+    ws->scores_stride = s.scores;
     ws->most_rows = s.rows;
     ws->reduced_rows = lstmrt_arena_take(arena, s.rows, s.row_bytes);
     ws->reduced_scales = lstmrt_arena_take(arena, s.row_bytes > 0 ? s.rows : 0, sizeof(float));
@@ -74,7 +78,8 @@ static void place_scratch(lstmrt_workspace *ws, lstmrt_arena *arena, scratch_siz
 
 static void place(void *owner)
 {
-    lstmrt_workspace *ws = owner, beside = {.model = ws->model, .batch = ws->batch, .time = ws->time, .threads = 1};
+    lstmrt_workspace *ws = owner, beside = {.model = ws->model, .batch = ws->batch, .time = ws->time,
+                                                   .source = ws->source, .threads = 1};
     for (size_t i = 0; i < ws->model->n_layers; i++)
         for (size_t o = 0; o < LSTMRT_MAX_OUTPUTS; o++)
             if (ws->model->layers[i].step.outputs[o] >= 0) place_value(ws, ws->model->layers[i].step.outputs[o]);
@@ -86,14 +91,15 @@ static void place(void *owner)
     if (ws->beside) *ws->beside = beside;
 }
 
-lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *ws, size_t batch, size_t time)
+lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *ws, size_t batch, size_t time, size_t source)
 {
-    if (batch == 0 || time == 0) return LSTMRT_BAD_ARGUMENT;
-    if (ws->batch == batch && ws->time == time) return LSTMRT_OK;
+    if (batch == 0 || time == 0 || source == 0) return LSTMRT_BAD_ARGUMENT;
+    if (ws->batch == batch && ws->time == time && ws->source == source) return LSTMRT_OK;
     ws->batch = batch;
     ws->time = time;
+    ws->source = source;
     const lstmrt_status status = lstmrt_arena_fill(&ws->arena, place, ws);
-    if (status) ws->batch = ws->time = 0; /* the shape of nothing: the next call places anew */
+    if (status) ws->batch = ws->time = ws->source = 0; /* the shape of nothing: the next call places anew */
     return status;
 }
 

@@ -45,6 +45,12 @@ cdef extern from "lstmrt.h" nogil:
         LSTMRT_ROWS_BATCH
         LSTMRT_ROWS_BATCH_TIME
         LSTMRT_ROWS_TIME_BATCH
+        LSTMRT_ROWS_BATCH_SOURCE
+
+    ctypedef enum lstmrt_across:
+        LSTMRT_ACROSS_NOTHING
+        LSTMRT_ACROSS_TIME
+        LSTMRT_ACROSS_SOURCE
 
     ctypedef enum lstmrt_precision:
         LSTMRT_PRECISION_F32
@@ -73,6 +79,7 @@ cdef extern from "lstmrt.h" nogil:
         lstmrt_dtype dtype
         lstmrt_rows rows
         uint32_t width
+        lstmrt_across across
 
     ctypedef struct lstmrt_activation:
         lstmrt_function function
@@ -92,7 +99,10 @@ cdef extern from "lstmrt.h" nogil:
         lstmrt_activation activations[LSTMRT_MAX_GATE_FUNCTIONS]
         float clip
         float epsilon
+        float scale
+        float hidden
         int64_t constant
+        c_bool causal
         c_bool reverse
         c_bool linear_before_reset
         c_bool input_forget
@@ -158,7 +168,7 @@ cdef extern from "lstmrt.h" nogil:
     bint lstmrt_model_steppable(const lstmrt_model *model) noexcept
     void lstmrt_model_set_threads(lstmrt_model *model, size_t threads) noexcept
     lstmrt_status lstmrt_run(lstmrt_model *model, const lstmrt_buffer *inputs, const lstmrt_buffer *outputs,
-                             size_t batch, size_t time) noexcept
+                             size_t batch, size_t time, size_t source) noexcept
 
     lstmrt_status lstmrt_state_new(lstmrt_model *model, size_t batch, lstmrt_state **state) noexcept
     lstmrt_status lstmrt_state_copy(const lstmrt_state *state, lstmrt_state **copy) noexcept

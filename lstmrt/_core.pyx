@@ -43,7 +43,9 @@ _ROWS = {
     "batch": LSTMRT_ROWS_BATCH,
     "batch_time": LSTMRT_ROWS_BATCH_TIME,
     "time_batch": LSTMRT_ROWS_TIME_BATCH,
+    "batch_source": LSTMRT_ROWS_BATCH_SOURCE,
 }
+_ACROSS = {"": LSTMRT_ACROSS_NOTHING, "time": LSTMRT_ACROSS_TIME, "source": LSTMRT_ACROSS_SOURCE}
 _MODES = {
     "stateful": LSTMRT_DECODE_STATEFUL,
     "staggered": LSTMRT_DECODE_STAGGERED,
@@ -51,7 +53,7 @@ _MODES = {
     "growing": LSTMRT_DECODE_GROWING,
 }
 _STEP_FIELDS = {
-    "op", "inputs", "outputs", "weights", "activations", "clip", "epsilon", "constant",
+    "op", "inputs", "outputs", "weights", "activations", "clip", "epsilon", "scale", "hidden", "constant", "causal",
     "reverse", "linear_before_reset", "input_forget", "zero_masked_output",
 }
 
@@ -167,10 +169,11 @@ cdef class Program:
         self.outputs = <int32_t *>PyMem_Calloc(len(outputs), sizeof(int32_t))
         if self.values == NULL or self.steps == NULL or self.inputs == NULL or self.outputs == NULL:
             raise MemoryError
-        for i, (dtype, rows, width) in enumerate(values):
+        for i, (dtype, rows, width, *across) in enumerate(values):
             self.values[i].dtype = <lstmrt_dtype>number_of(_DTYPES, dtype, "dtype")
             self.values[i].rows = <lstmrt_rows>number_of(_ROWS, rows, "rows")
             self.values[i].width = width
+            self.values[i].across = <lstmrt_across>number_of(_ACROSS, across[0] if across else "", "across")
         for i, fields in enumerate(steps):
             self.fill(&self.steps[i], fields)
         for i, value in enumerate(inputs):
@@ -195,7 +198,10 @@ cdef class Program:
         step.op = <lstmrt_op>number_of(_OPS, fields["op"], "operation")
         step.clip = fields.get("clip", 0.0)
         step.epsilon = fields.get("epsilon", 0.0)
+        step.scale = fields.get("scale", 1.0)
+        step.hidden = fields.get("hidden", 0.0)
         step.constant = fields.get("constant", 0)
+        step.causal = fields.get("causal", False)
         step.reverse = fields.get("reverse", False)
         step.linear_before_reset = fields.get("linear_before_reset", False)
         step.input_forget = fields.get("input_forget", False)
@@ -246,7 +252,8 @@ cdef class Program:
 cdef class Model:
     """A compiled program, immutable: any number of threads may use one.
 
-    `values` are (dtype, rows, width) with dtype "f32", "i64" or "bool" and rows "batch", "batch_time" or "time_batch";
+    `values` are (dtype, rows, width) with dtype "f32", "i64" or "bool" and rows "batch", "batch_time", "time_batch" or
+    "batch_source"; a fourth element "time" or "source" is the sequence that an output goes across;
     `steps` are dicts with the fields of lstmrt_step in csrc/lstmrt.h, "op" and activations by name, weights as float32
     arrays or None, missing fields as 0; `inputs` and `outputs` are indices of values. `isa` None is the fastest;
     `threads` is how many a call may use at most, 0: as many as there are processors that no other call uses.
@@ -285,9 +292,10 @@ cdef class Model:
         """Whether `step` and the decoders that carry states work: no output depends on a later step."""
         return bool(lstmrt_model_steppable(self.c))
 
-    def run(self, tuple inputs not None, tuple outputs not None, size_t batch, size_t time):
-        """Runs `batch` sequences of `time` steps. The arrays of `inputs` and `outputs` are in the program's order."""
-        self.call(NULL, inputs, outputs, batch, time)
+    def run(self, tuple inputs not None, tuple outputs not None, size_t batch, size_t time, size_t source=1):
+        """Runs `batch` sequences of `time` steps, and of `source` steps where rows are of a source. The arrays of `inputs`
+        and `outputs` are in the program's order."""
+        self.call(NULL, inputs, outputs, batch, time, source)
 
     def step(self, State state not None, tuple inputs not None, tuple outputs not None):
         """One time step of the state's rows; the new state replaces the old one. Raises InputError if not steppable."""
@@ -295,11 +303,12 @@ cdef class Model:
             raise InputError("this state belongs to another model")
         state.enter()
         try:
-            self.call(state.c, inputs, outputs, state.batch_size, 1)
+            self.call(state.c, inputs, outputs, state.batch_size, 1, 1)
         finally:
             state.busy = False
 
-    cdef int call(self, lstmrt_state *state, tuple inputs, tuple outputs, size_t batch, size_t time) except -1:
+    cdef int call(self, lstmrt_state *state, tuple inputs, tuple outputs, size_t batch, size_t time,
+                  size_t source) except -1:
         cdef Arrays given
         cdef Arrays wanted
         cdef lstmrt_status status
@@ -311,7 +320,7 @@ cdef class Model:
             hold(&wanted, outputs, self.n_outputs, PyBUF_WRITABLE, "outputs")
             with nogil:
                 if state == NULL:
-                    status = lstmrt_run(self.c, given.buffers, wanted.buffers, batch, time)
+                    status = lstmrt_run(self.c, given.buffers, wanted.buffers, batch, time, source)
                 else:
                     status = lstmrt_step_run(self.c, state, given.buffers, wanted.buffers)
             return check(status)

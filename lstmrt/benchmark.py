@@ -14,7 +14,7 @@ from .graph import Graph
 from .machine import Limits
 from .model import Model, load, random_array, vocabulary_of
 from .operators import is_recurrent, named_inputs
-from .regions import TIME
+from .roles import TIME
 
 BYTES = {"f32": 4, "bf16": 2, "int8": 1}  # of a weight; its precisions are precision.PRECISIONS
 SCREENED = 1 << 18  # weights of an output layer from which on greedy choice in f32 reads a byte of each, not four

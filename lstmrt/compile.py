@@ -21,9 +21,10 @@ from .fixed_sizes import FixedSizes
 from .host_ops import HostStep, hands_parts_on, moves
 from .native import Port, Program, lower
 from .onnx_proto import go_together
-from .operators import find, is_recurrent
+from .operators import find, is_attention, is_recurrent
 from .passes import infer_shapes
-from .regions import BATCH, TIME, Facts, Region
+from .regions import Region
+from .roles import BATCH, SOURCE, TIME, Facts
 
 if TYPE_CHECKING:
     from .foreign import ForeignStep
@@ -112,9 +113,9 @@ class Executable:
 
 @dataclass(frozen=True)
 class _Shapes:
-    """The outputs' shapes and dtypes for one (batch, time): those of the last call, which the next one often has again."""
+    """The outputs' shapes and dtypes for one (batch, time, source): those of the last call, which the next one often has again."""
 
-    sizes: tuple[int, int]
+    sizes: tuple[int, int, int]
     outputs: list[tuple[tuple[int, ...], np.dtype]]
 
 
@@ -138,8 +139,8 @@ class NativeStep:
         self._given = [(port.name, np.dtype(port.dtype)) for port in program.input_ports]
         self._made = [port.name for port in program.output_ports]
         self._axes = {role: [(index, port.roles.index(role)) for index, port in enumerate(program.input_ports)
-                             if role in port.roles] for role in (BATCH, TIME)}
-        self._last = _Shapes((0, 0), [])
+                             if role in port.roles] for role in (BATCH, TIME, SOURCE)}
+        self._last = _Shapes((0, 0, 0), [])
         self.before: list[HostStep] = []  # what takes states out of stacked inputs
         self.after: list[HostStep] = []  # and puts them together in outputs
 
@@ -155,27 +156,27 @@ class NativeStep:
         for port, array in zip(self.input_ports, arrays):
             if array.ndim != len(port.roles):
                 raise InputError(f"'{port.name}': expected {len(port.roles)} axes, got shape {array.shape}")
-        batch, time = self._size(BATCH, arrays), self._size(TIME, arrays)
-        if time == 0 and not all(TIME in port.roles for port in self.output_ports):
+        batch, time, source = self._size(BATCH, arrays), self._size(TIME, arrays), self._size(SOURCE, arrays)
+        if source == 0 or (time == 0 and not all(TIME in port.roles for port in self.output_ports)):
             raise InputError("expected at least one time step, got none")
-        outputs = self._outputs(batch, time)
+        outputs = self._outputs((batch, time, source))
         if batch > 0 and time > 0:
             try:
-                self.model.run(arrays, outputs, batch, time)
+                self.model.run(arrays, outputs, batch, time, source)
             except InputError:
                 self.explain(arrays)
                 raise
         values.update(zip(self._made, outputs))
 
-    def _outputs(self, batch: int, time: int) -> tuple[np.ndarray, ...]:
+    def _outputs(self, sizes: tuple[int, int, int]) -> tuple[np.ndarray, ...]:
         last = self._last
-        if last.sizes != (batch, time):
-            shapes = [(port.shape(batch, time), np.dtype(port.dtype)) for port in self.output_ports]
-            self._last = last = _Shapes((batch, time), shapes)
+        if last.sizes != sizes:
+            shapes = [(port.shape(*sizes), np.dtype(port.dtype)) for port in self.output_ports]
+            self._last = last = _Shapes(sizes, shapes)
         return tuple([np.empty(shape, dtype) for shape, dtype in last.outputs])
 
     def _size(self, role: str, arrays: tuple[np.ndarray, ...]) -> int:
-        """The batch or time size, on which all inputs must agree; 1 where no input has that axis."""
+        """The batch, time or source size, on which all inputs must agree; 1 where no input has that axis."""
         sizes = [arrays[index].shape[axis] for index, axis in self._axes[role]]
         if sizes and sizes.count(sizes[0]) < len(sizes):
             names = [self.input_ports[index].name for index, _ in self._axes[role]]
@@ -292,7 +293,7 @@ def _foreign_step(segment: _Segment, graph: Graph, facts: Facts, threads: int) -
     return ForeignStep(segment.nodes, wanted, graph.constants, facts.tensors, threads)
 
 
-_STACKING = frozenset(("Concat", "Identity", "Squeeze", "Unsqueeze"))
+_STACKING = frozenset(("Concat", "Identity", "Squeeze", "Transpose", "Unsqueeze"))
 
 
 def _with_moves_inside(steps: list) -> list:
@@ -323,7 +324,7 @@ def _settled(graph: Graph, facts: Facts, with_runtime: bool) -> list[_Segment]:
     """The nodes in segments whose native ones are known to work out.
 
     A model that needs onnxruntime for something, `with_runtime`, gives it everything that is not in a native program
-    with a recurrent layer: few large sessions cost less than many small steps between them.
+    with a recurrent layer or an attention: few large sessions cost less than many small steps between them.
     """
     fitting = {id(node) for node in graph.nodes if find(node) is not None and Region(facts).take(node)}
     while True:
@@ -332,11 +333,15 @@ def _settled(graph: Graph, facts: Facts, with_runtime: bool) -> list[_Segment]:
         if not odd:
             odd = [node for segment in segments if segment.region and _only_moves(segment, facts) for node in segment.nodes]
         if with_runtime and not odd:
-            odd = [node for segment in segments if segment.region and not any(map(is_recurrent, segment.nodes))
+            odd = [node for segment in segments if segment.region and not any(map(_stays_native, segment.nodes))
                    for node in segment.nodes]
         if not odd:
             return segments
         fitting.difference_update(map(id, odd))
+
+
+def _stays_native(node: Node) -> bool:
+    return is_recurrent(node) or is_attention(node)
 
 
 def _only_moves(segment: _Segment, facts: Facts) -> bool:

@@ -9,8 +9,10 @@ import numpy as np
 from .activations import Activation, elementwise_activation, recurrent_activations
 from .gates import ONNX, gate_rows
 from .graph import Node
-from .operators import attributes, is_recurrent, named_inputs, named_outputs
-from .regions import BATCH, DTYPES, ONE, ROWS, TIME, WIDTH, Facts, Region, Roles, column_slice, row
+from .operators import attributes, is_attention, is_recurrent, named_inputs, named_outputs
+from .regions import Region, column_slice, row, smaller_first
+from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, SOURCE, TIME, WIDTH, Facts, Roles
+from .shapes import normal_axis
 
 
 class Port(NamedTuple):
@@ -22,18 +24,18 @@ class Port(NamedTuple):
     width: int
     vocabulary: int | None = None
 
-    def shape(self, batch: int, time: int | None) -> tuple[int, ...]:
+    def shape(self, batch: int, time: int | None, source: int = 1) -> tuple[int, ...]:
         """The value's shape; without a `time`, that of one step, which has no axes of time or of size 1."""
         if time is None:
             return tuple({BATCH: batch, WIDTH: self.width}[role] for role in self.roles if role in (BATCH, WIDTH))
-        sizes = {BATCH: batch, TIME: time, WIDTH: self.width, ONE: 1}
-        return tuple(sizes[role] for role in self.roles)
+        sizes = {BATCH: batch, TIME: time, SOURCE: source, WIDTH: self.width, ONE: 1}
+        return tuple(sizes[ACROSS.get(role, role)] for role in self.roles)
 
 
 class Program(NamedTuple):
     """The arguments of _core.Model, and the ports in the order of `inputs` and of `outputs`."""
 
-    values: list[tuple[str, str, int]]
+    values: list[tuple[str, str, int, str]]
     steps: list[dict[str, Any]]
     inputs: list[int]
     outputs: list[int]
@@ -52,7 +54,7 @@ def lower(region: Region) -> tuple[Program, list[Node]]:
 class _Lowering:
     def __init__(self, region: Region) -> None:
         self.facts, self.roles, self.nodes = region.facts, region.roles, region.nodes
-        self.values: list[tuple[str, str, int]] = []
+        self.values: list[tuple[str, str, int, str]] = []
         self.steps: list[dict[str, Any]] = []
         self.inputs: dict[str, int] = {}
         self.ids: dict[str, int] = {}  # graph value -> native value; several names of one array share one
@@ -63,6 +65,8 @@ class _Lowering:
     def lower(self, node: Node) -> None:
         if is_recurrent(node):
             self._recurrent(node)
+        elif is_attention(node):
+            self._attention(node)
         elif node.op in _LOWER:
             _LOWER[node.op](self, node)
         else:
@@ -89,7 +93,7 @@ class _Lowering:
         ), renaming
 
     def _port(self, name: str, id: int) -> Port:
-        dtype, _, width = self.values[id]
+        dtype, _, width, _ = self.values[id]
         return Port(name, {"f32": "float32", "i64": "int64", "bool": "bool"}[dtype], self.roles[name], width,
                     self.vocabularies.get(id))
 
@@ -109,9 +113,9 @@ class _Lowering:
 
     def _make(self, name: str) -> int:
         roles = self.roles[name]
-        rows = ROWS[tuple(role for role in roles if role in (BATCH, TIME))]
+        rows = ROWS[tuple(role for role in roles if role in (BATCH, TIME, SOURCE))]
         width = self.facts.shape(name)[roles.index(WIDTH)] if WIDTH in roles else 1
-        self.values.append((DTYPES[self.facts.dtype(name)], rows, width))
+        self.values.append((DTYPES[self.facts.dtype(name)], rows, width, ACROSS.get(roles[-1], "")))
         self.ids[name] = len(self.values) - 1
         return self.ids[name]
 
@@ -140,6 +144,9 @@ class _Lowering:
         return step
 
     def _matmul(self, node: Node) -> None:
+        if node.inputs[1] not in self.facts.constants:
+            self._emit_for(node, "TIME_SUM", node.inputs[1], node.inputs[0])
+            return
         self._emit_for(node, "DENSE", node.inputs[0], weights=[_float32(self.facts.constants[node.inputs[1]])])
 
     def _gemm(self, node: Node) -> None:
@@ -153,7 +160,7 @@ class _Lowering:
     def _arithmetic(self, node: Node) -> None:
         a, b = node.inputs
         if not {a, b} & set(self.facts.constants):
-            self._emit_for(node, node.op.upper(), a, b)
+            self._emit_for(node, node.op.upper(), *((b, a) if smaller_first(node, self.facts) else (a, b)))
         elif b in self.facts.constants:
             self._with_row(node, node.op, a, b)
         elif node.op != "Sub":
@@ -214,7 +221,16 @@ class _Lowering:
             first += self.facts.shape(name)[-1]
 
     def _softmax(self, node: Node) -> None:
-        self._emit_for(node, "SOFTMAX" if node.op == "Softmax" else "LOG_SOFTMAX", node.inputs[0])
+        roles = self.roles[node.inputs[0]]
+        over_time = roles[normal_axis(attributes(node)["axis"], len(roles))] == TIME
+        op = "SOFTMAX" if node.op == "Softmax" else "LOG_SOFTMAX"
+        self._emit_for(node, "TIME_SOFTMAX" if over_time else op, node.inputs[0])
+
+    def _over_time(self, node: Node) -> None:
+        self._emit_for(node, node.op.replace("Reduce", "TIME_").upper(), node.inputs[0])
+
+    def _cast(self, node: Node) -> None:
+        self._emit_for(node, "CAST", node.inputs[0])
 
     def _concat(self, node: Node) -> None:
         self._emit_for(node, "CONCAT", *node.inputs)
@@ -247,6 +263,14 @@ class _Lowering:
             self._alias(node)
         else:
             self._emit_for(node, "SWAP", node.inputs[0])
+
+    def _attention(self, node: Node) -> None:
+        given, made, options = named_inputs(node), named_outputs(node), attributes(node)
+        column = given["column"]
+        self._emit("ATTENTION", [self._optional(given[name]) for name in ("Q", "K", "V", "query_mask", "key_mask")],
+                   [self._make(name) if name and self.facts.used(name) else -1 for name in made.values()],
+                   weights=[_float32(self.facts.constants[column])] if column else [], constant=options["heads"],
+                   scale=options["scale"], hidden=options["hidden"], causal=bool(options["causal"]))
 
     # ---- recurrent steps ----
 
@@ -308,5 +332,6 @@ _LOWER: Mapping[str, Callable[[_Lowering, Node], None]] = {
     "LayerNormalization": _Lowering._layer_normalization, "BatchNormalization": _Lowering._batch_normalization,
     "Split": _Lowering._split, "Concat": _Lowering._concat, "Gather": _Lowering._gather, "Slice": _Lowering._slice,
     "Equal": _Lowering._equal, "Not": _Lowering._not, "Transpose": _Lowering._move, "Squeeze": _Lowering._move,
-    "Unsqueeze": _Lowering._move, "Reshape": _Lowering._move,
+    "Unsqueeze": _Lowering._move, "Reshape": _Lowering._move, "ReduceSum": _Lowering._over_time,
+    "ReduceMean": _Lowering._over_time, "ReduceMax": _Lowering._over_time, "Cast": _Lowering._cast,
 }

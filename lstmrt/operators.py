@@ -8,6 +8,12 @@ Extensions: LSTM, GRU and RNN of the domain `lstmrt` are ONNX's, and also
   the initial state), with "zero", 0;
 * may leave W out: then X is the input part X·Wᵀ + Wb itself, gates in ONNX's order, (..., gates * hidden_size);
 * know the further functions in activations.py.
+
+Attention of the domain `lstmrt`: for each query of Q (batch, time, heads * a) the softmax, over the keys of K (batch, length,
+heads * a), of their scores, Y (batch, time, heads * b) the sums of V (batch, length, heads * b) so weighted, each head on its
+own. A score is scale * (query . key) or, with a column (a,), scale * the sum of column * tanh(query + key). It is `hidden` where
+a mask, query_mask (batch, time) or key_mask (batch, length), is not set and, with causal 1, where the key is later than the
+query. weights: (batch, time, heads, length).
 """
 
 from __future__ import annotations
@@ -67,6 +73,10 @@ def attributes(node: Node) -> dict[str, Attribute | None]:
     """All attributes of a known operator's node, defaults filled in; None where one has no default and is not given."""
     specs = OPERATORS[node.domain, node.op].attributes
     return {name: node.attributes.get(name, spec.default) for name, spec in specs.items()}
+
+
+def is_attention(node: Node) -> bool:
+    return node.domain == EXTENSION and node.op == "Attention"
 
 
 def is_recurrent(node: Node) -> bool:
@@ -133,6 +143,10 @@ _GLOBAL_POOL = Operator(("X",), ("Y",), shapes_layers.global_pool)
 _REDUCTION = AttributeSpec("string", "none", ("none", "add", "mul", "max", "min"))
 
 OPERATORS: Mapping[tuple[str, str], Operator] = MappingProxyType({
+    (EXTENSION, "Attention"): Operator(
+        ("Q", "K", "V", "query_mask?", "key_mask?", "column?"), ("Y", "weights?"), shapes_layers.attention, {
+            "heads": AttributeSpec("int", 1), "scale": AttributeSpec("float", 1.0),
+            "hidden": AttributeSpec("float", -1e9), "causal": _FLAG}),
     **{(EXTENSION if extension else "", op): _recurrent(op, extension) for op in _CELLS for extension in (False, True)},
     ("", "MatMul"): Operator(("A", "B"), ("Y",), shapes.matmul),
     ("", "Gemm"): Operator(("A", "B", "C?"), ("Y",), shapes.gemm, {

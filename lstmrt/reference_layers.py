@@ -1,4 +1,4 @@
-"""What convolutions, pools, normalizations and quantized arithmetic mean: see reference.py.
+"""What attention, convolutions, pools, normalizations and quantized arithmetic mean: see reference.py.
 
 Each function takes a node's inputs and attributes, and returns its one output or a tuple of them.
 """
@@ -9,6 +9,28 @@ import numpy as np
 
 from .shapes import Tensor
 from .shapes_layers import pool, transposed_pads, window_pads
+
+# ---- attention ----
+
+
+def _attention(q, k, v, query_mask=None, key_mask=None, column=None, *, heads, scale, hidden, causal):
+    q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
+    if column is None:
+        scores = scale * np.einsum("bthw,bshw->bths", q, k)
+    else:
+        scores = scale * np.tanh(q[:, :, None] + k[:, None]) @ column
+        scores = scores.transpose(0, 1, 3, 2)
+    shown = np.tri(scores.shape[1], scores.shape[3], dtype=bool)[:, None] if causal else np.array(True)
+    if query_mask is not None:
+        shown = shown & query_mask[:, :, None, None]
+    if key_mask is not None:
+        shown = shown & key_mask[:, None, None, :]
+    scores = np.where(shown, scores, hidden)
+    powers = np.exp(scores - scores.max(-1, keepdims=True, initial=-np.inf))
+    weights = powers / powers.sum(-1, keepdims=True)
+    y = np.einsum("bths,bshw->bthw", weights, v)
+    return y.reshape(*y.shape[:2], -1), weights
+
 
 # ---- windows ----
 
@@ -177,6 +199,7 @@ def _qlinear_matmul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero):
 
 
 LAYERS = {
+    "Attention": _attention,
     "Conv": _conv, "ConvTranspose": _conv_transpose,
     "MaxPool": _pool(np.max, None),
     "AveragePool": _pool(np.mean, 0),

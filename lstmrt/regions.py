@@ -2,72 +2,26 @@
 
 The C core knows values as matrices: rows (batch, batch x time or time x batch) by a width. A graph's values have axes.
 Within a program every axis of a value plays one role: it runs over the batch, over time, over the width, or it has
-size 1 and means nothing. A recurrent node fixes the roles of what it touches; every other node hands roles on between
-its inputs and outputs, in both directions; a node that contradicts them does not belong to this program.
+size 1 and means nothing; where one sequence attends to another of a length of its own, that one's time is the source.
+A recurrent node fixes the roles of what it touches; every other node hands roles on between its inputs and outputs, in
+both directions; a node that contradicts them does not belong to this program.
 """
 
 from __future__ import annotations
 
 from collections import ChainMap
-from typing import Callable, Iterable, Mapping, NamedTuple
+from typing import Callable, Iterable, Mapping
 
 import numpy as np
 
 from .activations import elementwise_activation
-from .graph import Dim, Graph, Node
-from .operators import attributes, is_recurrent, named_inputs, named_outputs
-from .shapes import Tensor, normal_axis
+from .graph import Dim, Node
+from .operators import attributes, is_attention, is_recurrent, named_inputs, named_outputs
+from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, SOURCE, TIME, WIDTH, Contradiction, Facts, Roles, Tie
+from .shapes import normal_axis
 
-BATCH, TIME, WIDTH, ONE = "batch", "time", "width", "one"
-Roles = "tuple[str, ...]"  # of the four above, one for each axis
-
-ROWS = {(BATCH,): "batch", (BATCH, TIME): "batch_time", (TIME, BATCH): "time_batch"}
-DTYPES = {"float32": "f32", "int64": "i64", "int32": "i64", "bool": "bool"}
 _WIDEST = 1 << 28  # floats in a row
 _SEQUENCE_END = -(2**31)  # a Slice that goes backwards to here or further takes the whole axis
-
-
-class Contradiction(Exception):
-    """Roles that do not go together."""
-
-
-class Facts(NamedTuple):
-    """What the rules look up about a graph."""
-
-    tensors: Mapping[str, Tensor]
-    constants: Mapping[str, np.ndarray]
-    consumers: Mapping[str, list[Node]]
-    producers: Mapping[str, Node]
-    outputs: frozenset[str]
-
-    @classmethod
-    def of(cls, graph: Graph, tensors: Mapping[str, Tensor]) -> Facts:
-        return cls(tensors, graph.constants, graph.consumers(), graph.producers(),
-                   frozenset(value.name for value in graph.outputs))
-
-    def shape(self, name: str) -> tuple[Dim, ...] | None:
-        return self.tensors[name].shape if name in self.tensors else None
-
-    def dtype(self, name: str) -> str | None:
-        return self.tensors[name].dtype if name in self.tensors else None
-
-    def read_once(self, name: str) -> bool:
-        return len(self.consumers.get(name, ())) == 1 and name not in self.outputs
-
-    def used(self, name: str) -> bool:
-        return name in self.consumers or name in self.outputs
-
-    def ints(self, name: str) -> list[int] | None:
-        """The elements of a constant, or None if it is no constant of integers."""
-        constant = self.constants.get(name)
-        return None if constant is None or constant.dtype.kind not in "iu" else constant.ravel().tolist()
-
-
-class Tie(NamedTuple):
-    """What a node says about the roles of the values `names`: the known roles of some imply the roles of others."""
-
-    names: tuple[str, ...]
-    imply: Callable[[Mapping[str, Roles]], Mapping[str, Roles]]
 
 
 class Region:
@@ -133,13 +87,14 @@ class Region:
         shape = self.facts.shape(name)
         if shape is None or len(shape) != len(roles) or self.facts.dtype(name) not in DTYPES:
             raise Contradiction
-        seen = tuple(role for role in roles if role != ONE)
+        seen = tuple(role for role in roles if role != ONE and role not in ACROSS)
         if (seen[:-1] if seen[-1:] == (WIDTH,) else seen) not in ROWS:
             raise Contradiction
         for role, size in zip(roles, shape):
             if (role == ONE and size != 1) or (role == WIDTH and not (isinstance(size, int) and size <= _WIDEST)):
                 raise Contradiction
-            if role in (BATCH, TIME) and size is not None:
+            role = ACROSS.get(role, role)
+            if role in (BATCH, TIME, SOURCE) and size is not None:
                 if not self._same(sizes.setdefault(role, size), size):
                     raise Contradiction
 
@@ -154,6 +109,8 @@ class Region:
 def _tie(node: Node, facts: Facts) -> Tie | None:
     if is_recurrent(node):
         return _recurrent(node, facts)
+    if is_attention(node):
+        return _attention(node, facts)
     if node.domain:
         return None
     if elementwise_activation(node, facts.constants) is not None:
@@ -178,9 +135,9 @@ def _alike(names: Iterable[str], width_last: bool = False) -> Tie:
 
 def _mapped(source: str, target: str, forward: Callable[[Roles], Roles], backward: Callable[[Roles], Roles]) -> Tie:
     def imply(known: Mapping[str, Roles]) -> Mapping[str, Roles]:
-        if target in known:
-            return {source: backward(known[target])}
-        return {target: forward(known[source])} if source in known else {}
+        if source in known:
+            return {target: forward(known[source])}
+        return {source: backward(known[target])} if target in known else {}
 
     return Tie((source, target), imply)
 
@@ -207,15 +164,93 @@ def _elementwise(node: Node, facts: Facts) -> Tie | None:
     return _alike((node.inputs[0], node.outputs[0]))
 
 
-def _softmax(node: Node, facts: Facts) -> Tie | None:
-    shape = facts.shape(node.inputs[0])
-    if not shape or normal_axis(attributes(node)["axis"], len(shape)) != len(shape) - 1:
+def _attention(node: Node, facts: Facts) -> Tie | None:
+    """Keys and values are over the time of the queries, or over that of another sequence, the source."""
+    given, made = named_inputs(node), named_outputs(node)
+    q, k, shapes = given["Q"], given["K"], [facts.shape(given[name]) for name in "QKV"]
+    if facts.dtype(q) != "float32" or not all(shapes) or not set(given.values()) - {""} <= set(facts.tensors):
         return None
-    return _alike((node.inputs[0], node.outputs[0]), width_last=True)
+    if any(given[name] in facts.constants for name in "QKV") or given["column"] not in {"", *facts.constants}:
+        return None
+
+    def imply(known: Mapping[str, Roles]) -> Mapping[str, Roles]:
+        queries = _first_known(known, (q, ()), (made["Y"], ()), (given["query_mask"], (WIDTH,)))
+        keys = _first_known(known, (k, ()), (given["V"], ()), (given["key_mask"], (WIDTH,)))
+        if keys is None:
+            keys = (BATCH, TIME if shapes[0][1] == shapes[1][1] else SOURCE, WIDTH)
+        if queries is None and shapes[0][1] != 1:
+            queries = (BATCH, TIME, WIDTH)
+        if queries not in (None, (BATCH, TIME, WIDTH), (BATCH, ONE, WIDTH)):
+            raise Contradiction
+        if keys not in ((BATCH, TIME, WIDTH), (BATCH, SOURCE, WIDTH)):
+            raise Contradiction
+        found = {q: queries, made["Y"]: queries, given["query_mask"]: queries and queries[:-1],
+                 k: keys, given["V"]: keys, given["key_mask"]: keys[:-1]}
+        if queries:
+            found[made["weights"]] = (*queries, next(role for role, over in ACROSS.items() if over == keys[1]))
+        return {name: roles for name, roles in found.items() if name and roles}
+
+    return Tie(tuple(filter(None, [*(given[name] for name in given if name != "column"), *made.values()])), imply)
+
+
+def _first_known(known: Mapping[str, Roles], *values: tuple[str, Roles]) -> Roles | None:
+    """The roles of the first of `values` that has any, followed by those beside its name."""
+    return next((known[name] + more for name, more in values if name in known), None)
+
+
+def _softmax(node: Node, facts: Facts) -> Tie | None:
+    """Over the width, or over time, which logarithms are not."""
+    x, y = node.inputs[0], node.outputs[0]
+    shape, along = facts.shape(x), (WIDTH, TIME) if node.op == "Softmax" else (WIDTH,)
+    if not shape or facts.dtype(x) != "float32":
+        return None
+    return _along(x, y, normal_axis(attributes(node)["axis"], len(shape)), along, lambda roles: roles)
+
+
+def _along(x: str, y: str, axis: int, roles_of_axis: tuple[str, ...], result: Callable[[Roles], Roles]) -> Tie:
+    """`axis` of x has one of these roles; y has the roles that `result` makes of x's."""
+    def imply(known: Mapping[str, Roles]) -> Mapping[str, Roles]:
+        if x not in known:
+            return {}
+        if known[x][axis] not in roles_of_axis:
+            raise Contradiction
+        return {y: result(known[x])}
+
+    return Tie((x, y), imply)
+
+
+def _reduction(node: Node, facts: Facts) -> Tie | None:
+    """Over time."""
+    x, y = node.inputs[0], node.outputs[0]
+    shape, axes = facts.shape(x), facts.ints(node.inputs[1]) if len(node.inputs) > 1 else None
+    if not shape or facts.dtype(x) != "float32" or axes is None or len(axes) != 1:
+        return None
+    axis, kept = normal_axis(axes[0], len(shape)), (ONE,) * attributes(node)["keepdims"]
+    return _along(x, y, axis, (TIME,), lambda roles: roles[:axis] + kept + roles[axis + 1:])
+
+
+def _cast(node: Node, facts: Facts) -> Tie | None:
+    """A mask as numbers."""
+    x, y = node.inputs[0], node.outputs[0]
+    return _alike((x, y)) if (facts.dtype(x), facts.dtype(y)) == ("bool", "float32") else None
+
+
+def _weighted_sum(node: Node, facts: Facts) -> Tie | None:
+    """A row of weights for each sequence times the rows of its steps."""
+    weights, x = node.inputs
+    shapes = facts.shape(weights), facts.shape(x)
+    if any(shape is None or len(shape) != 3 for shape in shapes) or facts.dtype(x) != "float32":
+        return None
+    if shapes[0][1] != 1 or shapes[0][2] != shapes[1][1]:
+        return None
+    fixed = {weights: (BATCH, ONE, TIME), x: (BATCH, TIME, WIDTH), node.outputs[0]: (BATCH, ONE, WIDTH)}
+    return Tie(tuple(fixed), lambda known: fixed)
 
 
 def _matmul(node: Node, facts: Facts) -> Tie | None:
     x, w = node.inputs
+    if not {x, w} & set(facts.constants):
+        return _weighted_sum(node, facts)
     if w not in facts.constants or facts.constants[w].ndim != 2 or facts.dtype(x) != "float32":
         return None
     return _alike((x, node.outputs[0]), width_last=True)
@@ -231,7 +266,7 @@ def _gemm(node: Node, facts: Facts) -> Tie | None:
 
 
 def _arithmetic(node: Node, facts: Facts) -> Tie | None:
-    """Of two values of one shape, or of a value and a constant row."""
+    """Of two values, of one shape or the second one with less, or of a value and a constant row."""
     out = node.outputs[0]
     shape = facts.shape(out)
     if facts.dtype(out) != "float32" or not shape or None in shape:
@@ -240,9 +275,45 @@ def _arithmetic(node: Node, facts: Facts) -> Tie | None:
         return None
     values = [name for name in node.inputs if name not in facts.constants]
     rows = [facts.constants[name] for name in node.inputs if name in facts.constants]
-    if not values or any(facts.shape(name) != shape for name in values) or any(row(r, shape) is None for r in rows):
+    if not values or any(row(r, shape) is None for r in rows):
         return None
+    smaller = [name for name in values if facts.shape(name) != shape]
+    if smaller:
+        return _with_smaller(node, facts, smaller)
     return _alike((*values, out), width_last=bool(rows))
+
+
+def smaller_first(node: Node, facts: Facts) -> bool:
+    """Whether the first of two values that arithmetic combines is the smaller one."""
+    return facts.shape(node.inputs[0]) != facts.shape(node.outputs[0])
+
+
+def _with_smaller(node: Node, facts: Facts, smaller: list[str]) -> Tie | None:
+    """One value has a row for each sequence, or a width of 1, for all that the other has."""
+    if len(node.inputs) != 2 or len(smaller) != 1 or set(node.inputs) & set(facts.constants):
+        return None
+    if smaller_first(node, facts) and node.op not in ("Add", "Mul"):
+        return None
+    (part,), out = smaller, node.outputs[0]
+    (whole,) = (name for name in node.inputs if name != part)
+    small, shape = facts.shape(part), facts.shape(out)
+    if small is None or facts.shape(whole) != shape or len(small) != len(shape):
+        return None
+    if any(a not in (1, b) for a, b in zip(small, shape)):
+        return None
+
+    def imply(known: Mapping[str, Roles]) -> Mapping[str, Roles]:
+        roles = known.get(out, known.get(whole))
+        if roles is None:
+            return {}
+        if any(role == BATCH and a != b for role, a, b in zip(roles, small, shape)) or WIDTH not in roles:
+            raise Contradiction
+        found = tuple(ONE if role == TIME and a != b else role for role, a, b in zip(roles, small, shape))
+        if small[-1] == 1 and known.get(part) == (*found[:-1], ONE):  # a width of 1, as it comes from elsewhere
+            found = known[part]
+        return {out: roles, whole: roles, part: found}
+
+    return Tie((out, whole, part), imply)
 
 
 def row(constant: np.ndarray, shape: tuple[Dim, ...] | None) -> np.ndarray | None:
@@ -441,24 +512,26 @@ def _reshape(node: Node, facts: Facts) -> Tie | None:
 
 def _moved(node: Node, facts: Facts, pairs: list[tuple[int, int]]) -> Tie | None:
     source, target = node.inputs[0], node.outputs[0]
-    if source in facts.constants or facts.shape(source) is None or facts.shape(target) is None:
+    before, after = facts.shape(source), facts.shape(target)
+    if source in facts.constants or before is None or after is None:
         return None
     floats = facts.dtype(source) == "float32"
 
-    def carry(roles: Roles, pairs: list[tuple[int, int]], rank: int) -> Roles:
-        moved = dict(pairs)
-        if any(role in (BATCH, TIME) and axis not in moved for axis, role in enumerate(roles)):
+    def carry(roles: Roles, pairs: list[tuple[int, int]], shape: tuple[Dim, ...]) -> Roles:
+        moved, rank = dict(pairs), len(shape)
+        if any(role in (BATCH, TIME, SOURCE) and axis not in moved for axis, role in enumerate(roles)):
             raise Contradiction
         carried = [ONE] * rank
         for axis, new_axis in pairs:
             carried[new_axis] = roles[axis]
-        if floats and rank and WIDTH not in carried and rank - 1 not in moved.values():
+        if floats and WIDTH in carried[:-1] and shape[carried.index(WIDTH)] == 1:
+            carried[carried.index(WIDTH)] = ONE
+        elif floats and rank and WIDTH not in carried and rank - 1 not in moved.values():
             carried[-1] = WIDTH  # a width of 1 comes and goes as an axis of size 1 does
         return tuple(carried)
 
     back = [(j, i) for i, j in pairs]
-    return _mapped(source, target, lambda roles: carry(roles, pairs, len(facts.shape(target))),
-                   lambda roles: carry(roles, back, len(facts.shape(source))))
+    return _mapped(source, target, lambda roles: carry(roles, pairs, after), lambda roles: carry(roles, back, before))
 
 
 _RULES = {
@@ -466,5 +539,6 @@ _RULES = {
     "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic, "Concat": _concat, "Gather": _gather, "Slice": _slice, "Equal": _equal, "Not": _not,
     "Pow": _power, "HardSwish": _elementwise, "LayerNormalization": _layer_normalization,
     "BatchNormalization": _batch_normalization, "Split": _split, "Transpose": _transpose, "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze, "Reshape": _reshape,
+    "Unsqueeze": _unsqueeze, "Reshape": _reshape, "ReduceSum": _reduction, "ReduceMean": _reduction,
+    "ReduceMax": _reduction, "Cast": _cast,
 }

@@ -1,4 +1,4 @@
-"""Shape rules, as in shapes.py, of convolutions, pools, normalizations and quantized arithmetic."""
+"""Shape rules, as in shapes.py, of attention, convolutions, pools, normalizations and quantized arithmetic."""
 
 from __future__ import annotations
 
@@ -9,6 +9,26 @@ from .shapes import (FLOATS, Mismatch, Tensor, broadcast_shapes, check_fill, nor
                      same_size)
 
 BYTES = ("int8", "uint8")
+
+
+# ---- attention ----
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, query_mask: Tensor | None = None, key_mask: Tensor | None = None,
+              column: Tensor | None = None, *, heads, scale, hidden, causal) -> list[Tensor]:
+    require(q, FLOATS)
+    for other in (k, v, *filter(None, [column])):
+        same_dtype(q, other)
+    for mask in filter(None, (query_mask, key_mask)):
+        require(mask, ("bool",))
+    if any(x.shape is None for x in (q, k, v)):
+        return [Tensor(q.dtype, None), Tensor(q.dtype, None)]
+    widths = [x.shape[2:] for x in (q, k, v)]
+    if any(len(width) != 1 for width in widths) or not (same_size(*widths[0], *widths[1]) and same_size(k.shape[1], v.shape[1])):
+        raise Mismatch(f"queries, keys and values of shapes {q.shape}, {k.shape} and {v.shape}")
+    if heads < 1 or any(isinstance(width, int) and width % heads for (width,) in widths):
+        raise Mismatch(f"{heads} heads in queries, keys and values of shapes {q.shape}, {k.shape} and {v.shape}")
+    return [Tensor(q.dtype, (*q.shape[:2], v.shape[2])), Tensor(q.dtype, (*q.shape[:2], heads, k.shape[1]))]
 
 
 # ---- windows ----

@@ -168,7 +168,7 @@ def test_a_decoders_attention_to_itself_is_refused():
              Node("MatMul", ("joined", "turned"), ("own",), {}, "itself"), Node("Softmax", ("own",), ("mixing",), {"axis": -1}),
              Node("MatMul", ("mixing", "joined"), ("mixed",)))
     graph = translator(extra=extra, read="mixed")
-    with pytest.raises(UnsupportedError, match="MatMul 'itself' looks at other steps"):
+    with pytest.raises(UnsupportedError, match="Attention 'itself' looks at other steps"):
         check_steps(graph, split(graph, "target", {}))
 
 

@@ -9,13 +9,14 @@ from .drop_noops import drop_noops
 from .drop_unused import drop_unused
 from .embedding_table import embedding_table
 from .fold_constants import fold_constants, fold_weights
+from .fuse_attention import fuse_attention
 from .infer_shapes import infer_shapes
 from .join_directions import join_directions
 from .last_step_only import last_step_only
 from .split_directions import split_directions
 from .widen_halves import widen_halves
 
-LOAD = (widen_halves, fold_weights, split_directions, join_directions, embedding_table, last_step_only, drop_noops,
+LOAD = (widen_halves, fold_weights, fuse_attention, split_directions, join_directions, embedding_table, last_step_only, drop_noops,
         drop_unused)
 
 

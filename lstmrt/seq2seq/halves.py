@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import InputError, UnsupportedError
 from ..graph import Dim, Graph, Node, Value, fresh_names, rename_inputs
 from ..operators import OPERATORS, attributes, is_recurrent, named_inputs, named_outputs
-from ..passes import infer_shapes
+from ..passes import fuse_attention, infer_shapes
 from ..shapes import Tensor, normal_axis
 from ..vocabulary import input_vocabulary
 
@@ -136,8 +136,26 @@ def split(graph: Graph, decoder_input: str, states: Mapping[str, str]) -> Halves
     return _Split(graph, token, output, states).halves()
 
 
+def _attentions(graph: Graph, decoder: list[Node], token: Value) -> dict[str, str]:
+    """Softmaxes of the decoder over an axis that is as long as the source: the layer's name -> the value."""
+    tensors = infer_shapes(graph)
+    lengths = {value.shape[1] for value in graph.inputs if value.name != token.name and len(value.shape or ()) > 1}
+    found: dict[str, str] = {}
+    for node in decoder:
+        tensor = tensors.get(node.outputs[0])
+        if (node.domain, node.op) != ("", "Softmax") or tensor is None or tensor.shape is None:
+            continue
+        size = tensor.shape[normal_axis(attributes(node)["axis"], len(tensor.shape))]
+        if not isinstance(size, int) or size in lengths:
+            name = node.name or node.outputs[0]
+            found[name if name not in found else node.outputs[0]] = node.outputs[0]
+    return found
+
+
 class _Split:
     def __init__(self, graph: Graph, token: Value, output: Value, states: Mapping[str, str]) -> None:
+        self.attentions = _attentions(graph, _decoder_nodes(graph, {token.name, *states}), token)
+        graph = fuse_attention(graph, self.attentions.values())
         self.graph, self.declared, self.output = graph, states, output
         self.token = replace(token, shape=(token.shape[0], 1, *token.shape[2:]))
         self.tensors = infer_shapes(graph)
@@ -159,17 +177,17 @@ class _Split:
                   if name in given and name not in own]
         nodes, memory = self._renamed_inputs(nodes, encoder_nodes, encoder_inputs, memory)
         logits, nodes = self._logits(nodes)
-        attentions = self._attentions(nodes, encoder_inputs)
         initial = [state.initial for state in self.states if state.initial]
         encoder_outputs = dict.fromkeys([*memory, *initial])
         encoder = Graph(encoder_inputs, tuple(map(self._value, encoder_outputs)), tuple(encoder_nodes),
                         self.graph.constants, self.graph.name)
         decoder_inputs = (self.token, *map(self._value, memory),
                           *(Value(state.name, "float32", state.shape) for state in self.states))
-        decoder_outputs = dict.fromkeys([logits, *(state.output for state in self.states), *attentions.values()])
+        decoder_outputs = dict.fromkeys([logits, *(state.output for state in self.states),
+                                         *self.attentions.values()])
         decoder = Graph(decoder_inputs, tuple(Value(name, "float32", None) for name in decoder_outputs), tuple(nodes),
                         self.graph.constants, self.graph.name)
-        return Halves(encoder, decoder, self.token, logits, tuple(memory), tuple(self.states), attentions)
+        return Halves(encoder, decoder, self.token, logits, tuple(memory), tuple(self.states), self.attentions)
 
     def _faults(self) -> Iterator[str]:
         for node in filter(is_recurrent, self.nodes):
@@ -217,20 +235,6 @@ class _Split:
         if last.domain or last.op not in ("Softmax", "LogSoftmax") or self.output.name in read:
             return self.output.name, nodes
         return last.inputs[0], [node for node in nodes if node is not last]
-
-    def _attentions(self, nodes: list[Node], encoder_inputs: tuple[Value, ...]) -> dict[str, str]:
-        """Softmaxes over an axis that is as long as the source."""
-        lengths = {value.shape[1] for value in encoder_inputs if len(value.shape or ()) > 1}
-        found: dict[str, str] = {}
-        for node in nodes:
-            tensor = self.tensors.get(node.outputs[0])
-            if (node.domain, node.op) != ("", "Softmax") or tensor is None or tensor.shape is None:
-                continue
-            size = tensor.shape[normal_axis(attributes(node)["axis"], len(tensor.shape))]
-            if not isinstance(size, int) or size in lengths:
-                name = node.name or node.outputs[0]
-                found[name if name not in found else node.outputs[0]] = node.outputs[0]
-        return found
 
     def _shape(self, name: str) -> tuple[Dim, ...]:
         return self.tensors[name].shape

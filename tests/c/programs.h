@@ -4,7 +4,8 @@
 
 #include "harness.h"
 
-enum { MOST_VALUES = 32, MOST_STEPS = 24, MOST_PORTS = 8, MOST_ARRAYS = 64 };
+enum { MOST_VALUES = 64, MOST_STEPS = 48, MOST_PORTS = 16, MOST_ARRAYS = 64 };
+enum { SOURCE = 4 }; /* steps of every run's source */
 
 typedef struct {
     lstmrt_value values[MOST_VALUES];
@@ -19,7 +20,7 @@ typedef struct {
 static inline int32_t add_value(builder *b, lstmrt_dtype dtype, lstmrt_rows rows, size_t width)
 {
     REQUIRE(b->n_values < MOST_VALUES);
-    b->values[b->n_values] = (lstmrt_value){dtype, rows, (uint32_t)width};
+    b->values[b->n_values] = (lstmrt_value){dtype, rows, (uint32_t)width, LSTMRT_ACROSS_NOTHING};
     return (int32_t)b->n_values++;
 }
 
@@ -136,6 +137,46 @@ static inline builder language_model(lstmrt_op op, size_t vocabulary, size_t wid
     return b;
 }
 
+/* Attention of `q` to `k`, two heads of it, with all that it can have; its sums. */
+static inline int32_t add_attention(builder *b, int32_t q, int32_t k, int32_t q_mask, int32_t k_mask)
+{
+    const int32_t y = add_simple(b, LSTMRT_OP_ATTENTION, q, rows_of(b, q), width_of(b, k));
+    lstmrt_step *step = last_step(b);
+    step->inputs[1] = step->inputs[2] = k, step->inputs[3] = q_mask, step->inputs[4] = k_mask;
+    step->constant = 2, step->scale = 0.7f, step->hidden = -1e9f, step->causal = true;
+    step->weights[0] = random_weight(b, 1, width_of(b, q) / 2, 1);
+    const int32_t weights = step->outputs[1] = add_value(b, LSTMRT_F32, rows_of(b, q), 2);
+    b->values[weights].across = rows_of(b, k) == LSTMRT_ROWS_BATCH_SOURCE ? LSTMRT_ACROSS_SOURCE : LSTMRT_ACROSS_TIME;
+    add_output(b, weights);
+    return y;
+}
+
+/* What looks at all steps of a sequence, from values (batch x time), masks of them, and those of a source. */
+static inline void add_time(builder *b, int32_t x, int32_t mask)
+{
+    const lstmrt_rows bt = LSTMRT_ROWS_BATCH_TIME, rb = LSTMRT_ROWS_BATCH;
+    const size_t width = width_of(b, x);
+    const int32_t source = add_input(b, LSTMRT_F32, LSTMRT_ROWS_BATCH_SOURCE, width);
+    const int32_t shown = add_input(b, LSTMRT_BOOL, LSTMRT_ROWS_BATCH_SOURCE, 1);
+    int32_t v = add_attention(b, x, source, mask, shown);
+    v = add_attention(b, v, v, mask, mask);
+    v = add_simple(b, LSTMRT_OP_TIME_SOFTMAX, v, bt, width);
+    const int32_t most = add_simple(b, LSTMRT_OP_TIME_MAX, v, rb, width);
+    const int32_t mean = add_simple(b, LSTMRT_OP_TIME_MEAN, v, rb, width);
+    const int32_t numbers = add_simple(b, LSTMRT_OP_CAST, mask, bt, 1);
+    add_output(b, add_simple(b, LSTMRT_OP_TIME_SUM, v, rb, width));
+    last_step(b)->inputs[1] = numbers;
+    v = add_simple(b, LSTMRT_OP_MUL, v, bt, width);
+    last_step(b)->inputs[1] = numbers;
+    v = add_simple(b, LSTMRT_OP_SUB, v, bt, width);
+    last_step(b)->inputs[1] = most;
+    add_output(b, v);
+    const int32_t single = add_dense(b, most, 1, LSTMRT_IDENTITY);
+    v = add_simple(b, LSTMRT_OP_ADD, mean, rb, width);
+    last_step(b)->inputs[1] = single;
+    add_output(b, v);
+}
+
 /* Every operator and every optional input, output and weight: nothing here is left out. */
 static inline builder everything(void)
 {
@@ -192,6 +233,7 @@ static inline builder everything(void)
     v = add_simple(&b, LSTMRT_OP_LAST, v, rb, HIDDEN);
     v = add_dense(&b, v, VOCABULARY, LSTMRT_RELU);
     add_output(&b, add_simple(&b, LSTMRT_OP_SOFTMAX, v, rb, VOCABULARY));
+    add_time(&b, add_dense(&b, x, 6, LSTMRT_TANH), mask);
     return b;
 }
 
@@ -205,7 +247,9 @@ typedef struct {
 static inline lstmrt_buffer array_for(lstmrt_value value, size_t batch, size_t time)
 {
     const size_t item = value.dtype == LSTMRT_F32 ? sizeof(float) : value.dtype == LSTMRT_I64 ? sizeof(int64_t) : 1;
-    const size_t bytes = batch * (value.rows == LSTMRT_ROWS_BATCH ? 1 : time) * value.width * item;
+    const size_t rows = value.rows == LSTMRT_ROWS_BATCH ? 1 : value.rows == LSTMRT_ROWS_BATCH_SOURCE ? SOURCE : time;
+    const size_t across[] = {1, time, SOURCE};
+    const size_t bytes = batch * rows * value.width * across[value.across] * item;
     void *data = malloc(bytes);
     REQUIRE(data);
     memset(data, 0x55, bytes);

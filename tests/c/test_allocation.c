@@ -50,11 +50,11 @@ static void test_runs(void)
     builder b = everything();
     lstmrt_model *model = model_of(&b, "scalar");
     arrays large = arrays_for(&b, BATCH, TIME), small = arrays_for(&b, 1, 2);
-    REQUIRE(lstmrt_run(model, large.inputs, large.outputs, BATCH, TIME) == LSTMRT_OK);
+    REQUIRE(lstmrt_run(model, large.inputs, large.outputs, BATCH, TIME, SOURCE) == LSTMRT_OK);
     const long warm = allocations;
     for (int i = 0; i < 5; i++) {
-        REQUIRE(lstmrt_run(model, small.inputs, small.outputs, 1, 2) == LSTMRT_OK);
-        REQUIRE(lstmrt_run(model, large.inputs, large.outputs, BATCH, TIME) == LSTMRT_OK);
+        REQUIRE(lstmrt_run(model, small.inputs, small.outputs, 1, 2, SOURCE) == LSTMRT_OK);
+        REQUIRE(lstmrt_run(model, large.inputs, large.outputs, BATCH, TIME, SOURCE) == LSTMRT_OK);
     }
     CHECK(allocations == warm, "runs allocated %ld times", allocations - warm);
     arrays_free(&large);
@@ -129,7 +129,7 @@ static lstmrt_status run_everything(const builder *b)
     CHECK((status == LSTMRT_OK) == (model != NULL), "a model where there is none, or none where there is one");
     if (status) return status;
     arrays a = arrays_for(b, BATCH, TIME);
-    status = lstmrt_run(model, a.inputs, a.outputs, BATCH, TIME);
+    status = lstmrt_run(model, a.inputs, a.outputs, BATCH, TIME, SOURCE);
     arrays_free(&a);
     lstmrt_model_free(model);
     return status;

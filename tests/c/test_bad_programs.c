@@ -75,6 +75,22 @@ static lstmrt_value *output_of(builder *b, lstmrt_op op, size_t i) { return &b->
     X(first_keeps_time, output_of(b, LSTMRT_OP_FIRST, 0)->rows = LSTMRT_ROWS_TIME_BATCH)                 \
     X(reverse_changes_rows, output_of(b, LSTMRT_OP_REVERSE, 0)->rows = LSTMRT_ROWS_TIME_BATCH)           \
     X(swap_keeps_rows, output_of(b, LSTMRT_OP_SWAP, 0)->rows = LSTMRT_ROWS_BATCH_TIME)                   \
+    X(attention_without_keys, step_of(b, LSTMRT_OP_ATTENTION)->inputs[1] = -1)                           \
+    X(attention_without_heads, step_of(b, LSTMRT_OP_ATTENTION)->constant = 0)                            \
+    X(attention_of_uneven_heads, step_of(b, LSTMRT_OP_ATTENTION)->constant = 4)                          \
+    X(attention_column_too_long, step_of(b, LSTMRT_OP_ATTENTION)->weights[0].cols++)                     \
+    X(attention_of_time_with_a_mask_of_the_source,                                                       \
+      step_of(b, LSTMRT_OP_ATTENTION)->inputs[3] = step_of(b, LSTMRT_OP_ATTENTION)->inputs[4])           \
+    X(weights_across_another_sequence, output_of(b, LSTMRT_OP_ATTENTION, 1)->across = LSTMRT_ACROSS_TIME) \
+    X(weights_read_by_a_step, step_of(b, LSTMRT_OP_TIME_SOFTMAX)->inputs[0] =                            \
+                                  step_of(b, LSTMRT_OP_ATTENTION)->outputs[1])                           \
+    X(an_input_across_time, b->values[0].across = LSTMRT_ACROSS_TIME)                                    \
+    X(unknown_across, b->values[0].across = (lstmrt_across)3)                                            \
+    X(softmax_over_no_time, input_of(b, LSTMRT_OP_TIME_SOFTMAX, 0)->rows = LSTMRT_ROWS_BATCH)            \
+    X(sum_keeps_time, output_of(b, LSTMRT_OP_TIME_SUM, 0)->rows = LSTMRT_ROWS_BATCH_TIME)                \
+    X(mean_with_weights, step_of(b, LSTMRT_OP_TIME_MEAN)->inputs[1] = step_of(b, LSTMRT_OP_CAST)->outputs[0]) \
+    X(cast_of_ids, step_of(b, LSTMRT_OP_CAST)->inputs[0] = step_of(b, LSTMRT_OP_NOT_EQUAL)->inputs[0])   \
+    X(add_of_another_width, step_of(b, LSTMRT_OP_CAST)->op = LSTMRT_OP_ADD)                              \
     X(not_equal_of_floats, step_of(b, LSTMRT_OP_NOT_EQUAL)->inputs[0] = b->inputs[0])
 
 #define DEFINE(name, statement) \
@@ -123,26 +139,26 @@ static void test_bad_calls(void)
     CHECK(lstmrt_state_new(model, 1, &state) == LSTMRT_NOT_STEPPABLE && !state, "no state for it");
 
     arrays a = arrays_for(&b, 2, 3);
-    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_OK, "what fits");
-    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 4) == LSTMRT_BAD_ARGUMENT, "another time");
-    CHECK(lstmrt_run(model, a.inputs, a.outputs, 3, 2) == LSTMRT_BAD_ARGUMENT, "another batch");
-    CHECK(lstmrt_run(model, a.inputs, a.outputs, 0, 3) == LSTMRT_BAD_ARGUMENT, "no batch");
-    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 0) == LSTMRT_BAD_ARGUMENT, "no time");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3, SOURCE) == LSTMRT_OK, "what fits");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 4, SOURCE) == LSTMRT_BAD_ARGUMENT, "another time");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 3, 2, SOURCE) == LSTMRT_BAD_ARGUMENT, "another batch");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 0, 3, SOURCE) == LSTMRT_BAD_ARGUMENT, "no batch");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 0, SOURCE) == LSTMRT_BAD_ARGUMENT, "no time");
     for (int i = 0; i < 2; i++) { /* the second time meets what the first left behind */
-        const lstmrt_status status = lstmrt_run(model, a.inputs, a.outputs, SIZE_MAX / 2, SIZE_MAX / 3);
+        const lstmrt_status status = lstmrt_run(model, a.inputs, a.outputs, SIZE_MAX / 2, SIZE_MAX / 3, SOURCE);
         CHECK(status == LSTMRT_OUT_OF_MEMORY || status == LSTMRT_BAD_ARGUMENT, "sizes whose product overflows");
     }
     int64_t *ids = a.inputs[1].data, *lengths = a.inputs[2].data;
     ids[5] = 11;
-    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_ID_OUT_OF_RANGE, "an id above the vocabulary");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3, SOURCE) == LSTMRT_ID_OUT_OF_RANGE, "an id above the vocabulary");
     ids[5] = -12;
-    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_ID_OUT_OF_RANGE, "an id below it");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3, SOURCE) == LSTMRT_ID_OUT_OF_RANGE, "an id below it");
     ids[5] = -11;
-    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_OK, "negative ids count from the end");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3, SOURCE) == LSTMRT_OK, "negative ids count from the end");
     lengths[1] = 4;
-    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_BAD_ARGUMENT, "longer than time");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3, SOURCE) == LSTMRT_BAD_ARGUMENT, "longer than time");
     lengths[1] = INT64_MIN;
-    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_BAD_ARGUMENT, "a negative length");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, 2, 3, SOURCE) == LSTMRT_BAD_ARGUMENT, "a negative length");
     arrays_free(&a);
     lstmrt_model_free(model);
     builder_free(&b);
@@ -160,10 +176,11 @@ static void damage_value(builder *b)
 {
     static const uint32_t WIDTHS[] = {0, 1, 5, 7, 21, 1000000, INT32_MAX, UINT32_MAX};
     lstmrt_value *value = &b->values[random_below(b->n_values)];
-    switch (random_below(3)) {
+    switch (random_below(4)) {
     case 0: value->width = WIDTHS[random_below(8)]; break;
     case 1: value->dtype = (lstmrt_dtype)random_below(4); break;
-    default: value->rows = (lstmrt_rows)random_below(4);
+    case 2: value->across = (lstmrt_across)random_below(4); break;
+    default: value->rows = (lstmrt_rows)random_below(5);
     }
 }
 
@@ -181,13 +198,14 @@ static void damage_step(builder *b)
 {
     lstmrt_step *step = &b->steps[random_below(b->n_steps)];
     lstmrt_activation *activation = &step->activations[random_below(LSTMRT_MAX_GATE_FUNCTIONS)];
-    switch (random_below(7)) {
+    switch (random_below(8)) {
     case 0: step->op = (lstmrt_op)random_below(LSTMRT_OP_COUNT + 1); break;
     case 1: step->inputs[random_below(LSTMRT_MAX_INPUTS)] = random_index(b); break;
     case 2: step->outputs[random_below(LSTMRT_MAX_OUTPUTS)] = random_index(b); break;
     case 3: damage_weight(&step->weights[random_below(LSTMRT_MAX_WEIGHTS)]); break;
     case 4: activation->function = (lstmrt_function)random_below(LSTMRT_ACTIVATION_COUNT + 1); break;
     case 5: step->reverse = !step->reverse, step->linear_before_reset = !step->linear_before_reset; break;
+    case 6: step->constant = (int64_t)random_bits(); break;
     default: step->clip = random_below(2) ? NAN : -1;
     }
 }
@@ -213,7 +231,7 @@ static bool small(const builder *b)
 static void run_survivor(lstmrt_model *model, const builder *b)
 {
     arrays a = arrays_for(b, 2, 3);
-    const lstmrt_status status = lstmrt_run(model, a.inputs, a.outputs, 2, 3);
+    const lstmrt_status status = lstmrt_run(model, a.inputs, a.outputs, 2, 3, SOURCE);
     CHECK(status == LSTMRT_OK || status == LSTMRT_ID_OUT_OF_RANGE || status == LSTMRT_BAD_ARGUMENT ||
               status == LSTMRT_OUT_OF_MEMORY, "a run of a damaged program: %s", lstmrt_status_text(status));
     arrays_free(&a);

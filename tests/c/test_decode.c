@@ -53,7 +53,7 @@ static int64_t plain_next(lstmrt_model *model, const lstmrt_decode_options *opti
     text run = tokens_to_run(options, t);
     float logits[VOCABULARY];
     const lstmrt_buffer in = {run.ids, run.n * sizeof *run.ids}, out = {logits, sizeof logits};
-    REQUIRE(lstmrt_run(model, &in, &out, 1, run.n) == LSTMRT_OK);
+    REQUIRE(lstmrt_run(model, &in, &out, 1, run.n, SOURCE) == LSTMRT_OK);
     return choose(options, t, logits);
 }
 

@@ -374,12 +374,17 @@ static void test_combine(const lstmrt_kernels *kernels)
             guarded a = guarded_random(rows * width, 3), b = guarded_random(b_rows * width, 3);
             guarded y = guarded_new(rows * width);
             kernels->combine(
-                &(lstmrt_combine_args){a.x, b.x, y.x, width, b_rows == 1 ? 0 : width, width, rows, width, op});
+                &(lstmrt_combine_args){a.x, b.x, y.x, width, b_rows == 1 ? 0 : width, width, rows, width, op, false});
             for (size_t i = 0; i < rows * width; i++) {
                 const double want = (float)combine(op, a.x[i], b.x[i % (b_rows * width)]);
                 CHECK(y.x[i] == want, "%s combine %d, width %zu", kernels->name, (int)op, width);
             }
-            guarded_free(a), guarded_free(b), guarded_free(y);
+            guarded single = guarded_random(rows, 3);
+            kernels->combine(&(lstmrt_combine_args){a.x, single.x, y.x, width, 1, width, rows, width, op, true});
+            for (size_t i = 0; i < rows * width; i++)
+                CHECK(y.x[i] == (float)combine(op, a.x[i], single.x[i / width]), "%s combine %d with one, width %zu",
+                      kernels->name, (int)op, width);
+            guarded_free(a), guarded_free(b), guarded_free(y), guarded_free(single);
         }
 }
 
@@ -441,6 +446,8 @@ static void test_argmax(const lstmrt_kernels *kernels)
             guarded_free(x);
         }
 }
+
+#include "attention_kernels.h"
 
 static void test_probe_read(const lstmrt_kernels *kernels)
 {

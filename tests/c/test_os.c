@@ -56,10 +56,10 @@ static void test_callers_state(void)
     lstmrt_model *model = model_of(&b, "scalar");
     arrays a = arrays_for(&b, 2, 3), again = a;
     for (size_t i = 0; i < a.n_outputs; i++) again.outputs[i] = array_for(b.values[b.outputs[i]], 2, 3);
-    REQUIRE(lstmrt_run(model, a.inputs, a.outputs, 2, 3) == LSTMRT_OK);
+    REQUIRE(lstmrt_run(model, a.inputs, a.outputs, 2, 3, SOURCE) == LSTMRT_OK);
     REQUIRE(fesetround(FE_UPWARD) == 0);
     feclearexcept(FE_ALL_EXCEPT);
-    const lstmrt_status status = lstmrt_run(model, again.inputs, again.outputs, 2, 3);
+    const lstmrt_status status = lstmrt_run(model, again.inputs, again.outputs, 2, 3, SOURCE);
     CHECK(fegetround() == FE_UPWARD, "the rounding mode is not the caller's");
     REQUIRE(fesetround(FE_TONEAREST) == 0);
     CHECK(status == LSTMRT_OK && !flushes(), "a run that rounds upward");

@@ -234,7 +234,7 @@ static void test_random(const lstmrt_kernels *kernels)
     for (size_t i = 0; i < p.batch; i++) solve_sequence(&p, i);
 
     lstmrt_model *model = model_of(b, kernels->name);
-    CHECK(lstmrt_run(model, a.inputs, a.outputs, p.batch, p.time) == LSTMRT_OK, "run");
+    CHECK(lstmrt_run(model, a.inputs, a.outputs, p.batch, p.time, SOURCE) == LSTMRT_OK, "run");
     check_output(kernels, &p, "y", &a.outputs[0], p.y);
     check_output(kernels, &p, "y_h", &a.outputs[1], p.y_h);
     if (b->n_outputs == 3) check_output(kernels, &p, "y_c", &a.outputs[2], p.y_c);
@@ -257,7 +257,7 @@ static void test_steps(const lstmrt_kernels *kernels, lstmrt_op op, bool linear_
     lstmrt_model *model = model_of(&b, kernels->name);
     CHECK(lstmrt_model_steppable(model), "a stack of forward layers is steppable");
     arrays whole = arrays_for(&b, batch, TIME), one = arrays_for(&b, batch, 1);
-    REQUIRE(lstmrt_run(model, whole.inputs, whole.outputs, batch, TIME) == LSTMRT_OK);
+    REQUIRE(lstmrt_run(model, whole.inputs, whole.outputs, batch, TIME, SOURCE) == LSTMRT_OK);
 
     lstmrt_state *state, *copy;
     REQUIRE(lstmrt_state_new(model, batch, &state) == LSTMRT_OK);
@@ -323,7 +323,7 @@ static void test_denormals(const lstmrt_kernels *kernels)
         const lstmrt_fp_state own = lstmrt_fp_flush_denormals();
         if (!flushing) lstmrt_fp_restore(own);
         const bool before = flushes();
-        REQUIRE(lstmrt_run(model, a.inputs, a.outputs, 1, TIME) == LSTMRT_OK);
+        REQUIRE(lstmrt_run(model, a.inputs, a.outputs, 1, TIME, SOURCE) == LSTMRT_OK);
         const bool after = flushes();
         if (flushing) lstmrt_fp_restore(own);
         CHECK(before == after, "%s: the caller's floating-point state has changed", kernels->name);

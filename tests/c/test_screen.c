@@ -43,7 +43,7 @@ static size_t plain_argmax(const screened *s, const float *x)
 {
     static float y[OUTPUTS];
     const lstmrt_buffer in = {(void *)(uintptr_t)x, INPUTS * sizeof *x}, out = {y, sizeof y};
-    REQUIRE(lstmrt_run(s->model, &in, &out, 1, 1) == LSTMRT_OK);
+    REQUIRE(lstmrt_run(s->model, &in, &out, 1, 1, SOURCE) == LSTMRT_OK);
     size_t best = 0;
     for (size_t i = 0; i < OUTPUTS; i++) {
         if (isnan(y[i])) return i;
@@ -229,7 +229,7 @@ static void test_decoder(const char *isa, lstmrt_decode_mode mode, bool every_st
     for (size_t n = WINDOW; n < WINDOW + NEW_IDS; n++) {
         const size_t begin = windows ? n - WINDOW : 0, time = n - begin, rows = every_step ? time : 1;
         const lstmrt_buffer in = {text + begin, time * sizeof *text}, out = {y, rows * OUTPUTS * sizeof *y};
-        REQUIRE(lstmrt_run(model, &in, &out, 1, time) == LSTMRT_OK);
+        REQUIRE(lstmrt_run(model, &in, &out, 1, time, SOURCE) == LSTMRT_OK);
         const float *row = y + (rows - 1) * OUTPUTS;
         size_t best = 0;
         for (size_t i = 0; i < OUTPUTS; i++)

@@ -40,7 +40,7 @@ static unsigned long compare_and_free(arrays *a, const arrays *want)
 static unsigned long run_whole(size_t size)
 {
     arrays a = borrow(&whole.b, &whole_alone[size], BATCHES[size], TIMES[size]);
-    const lstmrt_status status = lstmrt_run(whole.model, a.inputs, a.outputs, BATCHES[size], TIMES[size]);
+    const lstmrt_status status = lstmrt_run(whole.model, a.inputs, a.outputs, BATCHES[size], TIMES[size], SOURCE);
     return (status != LSTMRT_OK) + compare_and_free(&a, &whole_alone[size]);
 }
 
@@ -112,13 +112,13 @@ static void test_shared_calls(const char *isa, lstmrt_precision precision)
         lstmrt_model *model = model_of(&b, isa);
         arrays a = arrays_for(&b, BATCH, TIME);
         lstmrt_model_set_threads(model, 1);
-        REQUIRE(lstmrt_run(model, a.inputs, a.outputs, BATCH, TIME) == LSTMRT_OK);
+        REQUIRE(lstmrt_run(model, a.inputs, a.outputs, BATCH, TIME, SOURCE) == LSTMRT_OK);
         int64_t want[TOKENS];
         write_tokens(model, want, TOKENS);
         for (size_t threads = 2; threads <= 5; threads += 3) {
             arrays shared = borrow(&b, &a, BATCH, TIME);
             lstmrt_model_set_threads(model, threads);
-            REQUIRE(lstmrt_run(model, shared.inputs, shared.outputs, BATCH, TIME) == LSTMRT_OK);
+            REQUIRE(lstmrt_run(model, shared.inputs, shared.outputs, BATCH, TIME, SOURCE) == LSTMRT_OK);
             CHECK(compare_and_free(&shared, &a) == 0, "%s: %zu threads have other bits than one", isa, threads);
             int64_t got[TOKENS];
             write_tokens(model, got, TOKENS);
@@ -153,12 +153,12 @@ static void test_pairs(const lstmrt_kernels *kernels)
     lstmrt_model *model = model_of(&b, kernels->name);
     arrays a = arrays_for(&b, BATCH, TIME);
     lstmrt_model_set_threads(model, 1);
-    REQUIRE(lstmrt_run(model, a.inputs, a.outputs, BATCH, TIME) == LSTMRT_OK);
+    REQUIRE(lstmrt_run(model, a.inputs, a.outputs, BATCH, TIME, SOURCE) == LSTMRT_OK);
     for (size_t threads = 2; threads <= 4; threads++) {
         lstmrt_model_set_threads(model, threads);
         for (int round = 0; round < 5; round++) {
             arrays shared = borrow(&b, &a, BATCH, TIME);
-            REQUIRE(lstmrt_run(model, shared.inputs, shared.outputs, BATCH, TIME) == LSTMRT_OK);
+            REQUIRE(lstmrt_run(model, shared.inputs, shared.outputs, BATCH, TIME, SOURCE) == LSTMRT_OK);
             CHECK(compare_and_free(&shared, &a) == 0, "%s: layers at once on %zu threads have other bits", kernels->name,
                   threads);
         }
@@ -176,7 +176,7 @@ int main(void)
         whole.model = model_of(&whole.b, kernels->name);
         for (size_t i = 0; i < SIZES; i++) {
             whole_alone[i] = arrays_for(&whole.b, BATCHES[i], TIMES[i]);
-            REQUIRE(!lstmrt_run(whole.model, whole_alone[i].inputs, whole_alone[i].outputs, BATCHES[i], TIMES[i]));
+            REQUIRE(!lstmrt_run(whole.model, whole_alone[i].inputs, whole_alone[i].outputs, BATCHES[i], TIMES[i], SOURCE));
         }
         stepped.b = language_model(LSTMRT_OP_LSTM, VOCABULARY, 5, 33);
         stepped.model = model_of(&stepped.b, kernels->name);
