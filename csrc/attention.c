@@ -88,7 +88,7 @@ static void attend(const sequence *s, size_t head, size_t begin, size_t rows)
         .y = scores, .q_stride = s->q.stride, .k_stride = s->k.stride, .y_stride = stride,
         .rows = rows, .steps = steps, .width = inputs, .scale = s->layer->step.scale});
     for (size_t row = 0; row < rows; row++) hide(s, scores + row * stride, begin + row);
-    kernels->softmax(&(lstmrt_softmax_args){scores, scores, stride, stride, rows, steps});
+    kernels->softmax(&(lstmrt_softmax_args){scores, scores, stride, stride, rows, steps, false});
     kernels->mix(&(lstmrt_mix_args){
         .w = scores, .x = s->v.first + head * width, .y = s->y.first + begin * s->y.stride + head * width,
         .w_stride = stride, .x_stride = s->v.stride, .y_stride = s->y.stride,

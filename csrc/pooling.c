@@ -25,7 +25,7 @@ lstmrt_status lstmrt_time_softmax_run(const lstmrt_layer *layer, lstmrt_workspac
         const lstmrt_rows_view y = lstmrt_sequence(value, lstmrt_output_slot(layer, ws, 0), ws, b);
         for (size_t column = 0; column < layer->width; column++) {
             gather(x, column, ws->scores);
-            ws->model->kernels->softmax(&(lstmrt_softmax_args){ws->scores, ws->scores, 0, 0, 1, x.count});
+            ws->model->kernels->softmax(&(lstmrt_softmax_args){ws->scores, ws->scores, 0, 0, 1, x.count, false});
             for (size_t t = 0; t < y.count; t++) y.first[t * y.stride + column] = ws->scores[t];
         }
     }
