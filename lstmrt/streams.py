@@ -167,9 +167,9 @@ class Batch:
 
 
 def generate_together(model: Model, prompts: Sequence[Prompt], options: GenerationOptions) -> list:
-    """What `generate` gives for each of the prompts, made side by side where the model and the mode allow it."""
+    """What `generate` gives for each of the prompts, several side by side where the model and the mode allow it."""
     mode = decode_mode(model, settings(model, options), 1)
-    if mode["mode"] not in SIDE_BY_SIDE:
+    if mode["mode"] not in SIDE_BY_SIDE or len(prompts) == 1:
         return [generate(model, prompt, options) for prompt in prompts]
     streams = min(len(prompts), max(1, MOST_ROWS // mode.get("window", 1)))
     batch = Batch(model, streams, options.mode, options.window)
