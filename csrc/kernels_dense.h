@@ -4,10 +4,13 @@
 static __attribute__((noinline)) void dense_end(const lstmrt_dense_args *a, const vf *total, size_t vectors,
                                                 size_t rows, size_t column, size_t row)
 {
+    const bool plain = a->activation.function == LSTMRT_IDENTITY && a->clip == INFINITY;
     for (size_t r = 0; r < rows; r++)
-        for (size_t v = 0; v < vectors; v++)
+        for (size_t v = 0; v < vectors; v++) {
+            const vf y = total[v * rows + r];
             v_store(a->y + (row + r) * a->y_stride + column + v * VEC_WIDTH,
-                    v_activate(a->activation, v_clip(a->clip, total[v * rows + r])));
+                    plain ? y : v_activate(a->activation, v_clip(a->clip, y)));
+        }
 }
 
 VEC_INLINE void dense_tile(const lstmrt_dense_args *a, int panels, int vectors, int rows, size_t panel, size_t row)

@@ -1,6 +1,12 @@
 /* The fused steps of recurrent cells: product with the recurrent weights, bias, activations and state update, all in
  * registers. Formulas stand with the arguments in kernels.h. */
 
+/* Calls UNIT(a, sums, pitch, unit, row) for each vector of units and row of a tile. */
+#define FOR_UNITS(UNIT, a, z, gates, panels, rows, panel, row)                                      \
+    for (size_t p_ = 0; p_ < (panels); p_++)                                                        \
+        for (size_t r_ = 0, unit_ = ((panel) + p_) * VEC_WIDTH; r_ < (rows); r_++)                  \
+            UNIT(a, (z) + p_ * (gates) * (rows) + r_, rows, unit_, (row) + r_);
+
 enum { LSTM_I, LSTM_O, LSTM_F, LSTM_C, LSTM_GATES };
 
 VEC_INLINE bool is_plain(lstmrt_activation f, lstmrt_activation g, float clip)
@@ -14,22 +20,28 @@ VEC_INLINE bool lstm_is_plain(const lstmrt_lstm_args *a)
            !a->peepholes;
 }
 
-/* One vector of hidden units of one row, from its gate sums z[gate * pitch]: the cell that nearly all models have. Its
- * five activations are fractions that are divided once for c' and once for h', which is faster and rounds less often. */
-VEC_INLINE void lstm_unit_plain(const lstmrt_lstm_args *a, const vf *z, size_t pitch, size_t unit, size_t row)
+/* c', and then h, of one vector of hidden units of one row from its gate sums z[gate * pitch]: the cell that nearly all
+ * models have. Its five activations are fractions that are divided once for c' and once for h', which is faster and rounds
+ * less often. */
+VEC_INLINE void lstm_unit_c(const lstmrt_lstm_args *a, const vf *z, size_t pitch, size_t unit, size_t row)
 {
     const size_t at = row * a->stride + unit;
     vf unused;
     const v_fraction i = v_sigmoid_fraction(z[LSTM_I * pitch], &unused), g = v_tanh_fraction(z[LSTM_C * pitch]);
-    const v_fraction f = v_sigmoid_fraction(z[LSTM_F * pitch], &unused), o = v_sigmoid_fraction(z[LSTM_O * pitch], &unused);
+    const v_fraction f = v_sigmoid_fraction(z[LSTM_F * pitch], &unused);
     const vf kept = v_mul(f.n, v_load(a->c + at)), added = v_mul(i.n, g.n), d = v_mul(i.d, g.d);
-    const vf c_next = v_div(v_fma(kept, d, v_mul(f.d, added)), v_mul(f.d, d));
-    const v_fraction h = v_tanh_fraction(c_next);
-    v_store(a->c_next + at, c_next);
+    v_store(a->c_next + at, v_div(v_fma(kept, d, v_mul(f.d, added)), v_mul(f.d, d)));
+}
+
+VEC_INLINE void lstm_unit_h(const lstmrt_lstm_args *a, const vf *z, size_t pitch, size_t unit, size_t row)
+{
+    const size_t at = row * a->stride + unit;
+    vf unused;
+    const v_fraction o = v_sigmoid_fraction(z[LSTM_O * pitch], &unused), h = v_tanh_fraction(v_load(a->c_next + at));
     v_store(a->h_next + at, v_div(v_mul(o.n, h.n), v_mul(o.d, h.d)));
 }
 
-/* The same with any activations, clip, peepholes and coupled gates. */
+/* Both, with any activations, clip, peepholes and coupled gates. */
 VEC_INLINE void lstm_unit(const lstmrt_lstm_args *a, const vf *z, size_t pitch, size_t unit, size_t row)
 {
     const size_t at = row * a->stride + unit;
@@ -50,18 +62,16 @@ VEC_INLINE void lstm_unit(const lstmrt_lstm_args *a, const vf *z, size_t pitch, 
     v_store(a->h_next + at, v_mul(o, v_activate(a->activation_h, c_next)));
 }
 
+/* All c' first: the way from sums to h is long, and halves of it leave room for more units to be under way at once. */
 static __attribute__((noinline)) void lstm_end(const lstmrt_lstm_args *a, const vf *z, size_t panels, size_t rows,
                                                size_t panel, size_t row)
 {
-    const bool plain = lstm_is_plain(a);
-    for (size_t p = 0; p < panels; p++)
-        for (size_t r = 0; r < rows; r++) {
-            const vf *sums = z + p * LSTM_GATES * rows + r;
-            if (plain)
-                lstm_unit_plain(a, sums, rows, (panel + p) * VEC_WIDTH, row + r);
-            else
-                lstm_unit(a, sums, rows, (panel + p) * VEC_WIDTH, row + r);
-        }
+    if (lstm_is_plain(a)) {
+        FOR_UNITS(lstm_unit_c, a, z, LSTM_GATES, panels, rows, panel, row)
+        FOR_UNITS(lstm_unit_h, a, z, LSTM_GATES, panels, rows, panel, row)
+    } else {
+        FOR_UNITS(lstm_unit, a, z, LSTM_GATES, panels, rows, panel, row)
+    }
 }
 
 VEC_INLINE void lstm_tile(const lstmrt_lstm_args *a, int panels, int rows, size_t panel, size_t row)
@@ -84,37 +94,54 @@ enum { GRU_Z, GRU_R, GRU_H, GRU_GATES };
 /* (1 - z) n + z h, as n + z (h - n) would lose h where z is 1. */
 VEC_INLINE vf gru_blend(vf z, vf n, vf h) { return v_fma(z, h, v_mul(v_sub(v_set1(1.0f), z), n)); }
 
-/* h' of one vector of units from its three sums: of gates z and r, and of gate h, input and recurrent part apart. */
-VEC_INLINE vf gru_unit(const lstmrt_gru_args *a, vf zz, vf zr, vf input_h, vf recurrent_h, vf h)
+/* The two summands of gate h, which r weighs: of the input, and of h. */
+VEC_INLINE vf gru_input_h(const lstmrt_gru_args *a, size_t unit, size_t row)
 {
-    const vf update = v_activate(a->f, v_clip(a->clip, zz)), reset = v_activate(a->f, v_clip(a->clip, zr));
-    const vf n = v_activate(a->g, v_clip(a->clip, v_fma(reset, recurrent_h, input_h)));
-    return gru_blend(update, n, h);
+    return v_load(a->gates + row * a->gates_stride + GRU_GATES * unit + GRU_H * VEC_WIDTH);
 }
 
-/* The same for the cell that nearly all models have, with one division less. */
-VEC_INLINE vf gru_unit_plain(vf zz, vf zr, vf input_h, vf recurrent_h, vf h)
+VEC_INLINE vf gru_recurrent_h(const lstmrt_gru_args *a, vf sum, size_t unit, size_t row)
 {
-    vf unused, rest;
-    const v_fraction r = v_sigmoid_fraction(zr, &unused), z = v_sigmoid_fraction(zz, &rest);
-    const v_fraction n = v_tanh_fraction(v_fma(v_div(r.n, r.d), recurrent_h, input_h));
-    return v_div(v_fma(v_mul(z.n, h), n.d, v_mul(rest, n.n)), v_mul(z.d, n.d));
+    return v_add(sum, v_load(a->bias + row * a->bias_stride + unit));
 }
 
-static __attribute__((noinline)) void gru_end(const lstmrt_gru_args *a, const vf *z, size_t panels, size_t rows,
-                                              size_t panel, size_t row)
+/* Gate h's sum for the cell that nearly all models have, left in place of the recurrent one; then h', with one division
+ * less than three functions have. */
+VEC_INLINE void gru_unit_n(const lstmrt_gru_args *a, vf *z, size_t pitch, size_t unit, size_t row)
 {
-    const bool plain = is_plain(a->f, a->g, a->clip);
-    for (size_t p = 0; p < panels; p++)
-        for (size_t r = 0; r < rows; r++) {
-            const vf *sum = z + p * GRU_GATES * rows + r;
-            const size_t unit = (panel + p) * VEC_WIDTH, at = (row + r) * a->stride + unit;
-            const vf input_h = v_load(a->gates + (row + r) * a->gates_stride + GRU_GATES * unit + GRU_H * VEC_WIDTH);
-            const vf recurrent_h = v_add(sum[GRU_H * rows], v_load(a->bias + (row + r) * a->bias_stride + unit));
-            const vf zz = sum[GRU_Z * rows], zr = sum[GRU_R * rows], h = v_load(a->h + at);
-            v_store(a->h_next + at, plain ? gru_unit_plain(zz, zr, input_h, recurrent_h, h)
-                                          : gru_unit(a, zz, zr, input_h, recurrent_h, h));
-        }
+    vf unused;
+    const v_fraction r = v_sigmoid_fraction(z[GRU_R * pitch], &unused);
+    z[GRU_H * pitch] = v_fma(v_div(r.n, r.d), gru_recurrent_h(a, z[GRU_H * pitch], unit, row), gru_input_h(a, unit, row));
+}
+
+VEC_INLINE void gru_unit_h(const lstmrt_gru_args *a, vf *sum, size_t pitch, size_t unit, size_t row)
+{
+    const size_t at = row * a->stride + unit;
+    vf rest;
+    const v_fraction z = v_sigmoid_fraction(sum[GRU_Z * pitch], &rest), n = v_tanh_fraction(sum[GRU_H * pitch]);
+    const vf kept = v_mul(z.n, v_load(a->h + at));
+    v_store(a->h_next + at, v_div(v_fma(kept, n.d, v_mul(rest, n.n)), v_mul(z.d, n.d)));
+}
+
+/* Both, with any activations and clip. */
+VEC_INLINE void gru_unit(const lstmrt_gru_args *a, vf *z, size_t pitch, size_t unit, size_t row)
+{
+    const size_t at = row * a->stride + unit;
+    const vf update = v_activate(a->f, v_clip(a->clip, z[GRU_Z * pitch]));
+    const vf reset = v_activate(a->f, v_clip(a->clip, z[GRU_R * pitch]));
+    const vf sum = v_fma(reset, gru_recurrent_h(a, z[GRU_H * pitch], unit, row), gru_input_h(a, unit, row));
+    v_store(a->h_next + at, gru_blend(update, v_activate(a->g, v_clip(a->clip, sum)), v_load(a->h + at)));
+}
+
+static __attribute__((noinline)) void gru_end(const lstmrt_gru_args *a, vf *z, size_t panels, size_t rows, size_t panel,
+                                              size_t row)
+{
+    if (is_plain(a->f, a->g, a->clip)) {
+        FOR_UNITS(gru_unit_n, a, z, GRU_GATES, panels, rows, panel, row)
+        FOR_UNITS(gru_unit_h, a, z, GRU_GATES, panels, rows, panel, row)
+    } else {
+        FOR_UNITS(gru_unit, a, z, GRU_GATES, panels, rows, panel, row)
+    }
 }
 
 VEC_INLINE void gru_tile(const lstmrt_gru_args *a, int panels, int rows, size_t panel, size_t row)

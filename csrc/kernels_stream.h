@@ -33,7 +33,8 @@ VEC_INLINE void stream(int panels, int vectors, int rows, const float *weights, 
             UNROLL for (int r = 0; r < rows; r++) xk[r] = v_set1(x[(size_t)r * x_stride + k]);
             UNROLL for (int j = 0; j < panels * vectors; j++) {
                 const float *w = weights + (size_t)(j / vectors) * panel_size;
-                const vf wk = v_load(w + (k * (size_t)vectors + (size_t)(j % vectors)) * VEC_WIDTH);
+                vf wk = v_load(w + (k * (size_t)vectors + (size_t)(j % vectors)) * VEC_WIDTH);
+                if (rows > 1) wk = v_hold(wk);
                 UNROLL for (int r = 0; r < rows; r++) sum[j * rows + r] = v_fma(xk[r], wk, sum[j * rows + r]);
             }
         }

@@ -36,6 +36,11 @@ VEC_INLINE vf v_select_lt(vf a, vf b, vf x, vf y)
 {
     return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
 }
+VEC_INLINE vf v_hold(vf a)
+{
+    __asm__("" : "+x"(a));
+    return a;
+}
 VEC_INLINE float v_reduce_add(vf a)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

@@ -6,6 +6,7 @@
  *   v_select_lt(a,b,x,y)  x where a < b, else y
  *   v_exponent(a)         2^n for a = 1.5 * 2^23 + n, -126 <= n <= 127; 0 for n = -127
  *   v_copysign(a, s)      the magnitude of a with the sign of s
+ *   v_hold(a)             a, in a register: compilers would read it from memory once more for each use
  *   VEC_REGISTERS         how many the CPU has
  */
 #include <immintrin.h>
@@ -43,6 +44,11 @@ VEC_INLINE vf v_copysign(vf a, vf sign)
 VEC_INLINE vf v_select_lt(vf a, vf b, vf x, vf y)
 {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
+VEC_INLINE vf v_hold(vf a)
+{
+    __asm__("" : "+v"(a));
+    return a;
 }
 VEC_INLINE float v_reduce_add(vf a) { return _mm512_reduce_add_ps(a); }
 VEC_INLINE float v_reduce_max(vf a) { return _mm512_reduce_max_ps(a); }

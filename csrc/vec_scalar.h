@@ -26,6 +26,7 @@ VEC_INLINE vf v_max(vf a, vf b) { return a > b ? a : b; }
 VEC_INLINE vf v_abs(vf a) { return fabsf(a); }
 VEC_INLINE vf v_copysign(vf a, vf sign) { return copysignf(a, sign); }
 VEC_INLINE vf v_select_lt(vf a, vf b, vf x, vf y) { return a < b ? x : y; }
+VEC_INLINE vf v_hold(vf a) { return a; }
 VEC_INLINE float v_reduce_add(vf a) { return a; }
 VEC_INLINE float v_reduce_max(vf a) { return a; }
 
