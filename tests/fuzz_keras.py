@@ -30,6 +30,7 @@ import numpy as np
 GOLDEN = Path(__file__).parent / "golden" / "keras"
 PATIENCE = 20  # seconds for one file
 MEMORY = 1 << 30  # bytes more than the process began with
+ADDRESSES = 8 << 30  # bytes of addresses that each of the two processes may have
 
 
 # ---- damage ----
@@ -176,7 +177,7 @@ def worker(connection) -> None:
     import lstmrt
 
     began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     while True:
         path, config = connection.recv()
         try:
@@ -252,6 +253,7 @@ def main(seconds: float = 60, seed: int | None = None) -> int:
     first = random.SystemRandom().randrange(1 << 30) if seed is None else seed
     files, loader, counts, faults = seeds(), Loader(), {}, 0
     until = time.monotonic() + seconds
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))  # damage may say that a dataset is huge
     with tempfile.TemporaryDirectory() as folder:
         number = first
         while time.monotonic() < until:
@@ -259,7 +261,7 @@ def main(seconds: float = 60, seed: int | None = None) -> int:
             sample = chance.choice(files)
             try:
                 data, config, raw = changed(sample, chance)
-            except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError):  # h5py's and json's limits
+            except (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError):  # h5py's limits
                 number += 1
                 continue
             path = Path(folder, "model")
