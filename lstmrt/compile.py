@@ -200,7 +200,7 @@ class StepForm:
     def __init__(self, native: NativeStep, batch_size: int) -> None:
         (port,) = native.input_ports
         self.shape, self.dtype = port.shape(batch_size, None), np.dtype(port.dtype)
-        self._outputs = [(port.shape(batch_size, None), np.dtype(port.dtype)) for port in native.output_ports]
+        self._output, *self._others = [(port.shape(batch_size, None), np.dtype(port.dtype)) for port in native.output_ports]
         self._native, self._run = native, native.model.step
 
     def fits(self, x: Any) -> bool:
@@ -209,13 +209,16 @@ class StepForm:
 
     def step(self, state: _core.State, x: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """The outputs without their time axis: one, or a tuple; the state goes on."""
-        outputs = tuple([np.empty(shape, dtype) for shape, dtype in self._outputs])
+        shape, dtype = self._output
+        outputs: tuple[np.ndarray, ...] = (np.empty(shape, dtype),)
+        if self._others:
+            outputs += tuple(np.empty(shape, dtype) for shape, dtype in self._others)
         try:
             self._run(state, (x,), outputs)
         except InputError:
             self._native.explain((x,))
             raise
-        return outputs[0] if len(outputs) == 1 else outputs
+        return outputs if self._others else outputs[0]
 
 
 def check_ids(port: Port, ids: np.ndarray) -> None:
