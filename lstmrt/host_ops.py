@@ -13,7 +13,6 @@ import numpy as np
 
 from .errors import InputError, OutOfMemoryError
 from .graph import Node
-from .reference import as_float64, run_node
 from .shapes import INTEGERS, slice_of
 
 _PARTS = frozenset(("Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"))
@@ -98,6 +97,8 @@ class HostStep:
             except (ValueError, IndexError) as error:
                 raise InputError(f"{node}: {error}") from error
             return
+        from .reference import as_float64, run_node  # no native model needs it
+
         given = [values[name] if name else None for name in node.inputs]
         try:
             made = run_node(node, given if self._moves else [None if a is None else as_float64(a) for a in given])
