@@ -8,27 +8,46 @@
 
 size_t lstmrt_dense_panels(size_t vectors) { return (vectors + LSTMRT_DENSE_VECTORS - 1) / LSTMRT_DENSE_VECTORS; }
 
-lstmrt_status lstmrt_dense_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+/* Packs W (inputs, width) and b. */
+static lstmrt_status prepare_product(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
-    const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
     const lstmrt_weight *w = &step->weights[0], *b = &step->weights[1];
-    if (!lstmrt_value_is(x, LSTMRT_F32, -1, 0) || !lstmrt_value_is(y, LSTMRT_F32, (int)x->rows, 0) ||
-        !lstmrt_weight_is(w, x->width, y->width) || (b->data && !lstmrt_weight_is(b, 1, y->width)))
-        return LSTMRT_BAD_PROGRAM;
-    layer->inputs = x->width;
-    layer->width = y->width;
+    if (b->data && !lstmrt_weight_is(b, 1, w->cols)) return LSTMRT_BAD_PROGRAM;
+    layer->inputs = w->rows;
+    layer->width = w->cols;
 
     lstmrt_columns columns;
-    lstmrt_status status = lstmrt_columns_plain(y->width, model->kernels->width, &columns);
+    lstmrt_status status = lstmrt_columns_plain(w->cols, model->kernels->width, &columns);
     layer->gate_vectors = columns.vectors;
     layer->x_panels = lstmrt_dense_panels(columns.vectors);
     if (!status)
-        status = lstmrt_pack_weights(model, w->data, x->width, y->width, 1, &columns, LSTMRT_DENSE_VECTORS,
+        status = lstmrt_pack_weights(model, w->data, w->rows, w->cols, 1, &columns, LSTMRT_DENSE_VECTORS,
                                      &layer->x_weights, &layer->x_reduced);
     if (!status)
-        status = lstmrt_pack_rows(b->data, 1, y->width, NULL, &columns, columns.vectors * columns.width, &layer->x_bias);
+        status = lstmrt_pack_rows(b->data, 1, w->cols, NULL, &columns, columns.vectors * columns.width, &layer->x_bias);
     lstmrt_columns_free(&columns);
     return status;
+}
+
+lstmrt_status lstmrt_dense_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
+    if (!lstmrt_value_is(x, LSTMRT_F32, -1, 0) || !lstmrt_value_is(y, LSTMRT_F32, (int)x->rows, 0) ||
+        !lstmrt_weight_is(&step->weights[0], x->width, y->width))
+        return LSTMRT_BAD_PROGRAM;
+    return prepare_product(model, step, layer);
+}
+
+/* Kernels write whole vectors: parts of y that lie side by side must be made of such. */
+lstmrt_status lstmrt_conv_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
+    const lstmrt_weight *w = &step->weights[0];
+    if (!lstmrt_value_is(x, LSTMRT_F32, -1, 0) || !lstmrt_value_is(y, LSTMRT_F32, (int)x->rows, 0) || !w->data ||
+        w->rows == 0 || w->cols == 0 || w->cols % LSTMRT_PAD > 0 || x->width % w->rows > 0 ||
+        lstmrt_size_product(x->width / w->rows, w->cols) != y->width)
+        return LSTMRT_BAD_PROGRAM;
+    return prepare_product(model, step, layer);
 }
 
 /* What the parts of a dense layer's work share. */
@@ -103,6 +122,19 @@ lstmrt_status lstmrt_dense_run(const lstmrt_layer *layer, lstmrt_workspace *work
     const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
     const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
     lstmrt_dense_share(workspace, layer, x->data, x->stride, rows, y->data, y->stride);
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_conv_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
+{
+    const lstmrt_value *value = lstmrt_input(workspace->model, &layer->step, 0);
+    const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
+    const size_t rows = lstmrt_rows_of(value, workspace), parts = value->width / layer->inputs;
+    const bool dense = x->stride == value->width && y->stride == parts * layer->width;
+    const size_t at_once = dense ? rows : 1;
+    for (size_t row = 0; row < rows; row += at_once)
+        lstmrt_dense_share(workspace, layer, (const float *)x->data + row * x->stride, layer->inputs, at_once * parts,
+                           (float *)y->data + row * y->stride, layer->width);
     return LSTMRT_OK;
 }
 

@@ -82,6 +82,9 @@ static float activate_float(lstmrt_function function, float x)
     case LSTMRT_SOFTPLUS: return softplus(x);
     case LSTMRT_MISH: return x * tanhf(softplus(x));
     case LSTMRT_GELU: return 0.5f * x * erfcf(-0.70710678f * x);
+    case LSTMRT_SQRT: return sqrtf(x);
+    case LSTMRT_LOG: return logf(fabsf(x) < 0x1p-126f ? 0.0f : x); /* libm is not made for flushed denormals */
+    case LSTMRT_ERF: return erff(x);
     default: return 0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x))); /* LSTMRT_GELU_TANH */
     }
 }
@@ -123,6 +126,9 @@ static __attribute__((noinline)) vf v_activate_other(lstmrt_activation activatio
     case LSTMRT_SOFTPLUS:
     case LSTMRT_MISH:
     case LSTMRT_GELU:
+    case LSTMRT_SQRT:
+    case LSTMRT_LOG:
+    case LSTMRT_ERF:
     case LSTMRT_GELU_TANH: return v_activate_lanes(activation.function, x);
     default: return x; /* LSTMRT_IDENTITY */
     }

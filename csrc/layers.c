@@ -10,6 +10,7 @@ typedef struct {
 
 static const layer_kind KINDS[LSTMRT_OP_COUNT] = {
     [LSTMRT_OP_DENSE] = {lstmrt_dense_prepare, lstmrt_dense_run},
+    [LSTMRT_OP_CONV] = {lstmrt_conv_prepare, lstmrt_conv_run},
     [LSTMRT_OP_EMBEDDING] = {lstmrt_embedding_prepare, lstmrt_embedding_run},
     [LSTMRT_OP_LSTM] = {lstmrt_recurrent_prepare, lstmrt_recurrent_run},
     [LSTMRT_OP_GRU] = {lstmrt_recurrent_prepare, lstmrt_recurrent_run},
@@ -24,6 +25,7 @@ static const layer_kind KINDS[LSTMRT_OP_COUNT] = {
     [LSTMRT_OP_LAYER_NORM] = {lstmrt_layer_norm_prepare, lstmrt_layer_norm_run},
     [LSTMRT_OP_CONCAT] = {lstmrt_concat_prepare, lstmrt_concat_run},
     [LSTMRT_OP_COLUMNS] = {lstmrt_columns_prepare, lstmrt_columns_run},
+    [LSTMRT_OP_GATHER] = {lstmrt_gather_prepare, lstmrt_gather_compute},
     [LSTMRT_OP_FIRST] = {lstmrt_time_prepare, lstmrt_time_run},
     [LSTMRT_OP_LAST] = {lstmrt_time_prepare, lstmrt_time_run},
     [LSTMRT_OP_REVERSE] = {lstmrt_time_prepare, lstmrt_time_run},
@@ -64,6 +66,7 @@ lstmrt_status lstmrt_layer_prepare(const lstmrt_model *model, const lstmrt_step 
     if ((unsigned)step->op >= LSTMRT_OP_COUNT || !activations_known(step)) return LSTMRT_BAD_PROGRAM;
     layer->step = *step;
     for (size_t i = 0; i < LSTMRT_MAX_WEIGHTS; i++) layer->step.weights[i].data = NULL;
+    layer->step.indices = NULL;
     layer->step.clip = step->clip > 0 ? step->clip : INFINITY;
     return KINDS[step->op].prepare(model, step, layer);
 }
@@ -76,7 +79,8 @@ lstmrt_status lstmrt_layer_run(const lstmrt_layer *layer, lstmrt_workspace *work
 void lstmrt_layer_free(lstmrt_layer *layer)
 {
     void *owned[] = {layer->x_weights, layer->x_bias, layer->table, layer->reduced_table, layer->table_scales,
-                     layer->h_weights, layer->h_candidate_weights, layer->h_bias, layer->peepholes, layer->row};
+                     layer->h_weights, layer->h_candidate_weights, layer->h_bias, layer->peepholes, layer->row,
+                     layer->runs};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) lstmrt_release(owned[i]);
     lstmrt_reduced_free(&layer->x_reduced);
     lstmrt_reduced_free(&layer->h_reduced);

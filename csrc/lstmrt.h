@@ -80,6 +80,9 @@ typedef struct {
     X(SWISH, "x / (1 + e^-x)")                                  \
     X(GELU, "x / 2 (1 + erf(x / sqrt 2))")                      \
     X(GELU_TANH, "x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))") \
+    X(SQRT, "sqrt x")                                           \
+    X(LOG, "log x")                                             \
+    X(ERF, "erf x")                                             \
     X(MISH, "x tanh(log(1 + e^x))")                             \
     X(CLIP, "min(b, max(a, x))")
 
@@ -98,6 +101,7 @@ typedef struct {
 /* X(name, inputs, outputs, weights). Inputs and outputs in parentheses may be left out (-1), weights too (NULL). */
 #define LSTMRT_OPS(X)                                                                                         \
     X(DENSE, "x", "y", "W (inputs, width), (b (width))")          /* y = activation(x W + b) */               \
+    X(CONV, "x", "y", "W (inputs, filters), (b (filters))")       /* y = activation(part W + b) */            \
     X(EMBEDDING, "ids", "y", "table (vocabulary, width)")         /* negative ids count from the end */       \
     X(LSTM, "x, (lengths), (h0), (c0), (mask)", "(y), (h), (c)",                                              \
       "W (4 hidden, inputs), R (4 hidden, hidden), (B (8 hidden)), (P (3 hidden)), (table)")                  \
@@ -110,9 +114,10 @@ typedef struct {
     X(SUB, "a, (b)", "y", "(row (width))")                                                                    \
     X(MUL, "a, (b)", "y", "(row (width))")                                                                    \
     X(DIV, "a, (b)", "y", "(row (width))")                                                                    \
-    X(LAYER_NORM, "x", "y", "scale (width), (shift (width))")     /* over each row, see epsilon */            \
+    X(LAYER_NORM, "x", "y", "scale (part), (shift (part))")       /* over each part of a row, see epsilon */  \
     X(CONCAT, "a, b, ...", "y", "")                               /* side by side */                          \
     X(COLUMNS, "x", "y", "")                                      /* the width of y from column `constant` */ \
+    X(GATHER, "a, b, ...", "y", "")                               /* elements of these, see indices */        \
     X(FIRST, "x", "y", "")                                        /* the row at time 0 */                     \
     X(LAST, "x", "y", "")                                         /* the row at time T-1 */                   \
     X(REVERSE, "x", "y", "")                                      /* time runs backwards */                   \
@@ -148,7 +153,10 @@ enum { LSTMRT_MAX_INPUTS = 8, LSTMRT_MAX_OUTPUTS = 3, LSTMRT_MAX_WEIGHTS = 5, LS
  * ATTENTION: for each row of q the softmax, over the rows of k of its sequence, of their scores; y the sum of the rows of v
  * so weighted. q and k in `constant` heads side by side, v too: each is an attention of its own. A score is scale (q . k) or,
  * with a column, scale times the sum of column tanh(q + k). It is `hidden` where a mask is not set or, if causal, where k is
- * later than q. The weights are (rows of q, heads, length of k). */
+ * later than q. The weights are (rows of q, heads, length of k).
+ *
+ * CONV: a row of x is some parts of `inputs` elements, the windows, and a row of y what a dense layer makes of each. Filters are
+ * a multiple of 16. */
 typedef struct {
     lstmrt_op op;
     int32_t inputs[LSTMRT_MAX_INPUTS];
@@ -159,6 +167,8 @@ typedef struct {
     float epsilon;           /* LAYER_NORM: y = (x - mean) / sqrt(variance + epsilon) scale + shift */
     float scale, hidden;     /* ATTENTION */
     int64_t constant;        /* NOT_EQUAL, COLUMNS; ATTENTION: heads */
+    const int32_t *indices;  /* GATHER: of each element of y, in the inputs' rows put side by side; -1: 0 */
+    size_t n_indices;
     bool causal;             /* ATTENTION */
     bool reverse;            /* recurrent: from the last step to the first; y stays at its time */
     bool linear_before_reset;/* GRU */

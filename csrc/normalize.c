@@ -11,8 +11,9 @@ lstmrt_status lstmrt_layer_norm_prepare(const lstmrt_model *model, const lstmrt_
     const lstmrt_status status = lstmrt_rowwise_prepare(model, step, layer);
     if (status) return status;
     const lstmrt_weight *scale = &step->weights[0], *shift = &step->weights[1];
-    const size_t width = layer->width;
-    if (!lstmrt_weight_is(scale, 1, width) || (shift->data && !lstmrt_weight_is(shift, 1, width)))
+    const size_t width = layer->inputs = scale->cols;
+    if (width == 0 || layer->width % width > 0 || !lstmrt_weight_is(scale, 1, width) ||
+        (shift->data && !lstmrt_weight_is(shift, 1, width)))
         return LSTMRT_BAD_PROGRAM;
     layer->row = lstmrt_allocate_array(2 * width, sizeof *layer->row);
     if (!layer->row) return LSTMRT_OUT_OF_MEMORY;
@@ -46,8 +47,10 @@ lstmrt_status lstmrt_layer_norm_run(const lstmrt_layer *layer, lstmrt_workspace 
 {
     const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
     const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
+    const size_t part = layer->inputs;
     for (size_t row = 0; row < rows; row++)
-        normalize_row((const float *)x->data + row * x->stride, (float *)y->data + row * y->stride, layer->width,
-                      layer->step.epsilon, layer->row, layer->row + layer->width);
+        for (size_t i = 0; i < layer->width; i += part)
+            normalize_row((const float *)x->data + row * x->stride + i, (float *)y->data + row * y->stride + i, part,
+                          layer->step.epsilon, layer->row, layer->row + part);
     return LSTMRT_OK;
 }

@@ -20,6 +20,7 @@ enum { LSTMRT_HOISTED_ROWS = 48 };
 enum { LSTMRT_SCORED_ROWS = 12 };
 
 typedef struct lstmrt_layer lstmrt_layer;
+typedef struct lstmrt_gather_run lstmrt_gather_run; /* see gather.c */
 typedef struct lstmrt_workspace lstmrt_workspace;
 
 /* h and c before and after a step, rows `stride` floats apart; started says which rows have had a valid step. */
@@ -53,6 +54,8 @@ struct lstmrt_layer {
     float *h_bias;              /* GRU with linear_before_reset: Rb of gate h */
     float *peepholes;
     float *row;    /* ADD ... DIV: the constant row; LAYER_NORM: scale, then shift; ATTENTION: the column */
+    lstmrt_gather_run *runs;
+    size_t n_runs;
     size_t cell;   /* recurrent: its place among the states' cells */
     bool pairs_with_next; /* recurrent, and so is the next layer, which reads nothing of this one: both may run at once */
     lstmrt_cell_step *phases[2]; /* recurrent: one step; the second, or NULL, needs all panels of the first */
@@ -154,14 +157,16 @@ typedef struct {
 lstmrt_rows_view lstmrt_sequence(const lstmrt_value *value, const lstmrt_slot *slot, const lstmrt_workspace *workspace,
                                  size_t b);
 
-/* Layer kinds: dense.c, rows.c, normalize.c, recurrent.c, pooling.c, attention.c. */
+/* Layer kinds: dense.c, gather.c, rows.c, normalize.c, recurrent.c, pooling.c, attention.c. */
 typedef lstmrt_status lstmrt_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer);
 typedef lstmrt_status lstmrt_run_layer(const lstmrt_layer *layer, lstmrt_workspace *workspace);
-lstmrt_prepare lstmrt_dense_prepare, lstmrt_embedding_prepare, lstmrt_recurrent_prepare, lstmrt_rowwise_prepare,
+lstmrt_prepare lstmrt_dense_prepare, lstmrt_conv_prepare, lstmrt_gather_prepare, lstmrt_embedding_prepare,
+    lstmrt_recurrent_prepare, lstmrt_rowwise_prepare,
     lstmrt_combine_prepare, lstmrt_layer_norm_prepare, lstmrt_concat_prepare, lstmrt_columns_prepare,
     lstmrt_time_prepare, lstmrt_not_equal_prepare, lstmrt_cast_prepare, lstmrt_time_softmax_prepare,
     lstmrt_pooling_prepare, lstmrt_attention_prepare;
-lstmrt_run_layer lstmrt_dense_run, lstmrt_embedding_run, lstmrt_recurrent_run, lstmrt_activate_run, lstmrt_softmax_run,
+lstmrt_run_layer lstmrt_dense_run, lstmrt_conv_run, lstmrt_gather_compute, lstmrt_embedding_run, lstmrt_recurrent_run,
+    lstmrt_activate_run, lstmrt_softmax_run,
     lstmrt_combine_run, lstmrt_layer_norm_run, lstmrt_concat_run, lstmrt_columns_run, lstmrt_time_run,
     lstmrt_not_equal_run, lstmrt_cast_run, lstmrt_time_softmax_run, lstmrt_pooling_run, lstmrt_attention_run;
 

@@ -102,6 +102,8 @@ cdef extern from "lstmrt.h" nogil:
         float scale
         float hidden
         int64_t constant
+        const int32_t *indices
+        size_t n_indices
         c_bool causal
         c_bool reverse
         c_bool linear_before_reset

@@ -54,7 +54,7 @@ _MODES = {
 }
 _STEP_FIELDS = {
     "op", "inputs", "outputs", "weights", "activations", "clip", "epsilon", "scale", "hidden", "constant", "causal",
-    "reverse", "linear_before_reset", "input_forget", "zero_masked_output",
+    "indices", "reverse", "linear_before_reset", "input_forget", "zero_masked_output",
 }
 
 
@@ -159,7 +159,7 @@ cdef class Program:
     cdef lstmrt_step *steps
     cdef int32_t *inputs
     cdef int32_t *outputs
-    cdef list weights  # memoryviews, which keep the arrays where they are
+    cdef list weights  # memoryviews of these and of indices, which keep the arrays where they are
 
     def __cinit__(self, list values, list steps, inputs, outputs):
         self.weights = []
@@ -209,6 +209,14 @@ cdef class Program:
         self.fill_values(step, fields.get("inputs", ()), fields.get("outputs", ()))
         self.fill_weights(step, fields.get("weights", ()))
         self.fill_activations(step, fields.get("activations", ()))
+        if fields.get("indices") is not None:
+            self.fill_indices(step, fields["indices"])
+        return 0
+
+    cdef int fill_indices(self, lstmrt_step *step, const int32_t[::1] indices) except -1:
+        self.weights.append(indices)
+        step.indices = &indices[0]
+        step.n_indices = indices.shape[0]
         return 0
 
     cdef int fill_values(self, lstmrt_step *step, inputs, outputs) except -1:

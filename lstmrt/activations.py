@@ -51,11 +51,14 @@ FUNCTIONS: Mapping[str, tuple] = {
     "Swish": (),
     "Gelu": (),
     "GeluTanh": (),
+    "Sqrt": (),
+    "Log": (),
+    "Erf": (),
     "Mish": (),
     "Clip": (REQUIRED, REQUIRED),
 }
 EXTENSIONS = frozenset(list(FUNCTIONS)[list(FUNCTIONS).index("Selu"):])
-ELEMENTWISE = frozenset(FUNCTIONS) - {"Affine", "ScaledTanh", "Swish", "GeluTanh"} | {"Neg"}  # operators of ONNX on their own
+ELEMENTWISE = frozenset(FUNCTIONS) - {"Affine", "ScaledTanh", "Swish", "GeluTanh"} | {"Abs", "Neg"}  # operators of ONNX on their own
 DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 
 _BY_LOWER_CASE = {name.lower(): name for name in FUNCTIONS}
@@ -118,6 +121,8 @@ def elementwise_activation(node: Node, constants: Mapping[str, np.ndarray]) -> A
         return _clip(node, constants)
     if node.op == "Neg":
         return Activation("Affine", -1.0, 0.0)
+    if node.op == "Abs":
+        return Activation("LeakyRelu", -1.0, 0.0)
     if node.op == "Gelu" and node.attributes.get("approximate") == "tanh":
         return Activation("GeluTanh")
     keys = ("alpha", "gamma" if node.op == "Selu" else "beta")

@@ -72,7 +72,7 @@ def tasks(model: Model, time: int) -> list[Task]:
     found = []
     if model.generation is not None and model.input_vocabulary is not None:
         found.append(_tokens(model))
-    elif len(model.inputs) == 1 and model.native is not None and model.native.model.steppable:
+    elif len(model.inputs) == 1 and model.native is not None and model.native.steppable:
         found.append(_steps(model))
     return [*found, _runs(model, time)]
 
@@ -108,7 +108,8 @@ def _runs(model: Model, time: int) -> Task:
             model.run(inputs)
 
     shapes = " ".join(str(array.shape) for array in inputs.values())
-    return Task(f"run of {shapes}", run, _work_of_run(model, inputs) if model.native else None)
+    is_known = model.native is not None and not model.native.is_flat
+    return Task(f"run of {shapes}", run, _work_of_run(model, inputs) if is_known else None)
 
 
 def _work_of_run(model: Model, inputs: Mapping[str, np.ndarray]) -> Work:

@@ -18,6 +18,7 @@ from .branches import BranchStep, is_choice
 from .errors import InputError, IsaError, UnsupportedError
 from .graph import Graph, Node, all_nodes
 from .fixed_sizes import FixedSizes
+from .flat import FlatRegion
 from .host_ops import HostStep, hands_parts_on, moves
 from .native import Port, Program, lower
 from .onnx_proto import go_together
@@ -91,7 +92,7 @@ class Executable:
     @property
     def steppable(self) -> bool:
         """Whether one time step can be run at a time: all is native and no output depends on a later step."""
-        return self.native is not None and self.native.model.steppable
+        return self.native is not None and self.native.steppable
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Every output by name, in the graph's order.
@@ -141,6 +142,8 @@ class NativeStep:
         self._axes = {role: [(index, port.roles.index(role)) for index, port in enumerate(program.input_ports)
                              if role in port.roles] for role in (BATCH, TIME, SOURCE)}
         self._last = _Shapes((0, 0, 0), [])
+        self.is_flat = any(port.sizes for port in program.input_ports)  # nothing of it runs over time
+        self.steppable = self.model.steppable and not self.is_flat
         self.before: list[HostStep] = []  # what takes states out of stacked inputs
         self.after: list[HostStep] = []  # and puts them together in outputs
 
@@ -154,7 +157,7 @@ class NativeStep:
     def _run_program(self, values: dict[str, np.ndarray]) -> None:
         arrays = tuple([np.ascontiguousarray(values[name], dtype) for name, dtype in self._given])
         for port, array in zip(self.input_ports, arrays):
-            if array.ndim != len(port.roles):
+            if array.ndim != (len(port.roles) or 1):  # ascontiguousarray gives a number an axis
                 raise InputError(f"'{port.name}': expected {len(port.roles)} axes, got shape {array.shape}")
         batch, time, source = self._size(BATCH, arrays), self._size(TIME, arrays), self._size(SOURCE, arrays)
         if source == 0 or (time == 0 and not all(TIME in port.roles for port in self.output_ports)):
@@ -235,7 +238,7 @@ class _Segment:
     """Nodes of one kind; `region` where they are native."""
 
     nodes: list[Node]
-    region: Region | None
+    region: Region | FlatRegion | None
     foreign: bool
     choice: bool = False  # an If with compiled branches
 
@@ -254,9 +257,12 @@ def _segments(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | H
     if foreign:
         require_runtime(foreign)
     segments = _settled(graph, facts, bool(foreign))
-    computing = [node.op for segment in segments if not segment.region for node in segment.nodes if not moves(node)]
-    if not foreign and (len(computing) >= _MANY or _HEAVY.intersection(computing)) and has_runtime():
-        segments = _settled(graph, facts, True)
+    if not foreign and _are_heavy(segments):
+        flat = _settled(graph, facts, False, flat=True) if target.precision == "f32" else segments
+        if not _are_heavy(flat):
+            segments = flat
+        elif has_runtime():
+            segments = _settled(graph, facts, True)
     dtypes = {name: tensor.dtype for name, tensor in facts.tensors.items()}
     steps = []
     for segment in segments:
@@ -272,9 +278,15 @@ def _segments(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | H
     return _with_moves_inside(steps)
 
 
+def _are_heavy(segments: list[_Segment]) -> bool:
+    """Whether NumPy would be too slow at what is not native."""
+    computing = [node.op for segment in segments if not segment.region for node in segment.nodes if not moves(node)]
+    return len(computing) >= _MANY or bool(_HEAVY.intersection(computing))
+
+
 def _native_steps(segment: _Segment, graph: Graph, dtypes: Mapping[str, str],
                   target: Target) -> list[NativeStep | HostStep]:
-    program, renaming = lower(segment.region)
+    program, renaming = segment.region.lower() if isinstance(segment.region, FlatRegion) else lower(segment.region)
     if not program.steps:
         return _host_steps(segment.nodes, graph, dtypes)
     native = [node for node in segment.nodes if node not in renaming]
@@ -323,15 +335,16 @@ def _with_moves_inside(steps: list) -> list:
     return [native]
 
 
-def _settled(graph: Graph, facts: Facts, with_runtime: bool) -> list[_Segment]:
-    """The nodes in segments whose native ones are known to work out.
+def _settled(graph: Graph, facts: Facts, with_runtime: bool, flat: bool = False) -> list[_Segment]:
+    """The nodes in segments whose native ones are known to work out; `flat` ones may be among them.
 
     A model that needs onnxruntime for something, `with_runtime`, gives it everything that is not in a native program
     with a recurrent layer or an attention: few large sessions cost less than many small steps between them.
     """
-    fitting = {id(node) for node in graph.nodes if find(node) is not None and Region(facts).take(node)}
+    fitting = {id(node) for node in graph.nodes if find(node) is not None and any(
+        kind(facts).take(node) for kind in _kinds(node, flat))}
     while True:
-        segments = _partition(graph, facts, fitting, with_runtime)
+        segments = _partition(graph, facts, fitting, with_runtime, flat)
         odd = [node for segment in segments if segment.region for node in segment.region.settle()]
         if not odd:
             odd = [node for segment in segments if segment.region and _only_moves(segment, facts) for node in segment.nodes]
@@ -347,20 +360,27 @@ def _stays_native(node: Node) -> bool:
     return is_recurrent(node) or is_attention(node)
 
 
+def _kinds(node: Node, flat: bool) -> list[type]:
+    """The kinds of region that may take a node, the one that is to begin with it first."""
+    return [FlatRegion, Region] if flat and not _stays_native(node) else [Region]
+
+
 def _only_moves(segment: _Segment, facts: Facts) -> bool:
     """Whether the segment does nothing that NumPy does not do at once."""
+    if isinstance(segment.region, FlatRegion):
+        return False
     dtypes = {name: facts.dtype(name) for node in segment.nodes for name in (*node.reads, *node.outputs)}
     return all(hands_parts_on(node, dtypes, facts.constants) for node in segment.nodes)
 
 
-def _partition(graph: Graph, facts: Facts, fitting: set[int], with_runtime: bool) -> list[_Segment]:
+def _partition(graph: Graph, facts: Facts, fitting: set[int], with_runtime: bool, flat: bool) -> list[_Segment]:
     """The nodes in segments; those in `fitting`, by id, in native ones where these agree."""
     segments = [_Segment([], None, False)]  # what NumPy does with inputs comes first, so that it parts nothing
     made_in: dict[str, int] = {}  # value -> the segment that makes it
     several_opsets = any(node.opset is not None and not node.domain for node in all_nodes(graph.nodes))
     for node in _by_turns(graph.nodes, fitting):
         earliest = max((made_in[name] for name in node.reads if name in made_in), default=0)
-        region = _native_place(node, segments, earliest, facts) if id(node) in fitting else None
+        region = _native_place(node, segments, earliest, flat, facts) if id(node) in fitting else None
         index = _other_place(node, segments, earliest, with_runtime, several_opsets, facts) if region is None else region
         segments[index].nodes.append(node)
         made_in.update((name, index) for name in node.outputs if name)
@@ -379,16 +399,17 @@ def _by_turns(nodes: tuple[Node, ...], fitting: set[int]) -> list[Node]:
     return [nodes[i] for i in sorted(range(len(nodes)), key=turns.__getitem__)]
 
 
-def _native_place(node: Node, segments: list[_Segment], earliest: int, facts: Facts) -> int | None:
+def _native_place(node: Node, segments: list[_Segment], earliest: int, flat: bool, facts: Facts) -> int | None:
     """The index of the native segment that takes `node`, perhaps a new one at the end; None where none can."""
     for index in range(earliest, len(segments)):
         if segments[index].region and segments[index].region.take(node):
             return index
-    region = Region(facts)
-    if not region.take(node):
-        return None
-    segments.append(_Segment([], region, False))
-    return len(segments) - 1
+    for kind in _kinds(node, flat):
+        region = kind(facts)
+        if region.take(node):
+            segments.append(_Segment([], region, False))
+            return len(segments) - 1
+    return None
 
 
 def _other_place(node: Node, segments: list[_Segment], earliest: int, with_runtime: bool, several_opsets: bool,

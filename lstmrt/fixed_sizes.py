@@ -46,10 +46,11 @@ class FixedSizes(Generic[Compiled]):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what there is to say was said of the graph itself
                 fixed = load(canonical(replace(self._graph, inputs=values)))
-            gains = _size(fixed) < _size(self._graph)
-            return self._compiled(fixed) if gains else None
+            made = self._compiled(fixed)
         except LstmrtError:  # inputs that the model does not take: its own run says why
             return None
+        is_native = all(segment.kind != "onnxruntime" for segment in made.segments)
+        return made if is_native or _size(fixed) < _size(self._graph) else None
 
 
 def _size(graph: Graph) -> int:

@@ -344,7 +344,7 @@ def masks_input(graph: Graph) -> bool:
 def decode_mode(model: Model, defaults: GenerationDefaults, length: int) -> dict:
     """The core's mode. On a causal model a growing context is the carried state, bit for bit, and the windows of
     successive tokens can be advanced together."""
-    steppable = model.program.model.steppable
+    steppable = model.program.steppable
     if defaults.mode == "stateful" or (defaults.mode == "growing" and steppable):
         return {"mode": "stateful"}
     if defaults.mode == "growing":

@@ -369,7 +369,7 @@ class Model:
         return whole[0] if len(whole) == 1 else whole
 
     def _runs_in_core(self) -> bool:
-        return self.program is not None and self.program.model.steppable
+        return self.program is not None and self.program.steppable
 
     def _steppable(self) -> NativeStep:
         if not self._runs_in_core():

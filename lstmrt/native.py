@@ -23,9 +23,12 @@ class Port(NamedTuple):
     roles: Roles
     width: int
     vocabulary: int | None = None
+    sizes: tuple[int | None, ...] = ()  # of a program of flat.py, None for the batch's
 
     def shape(self, batch: int, time: int | None, source: int = 1) -> tuple[int, ...]:
         """The value's shape; without a `time`, that of one step, which has no axes of time or of size 1."""
+        if self.sizes:
+            return tuple(batch if size is None else size for size in self.sizes)
         if time is None:
             return tuple({BATCH: batch, WIDTH: self.width}[role] for role in self.roles if role in (BATCH, WIDTH))
         sizes = {BATCH: batch, TIME: time, SOURCE: source, WIDTH: self.width, ONE: 1}

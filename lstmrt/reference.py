@@ -51,6 +51,9 @@ FORMULAS: Mapping[str, Callable] = {
     "Swish": lambda x, a, b: x * np.exp(-np.logaddexp(0, -x)),
     "Gelu": lambda x, a, b: x / 2 * (1 + _erf(x / math.sqrt(2))),
     "GeluTanh": lambda x, a, b: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "Sqrt": lambda x, a, b: np.sqrt(x),
+    "Log": lambda x, a, b: np.log(x),
+    "Erf": lambda x, a, b: _erf(x),
     "Mish": lambda x, a, b: x * np.tanh(_softplus(x)),
     "Clip": lambda x, a, b: np.minimum(b, np.maximum(a, x)),
 }

@@ -35,7 +35,7 @@ def _attention(q, k, v, query_mask=None, key_mask=None, column=None, *, heads, s
 # ---- windows ----
 
 
-def _windows(x: np.ndarray, kernel, fill: float, counts, *, auto_pad, dilations, pads, strides) -> np.ndarray:
+def windows(x: np.ndarray, kernel, fill: float, counts, *, auto_pad, dilations, pads, strides) -> np.ndarray:
     """(batch, channels, *counts, *kernel): what each window sees; `fill` beyond the edges."""
     axes = len(kernel)
     dilations, strides = dilations or (1,) * axes, strides or (1,) * axes
@@ -53,7 +53,7 @@ def _windows(x: np.ndarray, kernel, fill: float, counts, *, auto_pad, dilations,
 
 
 def _conv(x, w, b=None, *, group, kernel_shape, **options):
-    seen = _windows(x, w.shape[2:], 0, None, **options)
+    seen = windows(x, w.shape[2:], 0, None, **options)
     axes = w.ndim - 2
     batch, counts = len(x), seen.shape[2:2 + axes]
     seen = seen.reshape(batch, group, -1, *seen.shape[2:])
@@ -85,16 +85,16 @@ def _pool(reduce, fill):
         (made,) = pool(Tensor(_dtype(x), x.shape), kernel_shape=kernel_shape, ceil_mode=ceil_mode, **options)
         inside = tuple(range(-len(kernel_shape), 0))
         lowest = np.iinfo(x.dtype).min if fill is None and x.dtype.kind != "f" else fill
-        seen = _windows(x, kernel_shape, -np.inf if lowest is None else lowest, made.shape[2:], **options)
+        seen = windows(x, kernel_shape, -np.inf if lowest is None else lowest, made.shape[2:], **options)
         if fill is None:
             return reduce(seen, axis=inside)
         if not count_include_pad:
-            count = _windows(np.ones_like(x), kernel_shape, 0, made.shape[2:], **options).sum(inside)
+            count = windows(np.ones_like(x), kernel_shape, 0, made.shape[2:], **options).sum(inside)
         else:  # the pads count, what rounding up adds does not
             widths = window_pads(x.shape[2:], kernel_shape, **options)
             padded = np.pad(np.ones_like(x), [(0, 0), (0, 0), *widths], constant_values=1)
             bare = {**options, "auto_pad": "NOTSET", "pads": None}
-            count = _windows(padded, kernel_shape, 0, made.shape[2:], **bare).sum(inside)
+            count = windows(padded, kernel_shape, 0, made.shape[2:], **bare).sum(inside)
         return seen.sum(inside) / count
 
     return run

@@ -63,7 +63,6 @@ def test_a_run_reads_recurrent_weights_at_each_of_its_steps():
 
 
 def test_what_runs_elsewhere_has_no_limit():
-    pytest.importorskip("onnxruntime", reason="its node runs in onnxruntime")
     kernel = np.ones((2, 1, 3, 3), np.float32)
     graph = Graph((Value("x", "float32", ("batch", 1, 8, 8)),), (Value("y", "float32", ("batch", 2, 6, 6)),),
                   (Node("Conv", ("x", "kernel"), ("y",)),), {"kernel": kernel})

@@ -69,9 +69,10 @@ def test_a_first_call_that_does_not_fit_says_so_and_leaves_nothing_behind(path):
 
 def test_where_it_gains_nothing_there_is_no_second_program(tmp_path):
     w = Writer(17, np.random.default_rng(5))
-    y = w.add("Conv", "x", w.weights(FILTERS, CHANNELS, 2), w.weights(FILTERS))
+    y = w.add("QuickGelu", "x", domain="com.microsoft")
     graph = helper.make_graph(w.nodes, "plain", [value("x", ("batch", CHANNELS, "time"))], [value(y)], w.constants)
-    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "plain.onnx")
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opsets), tmp_path / "plain.onnx")
     model, x = lstmrt.load(tmp_path / "plain.onnx"), np.ones((2, CHANNELS, 4), np.float32)
     model(x)
     assert model._executable._of_sizes.executable({"x": x}) is None

@@ -31,6 +31,9 @@ static inline double reference_activate(lstmrt_activation activation, double x)
     case LSTMRT_SWISH: return x * reference_sigmoid(x);
     case LSTMRT_GELU: return x / 2 * erfc(-x / sqrt(2));
     case LSTMRT_GELU_TANH: return x / 2 * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+    case LSTMRT_SQRT: return sqrt(x);
+    case LSTMRT_LOG: return log(x);
+    case LSTMRT_ERF: return erf(x);
     case LSTMRT_MISH: return x * tanh(reference_softplus(x));
     case LSTMRT_CLIP: return fmin(b, fmax(a, x));
     default: return x; /* LSTMRT_IDENTITY */

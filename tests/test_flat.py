@@ -1,0 +1,179 @@
+"""Programs of values with all sizes known, against the float64 reference: convolutions and what stands around them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lstmrt import passes, reference
+from lstmrt.compile import compile_graph
+from lstmrt.flat import FlatRegion
+from lstmrt.graph import Graph, Node, Value
+from lstmrt.regions import Facts
+
+RNG = np.random.default_rng(11)
+
+
+def floats(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def conv(x: str, y: str, w: str, *further: str, op: str = "Conv", **attributes) -> Node:
+    return Node(op, (x, w, *further), (y,), attributes)
+
+
+def graph(nodes: list[Node], constants: dict[str, np.ndarray], shape: tuple, *outputs: str, **inputs: tuple) -> Graph:
+    given = [Value(name, "float32", size) for name, size in {"x": shape, **inputs}.items()]
+    return Graph(tuple(given), tuple(Value(name, "float32", None) for name in outputs or ("y",)), tuple(nodes), constants,
+                 "flat").validate()
+
+
+def check(wanted: Graph, batch: int = 3, native: bool = True, isa: str | None = None) -> None:
+    """That all of it runs natively, and gives what the reference does."""
+    executable = compile_graph(passes.load(wanted), isa)
+    kinds = [segment.kind for segment in executable.segments]
+    assert (kinds == ["native"]) == native, kinds
+    inputs = {value.name: floats(*(batch if isinstance(size, str) else size for size in value.shape))
+              for value in wanted.inputs}
+    exact = reference.run(wanted, inputs)
+    for name, array in executable.run(inputs).items():
+        np.testing.assert_allclose(array, exact[name], rtol=1e-5, atol=1e-5 * max(1, np.abs(exact[name]).max()))
+        assert array.dtype == np.float32
+
+
+W1 = floats(5, 3, 4)
+SHAPES = [("batch", 3, 13), (2, 3, 13)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("isa", ["scalar", "avx2", None])
+def test_a_convolution(shape, isa):
+    node = conv("x", "y", "w", "b", strides=(2,), pads=(1, 2), dilations=(2,))
+    check(graph([node], {"w": W1, "b": floats(5)}, shape), isa=isa)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_convolutions_of_all_kinds(data):
+    draw = data.draw
+    axes, group = draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    kernel, strides, dilations = (
+        tuple(draw(st.lists(st.integers(1, most), min_size=axes, max_size=axes))) for most in (3, 3, 2))
+    sizes = tuple(draw(st.integers(5, 9)) for _ in range(axes))
+    channels, filters = group * draw(st.integers(1, 3)), group * draw(st.integers(1, 9))
+    op = draw(st.sampled_from(("Conv", "ConvTranspose")))
+    where = draw(st.sampled_from(("pads", "SAME_UPPER", "SAME_LOWER", "VALID")))
+    pads = tuple(draw(st.integers(0, width // 2)) for width in kernel * 2)
+    attributes = {"strides": strides, "dilations": dilations, "group": group,
+                  **({"pads": pads} if where == "pads" else {"auto_pad": where})}
+    if op == "ConvTranspose" and where == "pads":
+        attributes["output_padding"] = tuple(draw(st.integers(0, stride - 1)) for stride in strides)
+    w = floats(filters, channels // group, *kernel) if op == "Conv" else floats(channels, filters // group, *kernel)
+    biases = {"b": floats(filters)} if draw(st.booleans()) else {}
+    batch = draw(st.sampled_from(("batch", 2)))
+    check(graph([conv("x", "y", "w", *biases, op=op, **attributes)], {"w": w, **biases}, (batch, channels, *sizes)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_follows_a_convolution_is_part_of_it(shape):
+    """A normalization and a function go into the weights, so that there are two steps: windows and product."""
+    constants = {"w": W1, **{name: np.abs(floats(5)) + 0.5 for name in ("scale", "shift", "mean", "variance")}}
+    nodes = [conv("x", "c", "w"), Node("BatchNormalization", ("c", "scale", "shift", "mean", "variance"), ("n",)),
+             Node("LeakyRelu", ("n",), ("y",), {"alpha": 0.3})]
+    wanted = graph(nodes, constants, shape)
+    check(wanted)
+    region = FlatRegion(Facts.of(wanted, passes.infer_shapes(wanted)))
+    assert all(map(region.take, wanted.nodes))
+    assert [step["op"] for step in region.lower()[0].steps] == ["GATHER", "CONV", "GATHER"]
+
+
+MOVES = {
+    "transpose": [Node("Transpose", ("c",), ("y",), {"perm": (0, 2, 1)})],
+    "reshape": [Node("Reshape", ("c", "folded"), ("r",)), Node("Transpose", ("r",), ("y",), {"perm": (0, 3, 1, 2)})],
+    "slices": [Node("Slice", ("c", "one", "nine", "two", "two"), ("s",)), Node("Neg", ("s",), ("y",))],
+    "pad": [Node("Pad", ("c", "pads"), ("p",)), Node("Sigmoid", ("p",), ("y",))],
+    "reflection": [Node("Pad", ("c", "pads"), ("y",), {"mode": "reflect"})],
+    "concat": [Node("Tanh", ("c",), ("t",)), Node("Concat", ("t", "c", "t"), ("y",), {"axis": 1})],
+    "split": [Node("Split", ("c", "parts"), ("a", "b"), {"axis": 1}),
+              Node("Concat", ("b", "a"), ("y",), {"axis": 1})],
+    "one of two parts": [Node("Split", ("c", "parts"), ("a", "b"), {"axis": 1}), Node("Relu", ("a",), ("r",)),
+                         Node("Concat", ("r", "b"), ("y",), {"axis": 1})],
+    "gather": [Node("Gather", ("c", "places"), ("y",), {"axis": 2})],
+    "unfolding": [Node("Gather", ("c", "windows"), ("g",), {"axis": 2}), Node("ReduceSum", ("g", "two"), ("y",))],
+    "squeeze": [Node("Unsqueeze", ("c", "one"), ("u",)), Node("Relu", ("u",), ("v",)),
+                Node("Squeeze", ("v", "one"), ("y",))],
+}
+ARITHMETIC = {
+    "rows of constants": [Node("Mul", ("per channel", "c"), ("m",)), Node("Sub", ("half", "m"), ("s",)),
+                          Node("Div", ("s", "per step"), ("y",))],
+    "powers": [Node("Pow", ("c", "square"), ("q",)), Node("Add", ("q", "half"), ("a",)), Node("Sqrt", ("a",), ("r",)),
+               Node("Pow", ("a", "half"), ("p",)), Node("Mul", ("r", "p"), ("y",))],
+    "functions": [Node("Abs", ("c",), ("a",)), Node("Add", ("a", "half"), ("b",)), Node("Log", ("b",), ("l",)),
+                  Node("Erf", ("l",), ("e",)), Node("Gelu", ("e",), ("y",))],
+    "one slope": [Node("PRelu", ("c", "half"), ("y",))],
+    "slopes": [Node("PRelu", ("c", "per channel"), ("y",))],
+    "means spread again": [Node("ReduceMean", ("c", "two"), ("m",)), Node("Sigmoid", ("m",), ("g",)),
+                           Node("Mul", ("c", "g"), ("y",))],
+    "two layouts": [Node("Transpose", ("c",), ("t",), {"perm": (0, 2, 1)}), Node("Relu", ("c",), ("r",)),
+                    Node("Transpose", ("r",), ("u",), {"perm": (0, 2, 1)}), Node("Sub", ("t", "u"), ("d",)),
+                    Node("Add", ("d", "t"), ("y",))],
+    "a product": [Node("Transpose", ("c",), ("t",), {"perm": (0, 2, 1)}), Node("MatMul", ("t", "kernel"), ("m",)),
+                  Node("Add", ("m", "bias"), ("y",))],
+    "a normalization": [Node("LayerNormalization", ("c", "scale", "shift"), ("y",), {"axis": 2})],
+    "of two axes": [Node("LayerNormalization", ("c", "scales"), ("y",), {"axis": 1, "epsilon": 1e-3})],
+}
+CONSTANTS = {
+    "w": W1, "folded": ints(0, 5, 2, 5), "one": ints(1), "two": ints(2), "nine": ints(9), "pads": ints(0, 0, 2, 0, 0, 1),
+    "parts": ints(2, 3), "places": ints(3, 0, 9, 3), "windows": np.array([[0, 1, 2], [7, 8, 9]]),
+    "half": np.array(0.5, np.float32), "square": np.array(2, np.float32), "per channel": floats(5, 1),
+    "per step": np.abs(floats(10)) + 1, "kernel": floats(5, 7), "bias": floats(7), "scale": floats(10), "shift": floats(10),
+    "scales": floats(5, 10)}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", [*MOVES, *ARITHMETIC])
+def test_what_stands_around_convolutions(name, shape):
+    nodes = [conv("x", "c", "w"), *(MOVES | ARITHMETIC)[name]]
+    used = {one for node in nodes for one in node.inputs}
+    check(graph(nodes, {key: array for key, array in CONSTANTS.items() if key in used}, shape))
+
+
+def test_caches_that_are_read_and_written():
+    """Updates of a part, as exporters write them for chunk by chunk models, move nothing until somebody reads it."""
+    places = np.stack(np.meshgrid(np.arange(1), np.arange(3), np.arange(2, 6), indexing="ij"), -1)
+    nodes = [Node("Slice", ("cache", "two", "six", "two"), ("past",)),
+             Node("Concat", ("past", "x"), ("seen",), {"axis": 2}),
+             conv("seen", "c", "w"), Node("Slice", ("seen", "thirteen", "end", "two"), ("kept",)),
+             Node("ScatterND", ("cache", "places", "kept"), ("next",)), Node("Gather", ("c", "zero"), ("y",), {"axis": 2})]
+    constants = {"w": W1, "two": ints(2), "six": ints(6), "thirteen": ints(13), "end": ints(17), "places": places,
+                 "zero": np.array(0)}
+    check(graph(nodes, constants, (1, 3, 13), "y", "next", cache=(1, 3, 8)))
+
+
+def test_an_input_may_be_an_output_elsewhere():
+    nodes = [conv("x", "c", "w"), Node("Transpose", ("x",), ("moved",), {"perm": (2, 1, 0)}),
+             Node("Identity", ("c",), ("same",)), Node("Relu", ("c",), ("y",))]
+    check(graph(nodes, {"w": W1}, (1, 3, 13), "y", "same", "moved"))
+
+
+@pytest.mark.parametrize("nodes, constants", [
+    ([Node("Concat", ("c", "c"), ("d",), {"axis": 0}), Node("Relu", ("d",), ("y",))], {}),
+    ([Node("Reshape", ("c", "flat"), ("y",))], {"flat": ints(-1)}),
+    ([Node("Transpose", ("c",), ("t",), {"perm": (1, 0, 2)}), Node("Relu", ("t",), ("y",))], {}),
+    ([Node("MaxPool", ("c",), ("y",), {"kernel_shape": (2,)})], {}),
+])
+def test_what_mixes_the_batch_or_has_no_place_is_left_to_others(nodes, constants):
+    check(graph([conv("x", "c", "w"), *nodes], {"w": W1, **constants}, ("batch", 3, 13)), native=False)
+
+
+def test_reduced_precision_is_for_other_weights():
+    wanted = graph([conv("x", "y", "w")], {"w": W1}, (1, 3, 13))
+    executable = compile_graph(passes.load(wanted), precision="bf16")
+    x = floats(1, 3, 13)
+    np.testing.assert_allclose(executable.run({"x": x})["y"], reference.run(wanted, {"x": x})["y"], atol=1e-5)
