@@ -48,7 +48,9 @@ static lstmrt_status open_state(lstmrt_decoder *d)
         status = lstmrt_state_open(&d->body->own, d->model, 1);
         d->body->state = &d->body->own;
     } else {
-        status = lstmrt_state_new(d->model, d->rows, &d->state);
+        const bool staggered = d->options.mode == LSTMRT_DECODE_STAGGERED;
+        status = lstmrt_state_new(d->model, d->rows + staggered, &d->state);
+        d->body->begun = staggered;
         d->body->state = d->state;
     }
     d->head->state = d->body->state; /* the head has no recurrent layer: it only must not be NULL */
@@ -104,11 +106,12 @@ void lstmrt_decoder_free(lstmrt_decoder *decoder)
     lstmrt_release(decoder);
 }
 
-/* All windows that position `length` belongs to read its id; the one that starts there begins at zero, in the row
- * whose window has just been left behind. Before as many ids as there are rows only the first rows have a window. */
+/* All windows that position `length` belongs to read its id, the oldest in the first row. The one that starts there begins at
+ * zero, in the last row: its state is that of a row more, which is never written. Once there are as many as rows, each
+ * moves to the row of the one before it. */
 static lstmrt_status read_step(lstmrt_decoder *d, int64_t id)
 {
-    if (d->options.mode == LSTMRT_DECODE_STAGGERED) lstmrt_state_reset_row(d->state, d->length % d->rows);
+    d->body->moved = d->options.mode == LSTMRT_DECODE_STAGGERED && d->length >= d->rows;
     const size_t rows = d->length < d->rows ? d->length + 1 : d->rows;
     const lstmrt_status status = lstmrt_workspace_shape(d->body, rows, 1, 1);
     if (status) return status;
@@ -135,8 +138,7 @@ static lstmrt_status read_id(lstmrt_decoder *d, int64_t id)
 /* Both run the layers before `end`. */
 static lstmrt_status head_of_step(lstmrt_decoder *d, size_t end)
 {
-    /* Window `length - rows`, the one complete now, has its row where the next one will begin. */
-    if (d->head != d->body) lstmrt_cross(&d->plan, d->body, d->length % d->rows, d->head, 0);
+    if (d->head != d->body) lstmrt_cross(&d->plan, d->body, 0, d->head, 0); /* the window that is complete now */
     return lstmrt_workspace_run(d->head, d->plan.head_begin, end);
 }
 

@@ -155,12 +155,29 @@ lstmrt_status lstmrt_embedding_prepare(const lstmrt_model *model, const lstmrt_s
     return LSTMRT_OK;
 }
 
-lstmrt_status lstmrt_table_lookup(const lstmrt_model *model, const lstmrt_layer *layer, int64_t id, size_t width,
-                                  float *to)
+/* The row that an id names. */
+static lstmrt_status row_of(const lstmrt_layer *layer, int64_t id, size_t *row)
 {
     const int64_t vocabulary = (int64_t)layer->vocabulary;
     if (id < -vocabulary || id >= vocabulary) return LSTMRT_ID_OUT_OF_RANGE;
-    const size_t row = (size_t)(id < 0 ? id + vocabulary : id);
+    *row = (size_t)(id < 0 ? id + vocabulary : id);
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_table_row(const lstmrt_layer *layer, int64_t id, float **at)
+{
+    size_t row;
+    const lstmrt_status status = row_of(layer, id, &row);
+    if (!status) *at = layer->table + row * layer->gates_stride;
+    return status;
+}
+
+lstmrt_status lstmrt_table_lookup(const lstmrt_model *model, const lstmrt_layer *layer, int64_t id, size_t width,
+                                  float *to)
+{
+    size_t row;
+    const lstmrt_status status = row_of(layer, id, &row);
+    if (status) return status;
     if (layer->reduced_table)
         lstmrt_reduced_lookup(model, layer, row, to);
     else

@@ -46,45 +46,45 @@ static lstmrt_panels units_of(const lstmrt_layer *layer, lstmrt_panels panels)
     return layer->h_reduced.weights ? scaled(panels, LSTMRT_DENSE_VECTORS, unit_vectors(layer)) : panels;
 }
 
-static void add_reduced_gates(const lstmrt_layer *layer, const lstmrt_workspace *workspace, float *gates,
-                              lstmrt_panels panels)
+static void add_reduced_gates(const lstmrt_layer *layer, const lstmrt_workspace *workspace,
+                              const lstmrt_cell_rows *rows, lstmrt_panels panels)
 {
     const lstmrt_panels both = scaled(panels, 2, lstmrt_dense_panels(2 * unit_vectors(layer)));
-    lstmrt_reduced_add_gates(layer, workspace, &layer->h_reduced, gates, 0, 2, 3, both);
+    lstmrt_reduced_add_gates(workspace, &layer->h_reduced, rows, 0, 2, 3, both);
 }
 
-/* The recurrent parts of z and r go to `gates`, that of h, which r is to multiply, to workspace->z. */
-static void add_reduced_after(const lstmrt_layer *layer, const lstmrt_workspace *workspace, float *gates,
-                              const lstmrt_cell *cell, lstmrt_panels panels)
+/* The recurrent parts of z and r go to `gates`, that of h, which r is to multiply, to rows->z. */
+static void add_reduced_after(const lstmrt_layer *layer, const lstmrt_workspace *workspace,
+                              const lstmrt_cell_rows *rows, lstmrt_panels panels)
 {
-    add_reduced_gates(layer, workspace, gates, panels);
+    add_reduced_gates(layer, workspace, rows, panels);
     const lstmrt_dense_args candidate = {
         .init = layer->h_bias,
-        .y = workspace->z,
-        .y_stride = cell->stride,
-        .rows = workspace->batch,
+        .y = rows->z,
+        .y_stride = rows->stride,
+        .rows = rows->rows,
         .panels = panels,
         .clip = INFINITY,
     };
     lstmrt_reduced_dense(workspace, &layer->h_candidate_reduced, &candidate);
 }
 
-static void step_after(const lstmrt_layer *layer, const lstmrt_workspace *workspace, float *gates,
-                       const lstmrt_cell *cell, lstmrt_panels panels)
+static void step_after(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const lstmrt_cell_rows *rows,
+                       lstmrt_panels panels)
 {
     const bool reduced = layer->h_reduced.weights;
-    if (reduced) add_reduced_after(layer, workspace, gates, cell, panels);
+    if (reduced) add_reduced_after(layer, workspace, rows, panels);
     workspace->model->kernels->gru(&(lstmrt_gru_args){
-        .gates = gates,
-        .gates_stride = layer->gates_stride,
+        .gates = rows->gates,
+        .gates_stride = rows->gates_stride,
         .weights = layer->h_weights,
-        .bias = reduced ? workspace->z : layer->h_bias,
-        .bias_stride = reduced ? cell->stride : 0,
-        .h = cell->h,
-        .h_next = cell->h_next,
-        .stride = cell->stride,
-        .rows = workspace->batch,
-        .inputs = reduced ? 0 : layer->width,
+        .bias = reduced ? rows->z : layer->h_bias,
+        .bias_stride = reduced ? rows->stride : 0,
+        .h = rows->h,
+        .h_next = rows->h_next,
+        .stride = rows->stride,
+        .rows = rows->rows,
+        .inputs = reduced ? 0 : rows->inputs,
         .panels = units_of(layer, panels),
         .clip = layer->step.clip,
         .f = layer->step.activations[0],
@@ -92,43 +92,43 @@ static void step_after(const lstmrt_layer *layer, const lstmrt_workspace *worksp
     });
 }
 
-static void step_gates(const lstmrt_layer *layer, const lstmrt_workspace *workspace, float *gates,
-                       const lstmrt_cell *cell, lstmrt_panels panels)
+static void step_gates(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const lstmrt_cell_rows *rows,
+                       lstmrt_panels panels)
 {
     const bool reduced = layer->h_reduced.weights;
-    if (reduced) add_reduced_gates(layer, workspace, gates, panels);
+    if (reduced) add_reduced_gates(layer, workspace, rows, panels);
     workspace->model->kernels->gru_gates(&(lstmrt_gru_gates_args){
-        .gates = gates,
-        .gates_stride = layer->gates_stride,
+        .gates = rows->gates,
+        .gates_stride = rows->gates_stride,
         .weights = layer->h_weights,
-        .h = cell->h,
-        .z = workspace->z,
-        .reset_h = workspace->reset_h,
-        .stride = cell->stride,
-        .rows = workspace->batch,
-        .inputs = reduced ? 0 : layer->width,
+        .h = rows->h,
+        .z = rows->z,
+        .reset_h = rows->reset_h,
+        .stride = rows->stride,
+        .rows = rows->rows,
+        .inputs = reduced ? 0 : rows->inputs,
         .panels = units_of(layer, panels),
         .clip = layer->step.clip,
         .f = layer->step.activations[0],
     });
 }
 
-static void step_candidate(const lstmrt_layer *layer, const lstmrt_workspace *workspace, float *gates,
-                           const lstmrt_cell *cell, lstmrt_panels panels)
+static void step_candidate(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const lstmrt_cell_rows *rows,
+                           lstmrt_panels panels)
 {
     const bool reduced = layer->h_reduced.weights;
-    if (reduced) lstmrt_reduced_add_gates(layer, workspace, &layer->h_candidate_reduced, gates, 2, 1, 3, panels);
+    if (reduced) lstmrt_reduced_add_gates(workspace, &layer->h_candidate_reduced, rows, 2, 1, 3, panels);
     workspace->model->kernels->gru_candidate(&(lstmrt_gru_candidate_args){
-        .gates = gates,
-        .gates_stride = layer->gates_stride,
+        .gates = rows->gates,
+        .gates_stride = rows->gates_stride,
         .weights = layer->h_candidate_weights,
-        .h = cell->h,
-        .z = workspace->z,
-        .reset_h = workspace->reset_h,
-        .h_next = cell->h_next,
-        .stride = cell->stride,
-        .rows = workspace->batch,
-        .inputs = reduced ? 0 : layer->width,
+        .h = rows->h,
+        .z = rows->z,
+        .reset_h = rows->reset_h,
+        .h_next = rows->h_next,
+        .stride = rows->stride,
+        .rows = rows->rows,
+        .inputs = reduced ? 0 : layer->width, /* r h is NaN where r is: not always zero where h is */
         .panels = units_of(layer, panels),
         .clip = layer->step.clip,
         .g = layer->step.activations[1],

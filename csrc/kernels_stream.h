@@ -24,7 +24,8 @@ enum { MOST_ROWS = 8 }; /* of any tile: FOR_TILES has as many cases */
 VEC_INLINE void stream(int panels, int vectors, int rows, const float *weights, size_t panel_size, const float *x,
                        size_t x_stride, size_t inputs, vf *total)
 {
-    for (size_t begin = 0; begin < inputs; begin += LSTMRT_BLOCK) {
+    size_t begin = 0;
+    do { /* once without inputs too: adding 0 makes -0 to 0, as products of zeros do */
         const size_t end = inputs - begin < LSTMRT_BLOCK ? inputs : begin + LSTMRT_BLOCK;
         vf sum[VEC_REGISTERS];
         UNROLL for (int i = 0; i < panels * vectors * rows; i++) sum[i] = v_set1(0.0f);
@@ -41,7 +42,8 @@ VEC_INLINE void stream(int panels, int vectors, int rows, const float *weights, 
         LEAVE_IN_MEMORY(*(vf(*)[VEC_REGISTERS])total);
         UNROLL for (int i = 0; i < panels * vectors * rows; i++) total[i] = v_add(total[i], sum[i]);
         LEAVE_IN_MEMORY(*(vf(*)[VEC_REGISTERS])total);
-    }
+        begin += LSTMRT_BLOCK;
+    } while (begin < inputs);
 }
 
 /* total[p][v][r] = from[r][p][v], the `vectors` vectors that a panel's sums start at; `pitch` floats a panel. */

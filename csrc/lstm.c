@@ -2,23 +2,23 @@
 #include "pack.h"
 #include "program.h"
 
-static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *workspace, float *gates,
-                       const lstmrt_cell *cell, lstmrt_panels panels)
+static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const lstmrt_cell_rows *rows,
+                       lstmrt_panels panels)
 {
     if (layer->h_reduced.weights)
-        lstmrt_reduced_add_gates(layer, workspace, &layer->h_reduced, gates, 0, 4, 4, panels);
+        lstmrt_reduced_add_gates(workspace, &layer->h_reduced, rows, 0, 4, 4, panels);
     workspace->model->kernels->lstm(&(lstmrt_lstm_args){
-        .gates = gates,
-        .gates_stride = layer->gates_stride,
+        .gates = rows->gates,
+        .gates_stride = rows->gates_stride,
         .weights = layer->h_weights,
         .peepholes = layer->peepholes,
-        .h = cell->h,
-        .c = cell->c,
-        .h_next = cell->h_next,
-        .c_next = cell->c_next,
-        .stride = cell->stride,
-        .rows = workspace->batch,
-        .inputs = layer->h_weights ? layer->width : 0,
+        .h = rows->h,
+        .c = rows->c,
+        .h_next = rows->h_next,
+        .c_next = rows->c_next,
+        .stride = rows->stride,
+        .rows = rows->rows,
+        .inputs = layer->h_weights ? rows->inputs : 0,
         .panels = panels,
         .clip = layer->step.clip,
         .input_forget = layer->step.input_forget,

@@ -30,9 +30,19 @@ typedef struct {
     size_t stride;
 } lstmrt_cell;
 
-/* Advances all rows of a cell, the units of `panels`, by one step; `gates` has their input parts, and may be changed. */
-typedef void lstmrt_cell_step(const lstmrt_layer *layer, const lstmrt_workspace *workspace, float *gates,
-                              const lstmrt_cell *cell, lstmrt_panels panels);
+/* Rows of a cell that are advanced together, and where their states go. */
+typedef struct {
+    float *gates; /* their input parts, which reduced weights' products are added to; stride 0: one row for all */
+    const float *h, *c;
+    float *h_next, *c_next;
+    float *z, *reset_h; /* between the halves of a GRU */
+    size_t gates_stride, stride, rows;
+    size_t inputs; /* of h that products run over: none where all of h is zero */
+} lstmrt_cell_rows;
+
+/* Advances rows of a cell, the units of `panels`, by one step. */
+typedef void lstmrt_cell_step(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const lstmrt_cell_rows *rows,
+                              lstmrt_panels panels);
 
 struct lstmrt_layer {
     lstmrt_step step; /* without its weights */
@@ -57,6 +67,7 @@ struct lstmrt_layer {
     lstmrt_gather_run *runs;
     size_t n_runs;
     size_t cell;   /* recurrent: its place among the states' cells */
+    bool skips_zeros;     /* recurrent: products with an h of zeros can be left out, as no weight makes them NaN */
     bool pairs_with_next; /* recurrent, and so is the next layer, which reads nothing of this one: both may run at once */
     lstmrt_cell_step *phases[2]; /* recurrent: one step; the second, or NULL, needs all panels of the first */
 };
@@ -79,6 +90,8 @@ struct lstmrt_workspace {
     size_t batch, time, source;
     size_t threads; /* that share this call's work, 1 where it has no region of the pool */
     bool backward;  /* the next sweep over the weights; see lstmrt_panels */
+    size_t moved;   /* a step takes the state of row r + moved to row r */
+    size_t begun;   /* the last rows, whose state before a step is zero */
     lstmrt_slot *slots; /* one for each value */
     lstmrt_arena arena;
     float *x_rows;      /* inputs of a few time steps, time first */
@@ -187,7 +200,8 @@ void lstmrt_dense_share(const lstmrt_workspace *workspace, const lstmrt_layer *l
                         size_t rows, float *y, size_t y_stride);
 size_t lstmrt_dense_panels(size_t vectors);
 
-/* Copies row `id` of the layer's table to `to`; negative ids count from the end. */
+/* Where row `id` of the layer's float32 table is; the other copies it, of any precision. Negative ids count from the end. */
+lstmrt_status lstmrt_table_row(const lstmrt_layer *layer, int64_t id, float **at);
 lstmrt_status lstmrt_table_lookup(const lstmrt_model *model, const lstmrt_layer *layer, int64_t id, size_t width,
                                   float *to);
 
@@ -205,9 +219,9 @@ void lstmrt_reduced_take(const lstmrt_workspace *workspace, const float *x, size
 void lstmrt_reduced_dense(const lstmrt_workspace *workspace, const lstmrt_reduced_matrix *matrix,
                           const lstmrt_dense_args *args);
 /* Adds their recurrent parts to gates [first, first + n) of `all`; `panels` are those of the matrix. */
-void lstmrt_reduced_add_gates(const lstmrt_layer *layer, const lstmrt_workspace *workspace,
-                              const lstmrt_reduced_matrix *matrix, float *gates, size_t first, size_t n, size_t all,
-                              lstmrt_panels panels);
+void lstmrt_reduced_add_gates(const lstmrt_workspace *workspace, const lstmrt_reduced_matrix *matrix,
+                              const lstmrt_cell_rows *rows, size_t first, size_t n,
+                              size_t all, lstmrt_panels panels);
 lstmrt_status lstmrt_reduce_table(const lstmrt_model *model, const lstmrt_weight *table, lstmrt_layer *layer);
 void lstmrt_reduced_lookup(const lstmrt_model *model, const lstmrt_layer *layer, size_t row, float *to);
 

@@ -71,6 +71,13 @@ static lstmrt_status pack_input_part(const lstmrt_model *model, const lstmrt_ste
     return packed;
 }
 
+static bool all_finite(const lstmrt_weight *weight)
+{
+    for (size_t i = 0; i < weight->rows * weight->cols; i++)
+        if (!isfinite(weight->data[i])) return false;
+    return true;
+}
+
 lstmrt_status lstmrt_recurrent_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
     const lstmrt_cell_kind *kind = kind_of(step);
@@ -79,6 +86,7 @@ lstmrt_status lstmrt_recurrent_prepare(const lstmrt_model *model, const lstmrt_s
     layer->inputs = lstmrt_input(model, step, X)->width;
     layer->width = hidden;
     layer->step.linear_before_reset = step->linear_before_reset && step->op == LSTMRT_OP_GRU;
+    layer->skips_zeros = model->precision == LSTMRT_PRECISION_F32 && all_finite(&step->weights[R]);
 
     lstmrt_columns columns;
     lstmrt_status status = lstmrt_columns_gates(kind->gates, kind->n_gates, hidden, model->kernels->width, &columns);
@@ -101,21 +109,52 @@ static void gather_rows(const lstmrt_slot *x, const lstmrt_value *value, const l
     }
 }
 
-/* Input parts of time steps [begin, end) to workspace->gates: row (t - begin) * batch + b. */
-static lstmrt_status input_part(const lstmrt_layer *layer, lstmrt_workspace *ws, size_t begin, size_t end)
+/* Rows of input parts; stride 0: all are the same one. */
+typedef struct {
+    float *data;
+    size_t stride;
+} input_rows;
+
+static int64_t id_of(const lstmrt_layer *layer, const lstmrt_workspace *ws, size_t t, size_t b)
+{
+    const lstmrt_slot *x = lstmrt_input_slot(layer, ws, X);
+    return ((const int64_t *)x->data)[lstmrt_row_at(lstmrt_input(ws->model, &layer->step, X), ws, t, b) * x->stride];
+}
+
+/* Whether a time step reads one id in all rows, as a token's and all windows' do. */
+static bool reads_one_id(const lstmrt_layer *layer, const lstmrt_workspace *ws, size_t t)
+{
+    for (size_t b = 1; b < ws->batch; b++)
+        if (id_of(layer, ws, t, b) != id_of(layer, ws, t, 0)) return false;
+    return true;
+}
+
+/* From the table, where a row that serves all is read in place: reduced weights' products would be added to it. */
+static lstmrt_status look_up(const lstmrt_layer *layer, const lstmrt_workspace *ws, size_t begin, size_t end,
+                             input_rows *gates)
+{
+    const size_t batch = ws->batch, stride = layer->gates_stride;
+    if (end - begin == 1 && !layer->h_reduced.weights && reads_one_id(layer, ws, begin)) {
+        gates->stride = 0;
+        return lstmrt_table_row(layer, id_of(layer, ws, begin, 0), &gates->data);
+    }
+    for (size_t row = 0; row < (end - begin) * batch; row++) {
+        const int64_t id = id_of(layer, ws, begin + row / batch, row % batch);
+        const lstmrt_status status = lstmrt_table_lookup(ws->model, layer, id, stride, gates->data + row * stride);
+        if (status) return status;
+    }
+    return LSTMRT_OK;
+}
+
+/* Input parts of time steps [begin, end): row (t - begin) * batch + b. */
+static lstmrt_status input_part(const lstmrt_layer *layer, lstmrt_workspace *ws, size_t begin, size_t end,
+                                input_rows *gates)
 {
     const lstmrt_value *value = lstmrt_input(ws->model, &layer->step, X);
     const lstmrt_slot *x = lstmrt_input_slot(layer, ws, X);
-    const size_t steps = end - begin, batch = ws->batch, stride = layer->gates_stride;
-    if (layer->table) {
-        for (size_t row = 0; row < steps * batch; row++) {
-            const size_t at = lstmrt_row_at(value, ws, begin + row / batch, row % batch);
-            const int64_t id = ((const int64_t *)x->data)[at * x->stride];
-            const lstmrt_status status = lstmrt_table_lookup(ws->model, layer, id, stride, ws->gates + row * stride);
-            if (status) return status;
-        }
-        return LSTMRT_OK;
-    }
+    const size_t steps = end - begin, batch = ws->batch;
+    *gates = (input_rows){ws->gates, layer->gates_stride};
+    if (layer->table) return look_up(layer, ws, begin, end, gates);
     const float *rows = (const float *)x->data + lstmrt_row_at(value, ws, begin, 0) * x->stride;
     size_t rows_stride = x->stride;
     if (value->rows == LSTMRT_ROWS_BATCH_TIME && batch > 1 && steps == 1) {
@@ -124,7 +163,7 @@ static lstmrt_status input_part(const lstmrt_layer *layer, lstmrt_workspace *ws,
         gather_rows(x, value, ws, begin, steps);
         rows = ws->x_rows;
     }
-    lstmrt_dense_share(ws, layer, rows, rows_stride, steps * batch, ws->gates, stride);
+    lstmrt_dense_share(ws, layer, rows, rows_stride, steps * batch, gates->data, gates->stride);
     return LSTMRT_OK;
 }
 
@@ -183,15 +222,16 @@ static void load_initial(const lstmrt_slot *initial, float *state, const lstmrt_
 }
 
 /* Rows whose step does not count keep the states they had. */
-static void keep_invalid(const lstmrt_layer *layer, const validity *v, size_t t, lstmrt_cell *cell)
+static void keep_invalid(const lstmrt_layer *layer, const validity *v, size_t t, const lstmrt_cell_rows *rows,
+                         uint8_t *started)
 {
-    for (size_t b = 0; b < v->workspace->batch; b++) {
-        if (is_valid(v, t, b)) {
-            cell->started[b] = 1;
-            continue;
-        }
-        memcpy(cell->h_next + b * cell->stride, cell->h + b * cell->stride, layer->width * sizeof(float));
-        if (cell->c) memcpy(cell->c_next + b * cell->stride, cell->c + b * cell->stride, layer->width * sizeof(float));
+    const size_t size = layer->width * sizeof(float);
+    for (size_t b = 0; b < rows->rows; b++) {
+        const bool valid = is_valid(v, t, b);
+        started[b] = valid || started[b + v->workspace->moved];
+        if (valid) continue;
+        memcpy(rows->h_next + b * rows->stride, rows->h + b * rows->stride, size);
+        if (rows->c) memcpy(rows->c_next + b * rows->stride, rows->c + b * rows->stride, size);
     }
 }
 
@@ -219,12 +259,50 @@ static bool any_valid(const validity *v, size_t t)
     return false;
 }
 
+static float *row_in(float *rows, size_t at) { return rows ? rows + at : NULL; }
+
+/* All rows of a step, whose input parts are in `gates`. */
+static lstmrt_cell_rows rows_of(const lstmrt_layer *layer, const lstmrt_workspace *ws, const lstmrt_cell *cell,
+                                input_rows gates)
+{
+    const size_t moved = ws->moved * cell->stride;
+    return (lstmrt_cell_rows){
+        .gates = gates.data,
+        .h = cell->h + moved,
+        .c = row_in(cell->c, moved),
+        .h_next = cell->h_next,
+        .c_next = cell->c_next,
+        .z = ws->z,
+        .reset_h = ws->reset_h,
+        .gates_stride = gates.stride,
+        .stride = cell->stride,
+        .rows = ws->batch,
+        .inputs = layer->width,
+    };
+}
+
+/* The last `n` of them, whose h is zero. */
+static lstmrt_cell_rows last_rows(const lstmrt_cell_rows *all, size_t n)
+{
+    const size_t first = all->rows - n, at = first * all->stride;
+    lstmrt_cell_rows rows = *all;
+    rows.gates += first * all->gates_stride;
+    rows.h += at;
+    rows.c = rows.c ? rows.c + at : NULL;
+    rows.h_next += at;
+    rows.c_next = row_in(rows.c_next, at);
+    rows.z = row_in(rows.z, at);
+    rows.reset_h = row_in(rows.reset_h, at);
+    rows.rows = n;
+    rows.inputs = 0;
+    return rows;
+}
+
 /* What the parts of one phase of a step share. */
 typedef struct {
     const lstmrt_layer *layer;
     const lstmrt_workspace *workspace;
-    float *gates;
-    const lstmrt_cell *cell;
+    lstmrt_cell_rows rows, begun; /* the latter's h is zero */
     lstmrt_cell_step *step;
     bool backward;
 } step_work;
@@ -232,29 +310,34 @@ typedef struct {
 static void step_part(const void *argument, size_t part, size_t parts)
 {
     const step_work *work = argument;
-    work->step(work->layer, work->workspace, work->gates, work->cell,
-               lstmrt_panels_part(work->layer->h_panels, part, parts, work->backward));
+    const lstmrt_panels panels = lstmrt_panels_part(work->layer->h_panels, part, parts, work->backward);
+    if (work->rows.rows > 0) work->step(work->layer, work->workspace, &work->rows, panels);
+    if (work->begun.rows > 0) work->step(work->layer, work->workspace, &work->begun, panels);
 }
 
-static void step_all(const lstmrt_layer *layer, const lstmrt_workspace *ws, size_t t, float *gates,
-                     const lstmrt_cell *cell)
+/* `begun`: as many of the last rows have an h of zeros. */
+static void step_all(const lstmrt_layer *layer, const lstmrt_workspace *ws, size_t t, const lstmrt_cell_rows *rows,
+                     size_t begun)
 {
     const size_t weights = layer->width * layer->gate_vectors * ws->model->kernels->width;
-    const float *const multiplied[] = {cell->h, ws->reset_h}; /* in each phase */
+    const float *const multiplied[] = {rows->h, rows->reset_h}; /* in each phase */
     for (size_t i = 0; i < 2 && layer->phases[i]; i++) {
         const bool backward = ws->model->sweeps && ws->backward != (t % 2 == 1);
-        const step_work work = {layer, ws, gates, cell, layer->phases[i], backward};
-        if (layer->h_reduced.weights) lstmrt_reduced_take(ws, multiplied[i], cell->stride, ws->batch, layer->width);
+        const size_t left_out = i == 0 && layer->skips_zeros ? begun : 0;
+        step_work work = {layer, ws, *rows, last_rows(rows, left_out), layer->phases[i], backward};
+        work.rows.rows -= left_out;
+        if (layer->h_reduced.weights) lstmrt_reduced_take(ws, multiplied[i], rows->stride, rows->rows, layer->width);
         lstmrt_share(ws, lstmrt_reduced_floats(ws->model, weights), ws->batch, step_part, &work);
     }
 }
 
 static void advance(const lstmrt_layer *layer, const lstmrt_workspace *ws, const validity *v, size_t t,
-                    float *gates, lstmrt_cell *cell)
+                    input_rows gates, size_t begun, lstmrt_cell *cell)
 {
-    if (any_valid(v, t)) {
-        step_all(layer, ws, t, gates, cell);
-        if (v->lengths || v->mask) keep_invalid(layer, v, t, cell);
+    if (any_valid(v, t) || ws->moved > 0) {
+        const lstmrt_cell_rows rows = rows_of(layer, ws, cell, gates);
+        step_all(layer, ws, t, &rows, begun);
+        if (v->lengths || v->mask) keep_invalid(layer, v, t, &rows, cell->started);
         swap(&cell->h, &cell->h_next);
         swap(&cell->c, &cell->c_next);
     }
@@ -283,15 +366,19 @@ lstmrt_status lstmrt_recurrent_run(const lstmrt_layer *layer, lstmrt_workspace *
     load_initial(lstmrt_input_slot(layer, ws, H0), cell->h, cell, ws->batch, layer->width);
     load_initial(lstmrt_input_slot(layer, ws, C0), cell->c, cell, ws->batch, layer->width);
 
+    const bool from_zero = ws->state == &ws->own && layer->step.inputs[H0] < 0;
+    size_t begun = from_zero ? ws->batch : ws->begun;
     const size_t block = LSTMRT_HOISTED_ROWS / ws->batch ? LSTMRT_HOISTED_ROWS / ws->batch : 1, time = ws->time;
     for (size_t done = 0; done < time; done += block) {
         const size_t steps = time - done < block ? time - done : block;
         const size_t begin = layer->step.reverse ? time - done - steps : done;
-        status = input_part(layer, ws, begin, begin + steps);
+        input_rows gates;
+        status = input_part(layer, ws, begin, begin + steps, &gates);
         if (status) return status;
-        for (size_t i = 0; i < steps; i++) {
+        for (size_t i = 0; i < steps; i++, begun = 0) {
             const size_t at = layer->step.reverse ? steps - 1 - i : i;
-            advance(layer, ws, &v, begin + at, ws->gates + at * ws->batch * layer->gates_stride, cell);
+            const input_rows now = {gates.data + at * ws->batch * gates.stride, gates.stride};
+            advance(layer, ws, &v, begin + at, now, begun, cell);
         }
     }
     finish(layer, ws, &v, cell);

@@ -72,17 +72,17 @@ void lstmrt_reduced_dense(const lstmrt_workspace *ws, const lstmrt_reduced_matri
     });
 }
 
-void lstmrt_reduced_add_gates(const lstmrt_layer *layer, const lstmrt_workspace *ws,
-                              const lstmrt_reduced_matrix *matrix, float *gates, size_t first, size_t n, size_t all,
-                              lstmrt_panels panels)
+void lstmrt_reduced_add_gates(const lstmrt_workspace *ws, const lstmrt_reduced_matrix *matrix,
+                              const lstmrt_cell_rows *rows, size_t first, size_t n,
+                              size_t all, lstmrt_panels panels)
 {
     const size_t width = ws->model->kernels->width;
     multiply(ws, matrix, (lstmrt_reduced_product_args){
-        .init = gates + first * width,
-        .y = gates + first * width,
-        .init_stride = layer->gates_stride,
-        .y_stride = layer->gates_stride,
-        .rows = ws->batch,
+        .init = rows->gates + first * width,
+        .y = rows->gates + first * width,
+        .init_stride = rows->gates_stride,
+        .y_stride = rows->gates_stride,
+        .rows = rows->rows,
         .gates = n,
         .pitch = all * width,
         .panels = panels,

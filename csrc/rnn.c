@@ -2,19 +2,19 @@
 #include "pack.h"
 #include "program.h"
 
-static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *workspace, float *gates,
-                       const lstmrt_cell *cell, lstmrt_panels panels)
+static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const lstmrt_cell_rows *rows,
+                       lstmrt_panels panels)
 {
     const lstmrt_dense_args args = {
-        .x = cell->h,
-        .x_stride = cell->stride,
-        .init = gates,
-        .init_stride = layer->gates_stride,
+        .x = rows->h,
+        .x_stride = rows->stride,
+        .init = rows->gates,
+        .init_stride = rows->gates_stride,
         .weights = layer->h_weights,
-        .y = cell->h_next,
-        .y_stride = cell->stride,
-        .rows = workspace->batch,
-        .inputs = layer->width,
+        .y = rows->h_next,
+        .y_stride = rows->stride,
+        .rows = rows->rows,
+        .inputs = rows->inputs,
         .vectors = layer->gate_vectors,
         .panels = panels,
         .clip = layer->step.clip,

@@ -123,6 +123,8 @@ static lstmrt_status run_pair(lstmrt_workspace *ws, const lstmrt_layer *layers)
     first.threads = 1;
     ws->beside->state = ws->state;
     ws->beside->backward = ws->backward;
+    ws->beside->moved = ws->moved;
+    ws->beside->begun = ws->begun;
     const pair_work work = {layers, {&first, ws->beside}, statuses};
     lstmrt_share(ws, lstmrt_size_product(lstmrt_layer_weights(ws->model, layers), ws->time), ws->batch, pair_part, &work);
     return statuses[0] ? statuses[0] : statuses[1];
