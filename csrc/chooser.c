@@ -60,6 +60,22 @@ void lstmrt_cross(const lstmrt_decode_plan *plan, const lstmrt_workspace *body, 
 
 /* ---- choosing ---- */
 
+/* The first to be ready with one gives it to the model. */
+static lstmrt_status make_screen(lstmrt_model *model, const lstmrt_layer *last)
+{
+    lstmrt_screen *made;
+    const lstmrt_status status = lstmrt_screen_new(model->isa, last, &made);
+    if (status) return status;
+    lstmrt_lock();
+    if (!model->screen) {
+        model->screen = made;
+        made = NULL;
+    }
+    lstmrt_unlock();
+    lstmrt_screen_free(made);
+    return LSTMRT_OK;
+}
+
 lstmrt_status lstmrt_decode_open_screen(lstmrt_model *model, const lstmrt_decode_plan *plan,
                                         lstmrt_screen_scratch *scratch)
 {
@@ -67,11 +83,14 @@ lstmrt_status lstmrt_decode_open_screen(lstmrt_model *model, const lstmrt_decode
     if (plan->head_end == plan->head_begin || last->step.outputs[0] != plan->logits ||
         model->precision != LSTMRT_PRECISION_F32 || !lstmrt_screen_fits(model->isa, last))
         return LSTMRT_OK;
-    lstmrt_mutex_lock(&model->lock);
-    lstmrt_status status = LSTMRT_OK;
-    if (!model->screen) status = lstmrt_screen_new(model->isa, last, &model->screen);
-    lstmrt_mutex_unlock(&model->lock);
-    return status ? status : lstmrt_screen_open(model->screen, scratch);
+    lstmrt_lock();
+    const bool is_there = model->screen;
+    lstmrt_unlock();
+    if (!is_there) {
+        const lstmrt_status status = make_screen(model, last);
+        if (status) return status;
+    }
+    return lstmrt_screen_open(model->screen, scratch);
 }
 
 lstmrt_status lstmrt_chooser_open(lstmrt_chooser *chooser, const lstmrt_model *model, const lstmrt_decode_plan *plan,

@@ -2,6 +2,7 @@
 
 #include "os.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,14 +61,21 @@ void lstmrt_release(void *memory)
     if (memory) release_function(memory);
 }
 
-int lstmrt_mutex_init(lstmrt_mutex *mutex) { return pthread_mutex_init(mutex, NULL); }
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t lock_is_ready = PTHREAD_ONCE_INIT;
 
-/* A mutex that was initialised and is unlocked by its locker alone cannot fail to lock. */
-void lstmrt_mutex_lock(lstmrt_mutex *mutex) { (void)pthread_mutex_lock(mutex); }
+/* A mutex that is unlocked by its locker alone cannot fail to lock. */
+static void take_lock(void) { (void)pthread_mutex_lock(&lock); }
 
-void lstmrt_mutex_unlock(lstmrt_mutex *mutex) { (void)pthread_mutex_unlock(mutex); }
+void lstmrt_unlock(void) { (void)pthread_mutex_unlock(&lock); }
 
-void lstmrt_mutex_destroy(lstmrt_mutex *mutex) { (void)pthread_mutex_destroy(mutex); }
+static void hold_lock_while_forking(void) { (void)pthread_atfork(take_lock, lstmrt_unlock, lstmrt_unlock); }
+
+void lstmrt_lock(void)
+{
+    (void)pthread_once(&lock_is_ready, hold_lock_while_forking);
+    take_lock();
+}
 
 size_t lstmrt_cpu_count(void)
 {

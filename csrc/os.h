@@ -1,8 +1,7 @@
-/* What differs between operating systems and CPUs: memory, a mutex, a clock, the floating-point state. */
+/* What differs between operating systems and CPUs: memory, a lock, a clock, the floating-point state. */
 #ifndef LSTMRT_OS_H
 #define LSTMRT_OS_H
 
-#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,12 +19,10 @@ typedef void *(*lstmrt_allocate_function)(size_t size);
 typedef void (*lstmrt_release_function)(void *memory);
 void lstmrt_set_allocator(lstmrt_allocate_function allocate, lstmrt_release_function release);
 
-typedef pthread_mutex_t lstmrt_mutex;
-
-int lstmrt_mutex_init(lstmrt_mutex *mutex); /* 0: it worked */
-void lstmrt_mutex_lock(lstmrt_mutex *mutex);
-void lstmrt_mutex_unlock(lstmrt_mutex *mutex);
-void lstmrt_mutex_destroy(lstmrt_mutex *mutex);
+/* The process's one lock, of what changes in models, for a few instructions each time. A child of fork finds it free,
+ * whatever the parent's other threads were doing. */
+void lstmrt_lock(void);
+void lstmrt_unlock(void);
 
 /* Processors that this process may run on; bytes of a core's second-level cache, 1 MiB where the system does not say. */
 size_t lstmrt_cpu_count(void);

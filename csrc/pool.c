@@ -2,6 +2,7 @@
 
 #include "pool.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -70,14 +71,14 @@ static bool spin_for_section(uint_fast64_t seen, size_t number)
 static void sleep_for_section(uint_fast64_t seen, size_t number)
 {
     part_state *own = &pool.part[number];
-    lstmrt_mutex_lock(&pool.lock);
+    (void)pthread_mutex_lock(&pool.lock);
     for (;;) {
         atomic_store(&own->asleep, true); /* before looking: who posts a section looks the other way round */
         if (is_wanted(number) && atomic_load(&pool.section) != seen) break;
         pthread_cond_wait(&own->wake, &pool.lock);
     }
     atomic_store(&own->asleep, false);
-    lstmrt_mutex_unlock(&pool.lock);
+    (void)pthread_mutex_unlock(&pool.lock);
 }
 
 /* Takes a part that is offered; only one of its thread and the caller gets it. */
@@ -105,9 +106,9 @@ static void *worker(void *argument)
 static void wake_if_asleep(size_t number)
 {
     if (!atomic_load(&pool.part[number].asleep)) return;
-    lstmrt_mutex_lock(&pool.lock);
+    (void)pthread_mutex_lock(&pool.lock);
     if (atomic_exchange(&pool.part[number].asleep, false)) pthread_cond_signal(&pool.part[number].wake);
-    lstmrt_mutex_unlock(&pool.lock);
+    (void)pthread_mutex_unlock(&pool.lock);
 }
 
 /* A child of fork has none of the threads. Of a section that another thread's call had open, or was just opening, parts may

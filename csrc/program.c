@@ -120,8 +120,7 @@ static lstmrt_status fill(lstmrt_model *model, const lstmrt_program *program)
     status = check_order(model, program);
     if (status) return status;
     model->layers = lstmrt_allocate_array(program->n_steps, sizeof *model->layers);
-    if (!model->layers || lstmrt_mutex_init(&model->lock)) return LSTMRT_OUT_OF_MEMORY;
-    model->has_lock = true;
+    if (!model->layers) return LSTMRT_OUT_OF_MEMORY;
     return prepare_layers(model, program);
 }
 
@@ -154,7 +153,6 @@ void lstmrt_model_free(lstmrt_model *model)
     }
     lstmrt_screen_free(model->screen);
     for (size_t i = 0; i < model->n_layers; i++) lstmrt_layer_free(&model->layers[i]);
-    if (model->has_lock) lstmrt_mutex_destroy(&model->lock);
     lstmrt_release(model->layers);
     lstmrt_release(model->values);
     lstmrt_release(model->inputs);
@@ -174,20 +172,20 @@ bool lstmrt_model_steppable(const lstmrt_model *model) { return model->steppable
 /* An idle workspace, best the one that was last in use. */
 static lstmrt_status take_workspace(lstmrt_model *model, lstmrt_workspace **workspace)
 {
-    lstmrt_mutex_lock(&model->lock);
+    lstmrt_lock();
     lstmrt_workspace *idle = model->idle;
     if (idle) model->idle = idle->next;
-    lstmrt_mutex_unlock(&model->lock);
+    lstmrt_unlock();
     *workspace = idle;
     return idle ? LSTMRT_OK : lstmrt_workspace_new(model, workspace);
 }
 
 static void give_back(lstmrt_model *model, lstmrt_workspace *workspace)
 {
-    lstmrt_mutex_lock(&model->lock);
+    lstmrt_lock();
     workspace->next = model->idle;
     model->idle = workspace;
-    lstmrt_mutex_unlock(&model->lock);
+    lstmrt_unlock();
 }
 
 static lstmrt_status check_buffers(const lstmrt_workspace *ws, const lstmrt_buffer *buffers, const int32_t *values,

@@ -126,8 +126,7 @@ struct lstmrt_model {
     size_t weights; /* floats that a time step of one row streams */
     bool has_pairs; /* layers that may run at once */
     bool sweeps;    /* back and forth: the weights do not fit into a core's cache */
-    lstmrt_mutex lock; /* of the next two: all else is fixed once the model is made */
-    bool has_lock;
+    /* Under the lock; all else is fixed once the model is made. */
     lstmrt_workspace *idle;
     lstmrt_screen *screen; /* of the output layer, made by the first decoder that wants it */
 };

@@ -60,14 +60,15 @@ def compile_graph(graph: Graph, isa: str | None = None, *, threads: int | None =
 
 def _thread_count(threads: int | None) -> int:
     """The core's number, in which 0 leaves it to the core."""
-    given = os.environ.get(THREADS_VARIABLE) or None if threads is None else threads
-    if given is None:
-        return 0
-    number = int(given) if str(given).isdecimal() else 0
-    if not 0 < number < 2**31:
-        name = THREADS_VARIABLE if threads is None else "threads"
+    name, given = "threads", threads
+    if threads is None:
+        name, given = THREADS_VARIABLE, os.environ.get(THREADS_VARIABLE) or None
+        if given is None:
+            return 0
+    is_number = given.isdecimal() if threads is None else isinstance(given, (int, np.integer)) and given is not True
+    if not is_number or not 0 < int(given) < 2**31:
         raise InputError(f"{name}: expected a number above 0, got {given!r}")
-    return number
+    return int(given)
 
 
 class Executable:

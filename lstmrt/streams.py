@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Piece = Union[str, int]
 SIDE_BY_SIDE = ("stateful", "staggered")  # modes of the core in which a stream is rows of a step
+MOST_STREAMS = 1 << 16  # of a batch
 MOST_ROWS = 256  # that `generate` runs at once: more share no more, and their states leave the caches
 STEPS = 64  # between looks at which streams have ended, where prompts are waiting
 
@@ -93,8 +94,8 @@ class Batch:
     """
 
     def __init__(self, model: Model, max_streams: int, mode: str | None = None, window: int | None = None) -> None:
-        if not is_int(max_streams) or not 0 < max_streams < 2**31:
-            raise InputError(f"max_streams: expected a number above 0, got {max_streams!r}")
+        if not is_int(max_streams) or not 0 < max_streams <= MOST_STREAMS:
+            raise InputError(f"max_streams: expected a number from 1 to {MOST_STREAMS}, got {max_streams!r}")
         self.model, self.max_streams = model, int(max_streams)
         self._settings = settings(model, GenerationOptions(mode=mode, window=window))
         self._mode = decode_mode(model, self._settings, 1)

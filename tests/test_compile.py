@@ -214,6 +214,8 @@ def test_thread_counts_that_make_no_sense(monkeypatch, threads):
     with pytest.raises(lstmrt.InputError, match="LSTMRT_NUM_THREADS: expected a number above 0"):
         compile_graph(language_model())
     compile_graph(language_model(), threads=1)  # goes before the variable
+    with pytest.raises(lstmrt.InputError, match="threads: expected a number above 0, got '2'"):
+        compile_graph(language_model(), threads="2")
 
 
 # ---- what nobody runs ----

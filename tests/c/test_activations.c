@@ -6,6 +6,8 @@
 #include "harness.h"
 #include "reference.h"
 
+#include <pthread.h>
+
 enum { CHUNK = 4096, MOST_ISAS = 8 };
 
 static const double SMALLEST_NORMAL = 0x1p-126;

@@ -2,6 +2,9 @@
 #include "programs.h"
 
 #include <fenv.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
 
 static void test_allocation(void)
 {
@@ -25,6 +28,39 @@ static void test_clock(void)
     int64_t after = before;
     while (after == before) after = lstmrt_clock();
     CHECK(after > before, "the clock goes backwards");
+}
+
+static atomic_bool forked_enough;
+
+static void *keep_locking(void *unused)
+{
+    while (!atomic_load(&forked_enough)) {
+        lstmrt_lock();
+        lstmrt_unlock();
+    }
+    return unused;
+}
+
+/* A child gets the lock whatever another thread did with it. One that waits for ever is ended by its alarm. */
+static void test_lock_and_fork(void)
+{
+    pthread_t thread;
+    REQUIRE(pthread_create(&thread, NULL, keep_locking, NULL) == 0);
+    for (int i = 0; i < 100; i++) {
+        const pid_t child = fork();
+        REQUIRE(child >= 0);
+        if (child == 0) {
+            alarm(20);
+            lstmrt_lock();
+            lstmrt_unlock();
+            _exit(0);
+        }
+        int status;
+        REQUIRE(waitpid(child, &status, 0) == child);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "child %d: status %d", i, status);
+    }
+    atomic_store(&forked_enough, true);
+    REQUIRE(pthread_join(thread, NULL) == 0);
 }
 
 static float half_of(float x)
@@ -101,6 +137,7 @@ int main(void)
 {
     test_allocation();
     test_clock();
+    if (!getenv("EMULATED")) test_lock_and_fork(); /* user-mode qemu aborts in the child of a fork that had threads */
     test_flushing();
     test_callers_state();
     test_isas();

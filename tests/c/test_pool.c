@@ -2,6 +2,7 @@
  * nobody spins when nobody works. Run it with the thread sanitizer too. */
 #include "harness.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
 #include <time.h>

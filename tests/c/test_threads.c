@@ -1,6 +1,8 @@
 /* Several threads on one model: each gets the bits that one thread alone gets. Run it with the thread sanitizer too. */
 #include "programs.h"
 
+#include <pthread.h>
+
 enum { THREADS = 4, ROUNDS = 40, SIZES = 3, STEPS = 12, VOCABULARY = 23 };
 
 static const size_t BATCHES[SIZES] = {1, 3, 8}, TIMES[SIZES] = {9, 4, 2};
