@@ -182,6 +182,8 @@ class _Reader:
         return _plain_attribute(attribute)
 
     def add_constant_node(self, node: Node, proto: Any) -> None:
+        if not proto.attribute:  # which onnx's checker lets through
+            raise ModelFileError(f"{node}: has no value")
         attribute = proto.attribute[0]
         if attribute.name == "value":
             array = _array(attribute.t)

@@ -163,4 +163,5 @@ def with_inlined_functions(model: Any) -> Any:
         raise ModelFileError(f"its functions cannot be inlined: {error}") from error
     if model.functions:
         raise UnsupportedError(f"functions: {', '.join(sorted(function.name for function in model.functions))}")
+    check(model)  # which leaves much of a function unread
     return model

@@ -88,6 +88,8 @@ BAD = {
     "a function that calls itself": (model([call("f")], functions=[function("f", "f")]), "calls itself|[Cc]ycl|recurs"),
     "functions that call each other": (model([call("f")], functions=[function("f", "g"), function("g", "f")]),
                                        "calls itself|[Cc]ycl|recurs"),
+    "a constant of no value in a function": (model([call("f")], functions=[helper.make_function(
+        "local", "f", ["a"], ["b"], [helper.make_node("Constant", [], ["b"])], [helper.make_opsetid("", 17)])]), "has no value"),
     "functions that multiply": (model([call("f0")], functions=[
         *(function(f"f{i}", f"f{i + 1}", f"f{i + 1}") for i in range(40)), function("f40", "Relu")]), "more than"),
 }
