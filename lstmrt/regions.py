@@ -230,9 +230,20 @@ def _reduction(node: Node, facts: Facts) -> Tie | None:
 
 
 def _cast(node: Node, facts: Facts) -> Tie | None:
-    """A mask as numbers."""
+    """A mask as numbers, which may have a width of 1 where the mask has an axis of size 1."""
     x, y = node.inputs[0], node.outputs[0]
-    return _alike((x, y)) if (facts.dtype(x), facts.dtype(y)) == ("bool", "float32") else None
+    if (facts.dtype(x), facts.dtype(y)) != ("bool", "float32"):
+        return None
+
+    def without_width(roles: Roles) -> Roles:
+        return tuple(ONE if role == WIDTH else role for role in roles)
+
+    def imply(known: Mapping[str, Roles]) -> Mapping[str, Roles]:
+        if x in known and without_width(known.get(y, ())) != known[x]:
+            return {y: known[x]}
+        return {x: without_width(known[y])} if y in known else {}
+
+    return Tie((x, y), imply)
 
 
 def _weighted_sum(node: Node, facts: Facts) -> Tie | None:

@@ -20,8 +20,9 @@ CONSTANTS = {
     "h0": weights(RANDOM, BATCH, 1, HIDDEN), "c0": weights(RANDOM, BATCH, 1, HIDDEN),
     "table": weights(RANDOM, VOCABULARY, WIDTH), "kernel": weights(RANDOM, HIDDEN, 4), "bias": weights(RANDOM, 4),
     "column": weights(RANDOM, HIDDEN, 1), "row": weights(RANDOM, HIDDEN), "half": np.array(0.5, np.float32),
-    "last": np.array(-1), "axis 1": np.array([1]), "axis 2": np.array([2]), "axis -1": np.array([-1]),
+    "last": np.array(-1), "axis 0": np.array([0]), "axis 1": np.array([1]), "axis 2": np.array([2]), "axis -1": np.array([-1]),
     "positive": np.abs(weights(RANDOM, HIDDEN)) + np.float32(0.5), "parts": np.array([2, 1, 2]), "two": np.array([2]),
+    "units": np.array([1, HIDDEN, 1]),
     "last column": np.array([-1]), "square": np.array(2, np.float32), "from": np.array([-1]), "to": np.array([BEGINNING]), "by": np.array([-1]),
 }
 X = Value("x", "float32", ("batch", "time", WIDTH))
@@ -85,6 +86,28 @@ NATIVE = {
     "columns": graph(*HEAD, Node("Slice", ("h", "two", "last column", "axis 2"), ("o",)), o=3),
     "functions of arithmetic": graph(*HEAD, Node("Neg", ("h",), ("n",)), Node("HardSwish", ("n",), ("s",)),
                                      Node("Pow", ("s", "square"), ("o",)), o=3),
+    "softmax over time, a weighted average": graph(
+        *HEAD, Node("MatMul", ("h", "column"), ("p",)), Node("Softmax", ("p",), ("w",), {"axis": 1}),
+        Node("Mul", ("w", "h"), ("m",)), Node("ReduceSum", ("m", "axis 1"), ("o",), {"keepdims": 0}), o=2, w=3),
+    "a product of weights and steps": graph(
+        *HEAD, Node("MatMul", ("h", "column"), ("p",)), Node("Softmax", ("p",), ("w",), {"axis": 1}),
+        Node("Transpose", ("w",), ("t",), {"perm": (0, 2, 1)}), Node("MatMul", ("t", "h"), ("o",)), o=3),
+    "weights repeated for each unit": graph(
+        *HEAD, Node("MatMul", ("h", "column"), ("p",)), squeeze("p", "s"), Node("Softmax", ("s",), ("w",)),
+        unsqueeze("w", "r", "axis 1"), Node("Expand", ("r", "units"), ("e",)), Node("Transpose", ("e",), ("t",), {"perm": (0, 2, 1)}),
+        Node("Mul", ("h", "t"), ("m",)), Node("ReduceSum", ("m", "axis 1"), ("o",), {"keepdims": 0}), o=2),
+    "less the mean, by the largest": graph(
+        *HEAD, Node("ReduceMean", ("h", "axis 1"), ("a",)), Node("Sub", ("h", "a"), ("s",)),
+        Node("ReduceMax", ("s", "axis 1"), ("b",)), Node("Div", ("s", "b"), ("o",)), o=3),
+    "a mean of unmasked steps": graph(
+        lstm(), squeeze("Y", "h"), Node("Equal", ("ids", "two"), ("e",)), Node("Not", ("e",), ("mask",)),
+        unsqueeze("mask", "u"), Node("Cast", ("u",), ("n",), {"to": 1}), Node("Mul", ("h", "n"), ("m",)),
+        Node("ReduceSum", ("m", "axis 1"), ("total",), {"keepdims": 0}),
+        Node("ReduceSum", ("n", "axis 1"), ("count",), {"keepdims": 0}), Node("Div", ("total", "count"), ("o",)),
+        inputs=(X, Value("ids", "int64", ("batch", "time"))), o=2),
+    "a softmax over time, its time before the batch": graph(
+        *HEAD, Node("Transpose", ("h",), ("t",), {"perm": (1, 0, 2)}), Node("Softmax", ("t",), ("s",), {"axis": 0}),
+        Node("ReduceMax", ("t", "axis 0"), ("b",)), Node("Sub", ("s", "b"), ("o",)), o=3),
     "no layer with states": graph(Node("Tanh", ("x",), ("t",)), Node("Softmax", ("t",), ("o",)), o=3),
 }
 SEVERAL = {
@@ -108,7 +131,8 @@ def checked(model: Graph, inputs: dict[str, np.ndarray]) -> Executable:
 
 @pytest.mark.parametrize("name", NATIVE)
 def test_one_native_program(name):
-    assert checked(NATIVE[name], SEQUENCE).native is not None
+    inputs = {**SEQUENCE, "ids": np.arange(BATCH * TIME).reshape(BATCH, TIME) % 4}
+    assert checked(NATIVE[name], {value.name: inputs[value.name] for value in NATIVE[name].inputs}).native is not None
 
 
 @pytest.mark.parametrize("name", SEVERAL)

@@ -13,12 +13,13 @@ from .fuse_attention import fuse_attention
 from .infer_shapes import infer_shapes
 from .join_directions import join_directions
 from .last_step_only import last_step_only
+from .narrow_expands import narrow_expands
 from .pointwise_convolutions import pointwise_convolutions
 from .split_directions import split_directions
 from .widen_halves import widen_halves
 
-LOAD = (widen_halves, fold_weights, fuse_attention, split_directions, join_directions, embedding_table, last_step_only,
-        pointwise_convolutions, drop_noops, drop_unused)
+LOAD = (widen_halves, fold_weights, fuse_attention, narrow_expands, split_directions, join_directions, embedding_table,
+        last_step_only, pointwise_convolutions, drop_noops, drop_unused)
 
 
 def canonical(graph: Graph) -> Graph:
