@@ -6,11 +6,12 @@ from typing import Mapping, Union
 
 from ..activations import FUNCTIONS, Activation
 from ..errors import UnsupportedError
+from .keras_functions import COMPOSED
 from .keras_json import shown
 
 ActivationConfig = Union[str, dict]
 
-SOFTMAX = Activation("Softmax")  # of a whole row: no function of a recurrent operator
+SOFTMAX = Activation("softmax")
 RELU6 = Activation("Clip", 0.0, 6.0)
 
 BY_NAME: Mapping[str, Activation] = {
@@ -28,10 +29,12 @@ BY_NAME: Mapping[str, Activation] = {
     "exponential": Activation("Exp"),
     "swish": Activation("Swish"),
     "silu": Activation("Swish"),
+    "sparse_sigmoid": Activation("HardSigmoid", 0.5, 0.5),
     "gelu": Activation("Gelu"),
     "mish": Activation("Mish"),
     "hard_tanh": Activation("Clip", -1.0, 1.0),
-    "softmax": SOFTMAX,
+    "hard_swish": Activation("hard_silu"),
+    **{name: Activation(name) for name in COMPOSED},  # no functions of a recurrent operator
 }
 
 

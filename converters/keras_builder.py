@@ -15,7 +15,7 @@ from ..operators import attributes as with_defaults
 from ..operators import find
 from ..sizes import with_sizes
 from ..text_inputs import TextInput
-from .keras_activations import SOFTMAX
+from .keras_functions import COMPOSED
 from .keras_weights import LayerWeights
 
 ELEMENTWISE_ATTRIBUTES = {"HardSigmoid": ("alpha", "beta"), "Elu": ("alpha",), "LeakyRelu": ("alpha",),
@@ -257,8 +257,8 @@ class Scope:
         function, alpha, beta = activation.function, activation.alpha, activation.beta
         if function == "Identity":
             return x
-        if activation == SOFTMAX:
-            return self.add("Softmax", x, axis=-1)
+        if function in COMPOSED:
+            return COMPOSED[function](self, x)
         if function == "Swish":
             return self.add("Mul", x, self.add("Sigmoid", x))
         if function == "Clip":

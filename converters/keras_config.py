@@ -20,7 +20,7 @@ from .located import located
 KERAS_MODULE = re.compile(r"(tensorflow(\.python)?\.|tf_)?keras(_core)?(\.|$)")
 MODELS = ("Sequential", "Functional", "Model")
 OPERATOR_MODULE = re.compile(r"keras\.src\.ops(\.|$)")
-SPATIAL_DROPOUT = re.compile(r"SpatialDropout[123]D")
+SILENT_LAYER = re.compile(r"SpatialDropout[123]D|Discretization|HashedCrossing")
 DEEPEST = 32  # models within models
 
 
@@ -116,7 +116,7 @@ def _is_operator_without_module(entry: Mapping[str, Any]) -> bool:
     """Keras 3 writes no modules into `.h5`; layers but for a few say whether they are trainable, no operator does."""
     nodes = entry.get("inbound_nodes")
     return ("module" not in entry and isinstance(nodes, list) and bool(nodes) and is_keras3_node(nodes[0])
-            and "trainable" not in entry["config"] and not SPATIAL_DROPOUT.fullmatch(entry["class_name"]))
+            and "trainable" not in entry["config"] and not SILENT_LAYER.fullmatch(entry["class_name"]))
 
 
 def _layers(config: Mapping[str, Any], depth: int) -> list[Layer]:

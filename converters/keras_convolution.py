@@ -69,6 +69,27 @@ def _depthwise(axes: int) -> Callable:
     return convolve
 
 
+def _transposed(axes: int) -> Callable:
+    def convolve(scope: Scope, x: Tensor, *, filters: int, kernel_size: Sizes, strides: Sizes = 1,
+                 padding: Literal["valid", "same"] = "valid", output_padding: None = None, data_format: ImageFormat = None,
+                 dilation_rate: Sizes = 1, groups: Literal[1] = 1, activation: Activation, use_bias: bool) -> Tensor:
+        """Each input adds kernel · input to a window of the output, kernel (..., filters, channels)."""
+        window, steps = as_sizes("kernel_size", kernel_size, axes), as_sizes("strides", strides, axes)
+        if set(as_sizes("dilation_rate", dilation_rate, axes)) != {1}:
+            raise UnsupportedError(f"dilation_rate={shown(dilation_rate)}")
+        channels = x.size(1 if data_format == "channels_first" else -1)
+        kernel, *bias = take(scope.weights, kernel=(*window, filters, channels), **{"bias": (filters,)} if use_bias else {})
+        weight = np.ascontiguousarray(kernel.transpose(axes + 1, axes, *range(axes)))
+        constants = [scope.constant(name, array) for name, array in zip(("kernel", "bias"), (weight, *bias))]
+        over = [max(size - step, 0) if padding == "same" else 0 for size, step in zip(window, steps)]
+        y = scope.add("ConvTranspose", channels_first(scope, x, data_format), *constants, strides=steps,
+                      pads=(*(total // 2 for total in over), *(total - total // 2 for total in over)),
+                      output_padding=tuple(max(step - size, 0) for size, step in zip(window, steps)))
+        return channels_last(scope, scope.activate(y, activation), data_format)
+
+    return convolve
+
+
 def _one_channel_groups(depthwise: np.ndarray) -> np.ndarray:
     """Keras's (..., channels, multiplier) as a kernel (..., 1, channels x multiplier) of as many groups as channels."""
     return depthwise.reshape(*depthwise.shape[:-2], 1, -1)
@@ -95,6 +116,8 @@ def _conv(scope: Scope, x: str, kernel: np.ndarray, bias: list[np.ndarray], axes
 CONVOLUTION: Mapping[str, Callable] = {
     "Conv1D": _convolution(1),
     "Conv2D": _convolution(2),
+    "Conv1DTranspose": _transposed(1),
+    "Conv2DTranspose": _transposed(2),
     "SeparableConv1D": _separable(1),
     "SeparableConv2D": _separable(2),
     "DepthwiseConv1D": _depthwise(1),

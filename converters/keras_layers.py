@@ -7,16 +7,18 @@ keras_options.py). It returns a Tensor, or a list of them where the layer has se
 
 from __future__ import annotations
 
-from typing import Callable, Literal, Mapping, Union
+from typing import Any, Callable, Literal, Mapping, Union
 
 import numpy as np
 
 from ..activations import Activation
-from ..errors import UnsupportedError
+from ..errors import ModelFileError, UnsupportedError
 from .keras_activations import AS_LAYER, relu
 from .keras_attention import ATTENTION
 from .keras_builder import Scope, Tensor
 from .keras_convolution import CONVOLUTION
+from .keras_einsum import einsum_dense
+from .keras_json import shown
 from .keras_merging import MERGING
 from .keras_normalization import NORMALIZATION
 from .keras_pooling import POOLING
@@ -111,6 +113,20 @@ def category_encoding(scope: Scope, x: Tensor, *, num_tokens: int,
     return scope.tensor(one_hot)
 
 
+def discretization(scope: Scope, x: Tensor, *, bin_boundaries: list, num_bins: Any = None, epsilon: float = 0.01,
+                   output_mode: Literal["int", "one_hot", "multi_hot", "count"] = "int") -> Tensor:
+    """How many of the boundaries each number has reached; see category_encoding for the other modes."""
+    try:
+        boundaries = np.array(bin_boundaries, np.float32)
+    except (TypeError, ValueError):
+        raise ModelFileError(f"bin_boundaries: expected numbers, got {shown(bin_boundaries)}") from None
+    reached = scope.add("GreaterOrEqual", scope.unsqueeze(scope.floats(x).name, x.rank), scope.constant("boundaries", boundaries))
+    ids = scope.tensor(scope.add("ReduceSum", scope.cast(reached, "int64"), scope.ints("axes", [x.rank]), keepdims=0))
+    if output_mode == "int":
+        return ids
+    return category_encoding(scope, ids, num_tokens=len(boundaries) + 1, output_mode=output_mode)
+
+
 def identity(scope: Scope, x: Tensor) -> Tensor:
     """The Dropout family: nothing at inference."""
     return x
@@ -142,6 +158,8 @@ LAYERS: Mapping[str, Callable] = {
     "Softmax": softmax_layer,
     "Masking": masking,
     "CategoryEncoding": category_encoding,
+    "Discretization": discretization,
+    "EinsumDense": einsum_dense,
     "TextVectorization": text_vectorization,
     "StringLookup": string_lookup,
     **{name: identity for name in DROPOUTS},

@@ -14,6 +14,7 @@ from .keras_weights import take, take_first
 Axes = Union[int, list]
 Numbers = Union[float, list]
 LEAST_DEVIATION = 1e-7  # Keras's epsilon, below which Normalization does not divide
+SHORTEST = 1e-12  # the same of UnitNormalization
 
 
 def batch_normalization(scope: Scope, x: Tensor, *, axis: Axes = -1, epsilon: float = 1e-3, center: bool = True,
@@ -39,6 +40,33 @@ def layer_normalization(scope: Scope, x: Tensor, *, axis: Axes = -1, epsilon: fl
     gamma = arrays[0] if scale else np.ones(shape, np.float32)
     names = [scope.constant("gamma", gamma)] + [scope.constant("beta", arrays[-1])] * center
     y = scope.add("LayerNormalization", scope.floats(x).name, *names, axis=axes[0] - x.rank, epsilon=float(epsilon))
+    return scope.tensor(y, x.mask)
+
+
+def group_normalization(scope: Scope, x: Tensor, *, groups: int = 32, axis: int = -1, epsilon: float = 1e-3,
+                        center: bool = True, scale: bool = True) -> Tensor:
+    """As LayerNormalization over all axes but the batch, for each group of channels; groups=-1: for each channel."""
+    (channel,) = _positive_axes(axis, x, 1)
+    channels = x.size(channel)
+    groups = channels if groups == -1 else groups
+    if channel == 0 or groups < 1 or channels % groups:
+        raise ModelFileError(f"{channels} channels do not divide into {groups} groups")
+    arrays = dict(zip(names := ["gamma"] * scale + ["beta"] * center, take(scope.weights, **dict.fromkeys(names, (channels,)))))
+    x = scope.floats(x)
+    grouped = scope.reshape(x.name, [*x.shape[:channel], groups, channels // groups, *x.shape[channel + 1:]], x)
+    axes = scope.ints("axes", [i for i in range(1, x.rank + 1) if i != channel])
+    centred = scope.add("Sub", grouped, scope.add("ReduceMean", grouped, axes))
+    variance = scope.add("ReduceMean", scope.add("Mul", centred, centred), axes)
+    deviation = scope.add("Sqrt", scope.add("Add", variance, scope.scalar(float(epsilon))))
+    y = scope.tensor(scope.reshape(scope.add("Div", centred, deviation), x.shape, x), x.mask)
+    return _scaled(scope, y, arrays.get("gamma", 1.0), arrays.get("beta", 0.0), [channel])
+
+
+def unit_normalization(scope: Scope, x: Tensor, *, axis: Axes = -1) -> Tensor:
+    """x by its length along the axes."""
+    x = scope.floats(x)
+    length = scope.add("ReduceL2", x.name, scope.ints("axes", _positive_axes(axis, x)))
+    y = scope.add("Div", x.name, scope.add("Max", length, scope.scalar(SHORTEST)))
     return scope.tensor(y, x.mask)
 
 
@@ -102,6 +130,8 @@ def _along(numbers: np.ndarray, axes: Sequence[int], rank: int) -> np.ndarray:
 NORMALIZATION: Mapping[str, Callable] = {
     "BatchNormalization": batch_normalization,
     "LayerNormalization": layer_normalization,
+    "GroupNormalization": group_normalization,
+    "UnitNormalization": unit_normalization,
     "Normalization": normalization,
     "Rescaling": rescaling,
 }

@@ -6,12 +6,14 @@ A tensor or a number may stand for any operand. No mask goes on.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Callable, Mapping
 
 import numpy as np
 
 from ..errors import ModelFileError, UnsupportedError
-from .keras_activations import BY_NAME, named_activation
+from . import keras_functions as functions
+from .keras_activations import named_activation
 from .keras_builder import Scope, Tensor
 from .keras_json import shown
 
@@ -103,11 +105,17 @@ def _floor_divide(scope: Scope, x1: Any, x2: Any) -> Tensor:
 
 
 def _activation(name: str) -> Callable:
-    return lambda scope, x: scope.tensor(scope.activate(*_operands(scope, x, floats=True), BY_NAME[name]))
+    return lambda scope, x: scope.tensor(scope.activate(*_operands(scope, x, floats=True), named_activation(name, 3)))
 
 
-def _hard_sigmoid(scope: Scope, x: Any) -> Tensor:
-    return scope.tensor(scope.activate(*_operands(scope, x, floats=True), named_activation("hard_sigmoid", 3)))
+def _function(function: Callable) -> Callable:
+    """One of keras_functions, with its options and their types."""
+    def call(scope: Scope, x: Any, *args: Any, **options: Any) -> Tensor:
+        return scope.tensor(function(scope, *_operands(scope, x, floats=True), *args, **options))
+
+    call.__signature__ = inspect.signature(function)
+    call.__annotations__ = {name: hint for name, hint in function.__annotations__.items() if name not in ("scope", "x", "return")}
+    return call
 
 
 def _leaky_relu(scope: Scope, x: Any, negative_slope: float = 0.2) -> Tensor:
@@ -123,8 +131,8 @@ def _elu(scope: Scope, x: Any, alpha: float = 1.0) -> Tensor:
     return scope.tensor(scope.add("Elu", *_operands(scope, x, floats=True), alpha=float(alpha)))
 
 
-def _softmax(scope: Scope, x: Any, axis: int = -1) -> Tensor:
-    return scope.tensor(scope.add("Softmax", *_operands(scope, x, floats=True), axis=_axes(axis)[0]))
+def _celu(scope: Scope, x: Any, alpha: float = 1.0) -> Tensor:
+    return scope.tensor(scope.add("Celu", *_operands(scope, x, floats=True), alpha=float(alpha)))
 
 
 def _clip(scope: Scope, x: Any, x_min: Any, x_max: Any) -> Tensor:
@@ -188,6 +196,43 @@ def _quantifier(op: str) -> Callable:
 def _arg(op: str) -> Callable:
     return lambda scope, x, axis=-1, keepdims=False: scope.tensor(
         scope.add(op, *_operands(scope, x), axis=_axes(axis)[0], keepdims=int(keepdims)))
+
+
+def _norm(scope: Scope, x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Of vectors along one axis, or of matrices or all elements the root of the sum of squares."""
+    x = scope.tensor(*_operands(scope, x, floats=True))
+    axes = list(range(x.rank)) if axis is None else _axes(axis)
+    where, options = scope.ints("axes", axes), {"keepdims": int(keepdims)}
+    if ord in (None, "fro", "euclidean") or (ord == 2 and len(axes) == 1):
+        return scope.tensor(scope.add("ReduceL2", x.name, where, **options))
+    if len(axes) > 1 or not isinstance(ord, (int, float)) or ord == 0:
+        raise UnsupportedError(f"ord={shown(ord)} of {len(axes)} axes")
+    size = scope.add("Abs", x.name)
+    if abs(ord) == np.inf:
+        return scope.tensor(scope.add("ReduceMax" if ord > 0 else "ReduceMin", size, where, **options))
+    total = scope.add("ReduceSum", scope.add("Pow", size, scope.scalar(float(ord))), where, **options)
+    return scope.tensor(scope.add("Pow", total, scope.scalar(1 / ord)))
+
+
+def _normalize(scope: Scope, x: Any, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Tensor:
+    """x by its norm, or by epsilon where that is larger."""
+    norm = _norm(scope, x, order, axis, keepdims=True).name
+    least = scope.add("Max", norm, scope.scalar(1e-7 if epsilon is None else float(epsilon)))
+    return scope.tensor(scope.add("Div", *_operands(scope, x, floats=True), least))
+
+
+def _pad(scope: Scope, x: Tensor, pad_width: Any, mode: str = "constant", constant_values: Any = None) -> Tensor:
+    """`pad_width` is (before, after) for each axis."""
+    widths = pad_width.tolist() if isinstance(pad_width, np.ndarray) else pad_width
+    if mode not in ("constant", "reflect") or not isinstance(widths, list) or len(widths) != x.rank:
+        raise UnsupportedError(f"mode={shown(mode)}, pad_width={shown(pad_width)} of {x.rank} axes")
+    pairs = [_ints("pad_width", pair) for pair in widths]
+    if any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+        raise UnsupportedError(f"pad_width={shown(pad_width)}")
+    filling = _tensor(scope, 0 if constant_values is None else constant_values, x.dtype)
+    value = [scope.cast(filling.name, x.dtype)] * (mode == "constant")
+    pads = scope.ints("pads", [size for sizes in zip(*pairs) for size in sizes])
+    return scope.tensor(scope.add("Pad", x.name, pads, *value, mode=mode))
 
 
 def _cumsum(scope: Scope, x: Any, axis: int = 0) -> Tensor:
@@ -349,12 +394,17 @@ OPERATORS: Mapping[str, Callable] = {
         ("Negative", "Neg"), ("Absolute", "Abs"), ("Abs", "Abs"), ("Sign", "Sign"))},
     **{name: _activation(function) for name, function in (
         ("Relu", "relu"), ("Relu6", "relu6"), ("Softplus", "softplus"), ("Softsign", "softsign"), ("Silu", "silu"),
-        ("Selu", "selu"), ("Mish", "mish"))},
+        ("Selu", "selu"), ("Mish", "mish"), ("HardTanh", "hard_tanh"), ("HardSigmoid", "hard_sigmoid"),
+        ("SparseSigmoid", "sparse_sigmoid"))},
+    **{name: _function(function) for name, function in (
+        ("Softmax", functions.softmax), ("LogSoftmax", functions.log_softmax), ("HardSilu", functions.hard_silu),
+        ("Glu", functions.glu), ("LogSigmoid", functions.log_sigmoid), ("TanhShrink", functions.tanh_shrink),
+        ("SoftShrink", functions.soft_shrink), ("HardShrink", functions.hard_shrink), ("Threshold", functions.threshold),
+        ("Squareplus", functions.squareplus), ("SparsePlus", functions.sparse_plus), ("Sparsemax", functions.sparsemax))},
     "Gelu": _gelu,
     "Elu": _elu,
-    "HardSigmoid": _hard_sigmoid,
+    "Celu": _celu,
     "LeakyRelu": _leaky_relu,
-    "Softmax": _softmax,
     "Square": _square,
     "Rsqrt": _rsqrt,
     "Clip": _clip,
@@ -368,6 +418,9 @@ OPERATORS: Mapping[str, Callable] = {
     "Einsum": _einsum,
     **{name: _reduction(op) for name, op in (
         ("Sum", "ReduceSum"), ("Max", "ReduceMax"), ("Min", "ReduceMin"), ("Prod", "ReduceProd"))},
+    "Norm": _norm,
+    "Normalize": _normalize,
+    "Pad": _pad,
     "Mean": _reduction("ReduceMean", floats=True),
     "Any": _quantifier("ReduceMax"),
     "All": _quantifier("ReduceMin"),

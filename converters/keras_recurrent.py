@@ -12,11 +12,11 @@ from typing import Any, Callable, Literal, Mapping, Sequence, Union
 
 import numpy as np
 
-from ..activations import EXTENSIONS, Activation, activation_attributes
+from ..activations import EXTENSIONS, FUNCTIONS, Activation, activation_attributes
 from ..errors import ModelFileError, UnsupportedError
 from ..gates import ONNX, ORDERS, reorder
 from ..graph import EXTENSION
-from .keras_activations import BY_NAME, SOFTMAX
+from .keras_activations import BY_NAME
 from .keras_builder import Scope, Tensor
 from .keras_config import Layer, parse_layer
 from .keras_json import shown
@@ -237,8 +237,9 @@ def _parsed(scope: Scope, x: Tensor, layer: Layer) -> tuple[Recurrence, list[Cel
             cells = [maker(inner, x.width, **own_options(maker, chosen))]
         else:
             cells = _stack(scope, x.width, _cells_of(layer), stacked=_is_stacked(layer))
-        if any(SOFTMAX in cell.activations for cell in cells):
-            raise UnsupportedError("activation 'softmax' inside the recurrence")
+        for activation in (one for cell in cells for one in cell.activations):
+            if activation.function not in FUNCTIONS:
+                raise UnsupportedError(f"activation '{activation.function}' inside the recurrence")
     return recurrence, cells
 
 

@@ -30,6 +30,10 @@ def _unstack(scope: Scope, value: Tensor, num: int | None = None, axis: int = 0)
     return [OPERATORS["GetItem"](scope, value, [slice(None)] * (axis % value.rank) + [i]) for i in range(value.size(axis))]
 
 
+def _pad(scope: Scope, tensor: Tensor, paddings: Any, mode: str = "CONSTANT", constant_values: Any = 0) -> Tensor:
+    return OPERATORS["Pad"](scope, tensor, paddings, mode.lower(), constant_values)
+
+
 def _shape(scope: Scope, input: Tensor, out_type: Any = None) -> Tensor:
     return scope.tensor(scope.add("Shape", input.name))
 
@@ -68,6 +72,11 @@ FUNCTIONS: Mapping[str, tuple[Callable, Mapping[str, str]]] = {
     "math.softplus": (OPERATORS["Softplus"], {"features": "x"}),
     "nn.leaky_relu": (OPERATORS["LeakyRelu"], {"features": "x", "alpha": "negative_slope"}),
     "nn.softmax": (OPERATORS["Softmax"], {"logits": "x"}),
+    "nn.log_softmax": (OPERATORS["LogSoftmax"], {"logits": "x"}),
+    "math.log_sigmoid": (OPERATORS["LogSigmoid"], {}),
+    **{name: (OPERATORS["Norm"], {"tensor": "x"}) for name in ("norm", "compat.v1.norm")},
+    "math.l2_normalize": (OPERATORS["Normalize"], {}),
+    **{name: (_pad, {}) for name in ("pad", "compat.v1.pad")},
     "nn.bias_add": (OPERATORS["Add"], {"value": "x1", "bias": "x2"}),
     **{f"math.reduce_{name.lower()}": (OPERATORS[name], _REDUCED) for name in (
         "Sum", "Mean", "Max", "Min", "Prod", "Any", "All")},

@@ -265,11 +265,11 @@ def test_every_unsupported_layer_is_named_at_once(tmp_path):
         input_layer(None), embedding(), layer("ConvLSTM2D", "conv"), layer("Lambda", "double"), gru(peepholes=True),
         {**layer("Scale", "mine"), "module": "somebody.layers", "registered_name": "somebody>Scale"},
         layer("TimeDistributed", "each", layer=layer("ConvLSTM3D", "inner")),
-        layer("Dense", "last", units=2, use_bias=True, activation="sparsemax"))
+        layer("Dense", "last", units=2, use_bias=True, activation="threshold"))
     refused(archive(tmp_path / "model.keras", members(model)), UnsupportedError,
             "ConvLSTM2D 'conv'", "Lambda 'double' (Python code in a model file is never run", "GRU 'gru' with peepholes",
             "somebody>Scale 'mine' (a custom layer", "ConvLSTM3D 'inner'",
-            "Dense 'last' with activation 'sparsemax'")
+            "Dense 'last' with activation 'threshold'")
 
 
 def test_an_option_that_lstmrt_does_not_know_is_named(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 import lstmrt
 from keras_models import (
-    BATCH, FRAMEWORKS, IDS, UNITS, VECTORS, VOCABULARY, assert_parity, compare, framework, outputs_of, save, sequential,
+    BATCH, FEATURES, FRAMEWORKS, IDS, TIME, UNITS, VECTORS, VOCABULARY, assert_parity, compare, framework, outputs_of, save, sequential,
     with_random_weights)
 
 pytestmark = pytest.mark.parametrize("name", FRAMEWORKS)
@@ -180,7 +180,9 @@ def test_activation_layers(tmp_path, name, layer):
 
 ACTIVATIONS = ("linear", "sigmoid", "tanh", "relu", "elu", "selu", "softplus", "softsign", "exponential", "swish",
                "gelu", "mish", "hard_sigmoid")
-KERAS3_ACTIVATIONS = ("relu6", "leaky_relu", "celu", "silu", "hard_tanh")
+KERAS3_ACTIVATIONS = ("relu6", "leaky_relu", "celu", "silu", "hard_tanh", "sparse_sigmoid")
+OUTSIDE_RECURRENCE = ("softmax", "log_softmax", "hard_silu", "hard_swish", "glu", "log_sigmoid", "tanh_shrink", "soft_shrink",
+                      "hard_shrink", "squareplus", "sparse_plus", "sparsemax")
 
 
 def activations(name: str) -> tuple[str, ...]:
@@ -189,9 +191,10 @@ def activations(name: str) -> tuple[str, ...]:
 
 def test_activations_of_dense(tmp_path, name):
     keras = framework(name)
-    for activation in (*activations(name), "softmax"):
-        stack = [keras.layers.Dense(4, activation=activation), keras.layers.Activation(activation)]
-        assert_parity(sequential(keras, *stack), tmp_path, VECTORS, containers=[".h5"])
+    x = keras.Input((TIME, FEATURES))
+    outputs = [keras.layers.Activation(activation)(keras.layers.Dense(4, activation=activation)(x))
+               for activation in (*activations(name), *OUTSIDE_RECURRENCE[:None if name == "keras" else 1])]
+    assert_parity(with_random_weights(keras.Model(x, outputs), 1.5), tmp_path, VECTORS, containers=[".h5"], error=3e-6)
 
 
 @pytest.mark.parametrize("layer", RECURRENT)
@@ -200,6 +203,14 @@ def test_activations_in_the_recurrence(tmp_path, name, layer):
     for activation in activations(name):
         inner = getattr(keras.layers, layer)(UNITS, activation=activation)
         assert_parity(sequential(keras, inner, scale=0.2), tmp_path, VECTORS, containers=[".keras"])
+
+
+def test_activations_that_no_cell_has(tmp_path, name):
+    keras = framework(name)
+    for activation in ("softmax", "log_softmax", "hard_silu")[:None if name == "keras" else 1]:
+        path = save(sequential(keras, keras.layers.GRU(4, recurrent_activation=activation)), tmp_path, ".keras")
+        with pytest.raises(lstmrt.UnsupportedError, match=f"activation '{activation}' inside the recurrence"):
+            lstmrt.load(path)
 
 
 @pytest.mark.parametrize("layer", ["LSTM", "GRU"])

@@ -36,7 +36,20 @@ def test_functions_of_keras_3(tmp_path):
                *ops.split(a, [2, 5], axis=1), *ops.split(a, 3, axis=2), ops.matmul(a, ops.transpose(b, (0, 2, 1))),
                ops.einsum("btf,bsf->bts", a, b), ops.cumsum(a, axis=1), ops.moveaxis(a, 1, 2), ops.take(a, np.array([0, 2]), axis=1),
                ops.cast(a > 0.1, "float32"), ops.zeros_like(a), ops.ones_like(a), ops.negative(a), ops.absolute(b), ops.power(positive, 1.5),
-               ops.cast(ops.argmax(a, axis=-1), "float32")]
+               ops.cast(ops.argmax(a, axis=-1), "float32"), ops.pad(a, ((0, 0), (2, 1), (0, 3))),
+               ops.pad(a, ((0, 0), (2, 1), (0, 3)), constant_values=2.5), ops.pad(a, ((0, 0), (2, 1), (1, 0)), mode="reflect"),
+               ops.norm(a, axis=-1), ops.norm(a, ord=1, axis=1, keepdims=True), ops.norm(a, ord=float("inf"), axis=2),
+               ops.norm(a, ord=3, axis=2), ops.norm(a, ord="fro", axis=(1, 2)), ops.normalize(a), ops.normalize(a, axis=1, order=1)]
+    assert_parity(keras.Model([a, b], outputs), tmp_path, VECTORS, OTHERS)
+
+
+def test_activation_functions_of_keras_3(tmp_path):
+    keras = framework("keras")
+    ops, (a, b) = keras.ops, [keras.Input((TIME, FEATURES), name=key) for key in "ab"]
+    outputs = [ops.glu(ops.concatenate([a, b], axis=-1)), ops.glu(a[:, 1:], axis=1), ops.log_softmax(a), ops.log_softmax(a, axis=1),
+               ops.log_sigmoid(a), ops.tanh_shrink(a), ops.soft_shrink(a, 0.3), ops.hard_shrink(a, 0.3), ops.threshold(a, 0.2, -7.0),
+               ops.squareplus(a, b=2), ops.sparse_plus(a), ops.sparse_sigmoid(a), ops.sparsemax(a), ops.sparsemax(a, axis=1),
+               ops.hard_silu(a), ops.hard_tanh(a), ops.hard_sigmoid(a), ops.celu(a, alpha=0.5), ops.leaky_relu(a)]
     assert_parity(keras.Model([a, b], outputs), tmp_path, VECTORS, OTHERS)
 
 
@@ -52,7 +65,10 @@ def test_functions_of_tensorflow(tmp_path):
                tf.transpose(a, [0, 2, 1]), tf.expand_dims(a, 2), tf.squeeze(tf.expand_dims(a, 2), [2]), tf.reverse(a, [1]),
                tf.tile(a, [1, 2, 1]), *tf.split(a, 3, axis=2), *tf.split(a, [2, 5], axis=1), tf.matmul(a, b, transpose_b=True),
                tf.cast(a > 0.1, "float32"), tf.zeros_like(a), tf.negative(a), tf.subtract(a, b), tf.nn.leaky_relu(a, alpha=0.3),
-               tf.reshape(a, (tf.shape(a)[0], FEATURES, TIME)), *tf.unstack(a, axis=2), tf.math.cumsum(a, axis=1)]
+               tf.reshape(a, (tf.shape(a)[0], FEATURES, TIME)), *tf.unstack(a, axis=2), tf.math.cumsum(a, axis=1),
+               tf.nn.log_softmax(a), tf.math.log_sigmoid(a), tf.norm(a, axis=-1), tf.norm(a, ord=1, axis=1, keepdims=True),
+               tf.math.l2_normalize(a, axis=-1), tf.pad(a, [[0, 0], [1, 2], [0, 1]]),
+               tf.pad(a, [[0, 0], [1, 2], [0, 1]], constant_values=3.0), tf.pad(a, [[0, 0], [1, 2], [0, 0]], mode="REFLECT")]
     assert_parity(keras.Model([a, b], outputs), tmp_path, VECTORS, OTHERS)
 
 

@@ -151,6 +151,49 @@ def test_separable_and_depthwise_convolution(tmp_path, name):
     assert_all(keras, tmp_path, IMAGES, two)
 
 
+def test_transposed_convolution(tmp_path, name):
+    keras = framework(name)
+    layers = keras.layers
+    one = [layers.Conv1DTranspose(5, size, strides=strides, padding=padding) for padding in ("valid", "same")
+           for size, strides in ((1, 1), (1, 3), (2, 1), (3, 2), (4, 1), (5, 2))]
+    two = [layers.Conv2DTranspose(5, (3, 2), strides=(2, 3), padding=padding, activation="tanh", use_bias=False)
+           for padding in ("valid", "same")]
+    assert_all(keras, tmp_path, STEPS, one)
+    assert_all(keras, tmp_path, STEPS, one[::5], time=-1)
+    assert_all(keras, tmp_path, IMAGES, two)
+
+
+def test_dense_by_an_equation(tmp_path, name):
+    keras = framework(name)
+    dense = keras.layers.EinsumDense
+    equations = [dense("abc,cd->abd", output_shape=(None, 5), bias_axes="d", activation="tanh"),
+                 dense("abc,cde->abde", output_shape=(None, 3, 2), bias_axes="de"), dense("...c,cd->...d", output_shape=5),
+                 dense("abc,bd->adc", output_shape=(5, 4), bias_axes="d"), dense("abc,bce->ae", output_shape=(5,), bias_axes="e")]
+    assert_all(keras, tmp_path, STEPS, equations)
+    assert_all(keras, tmp_path, STEPS, equations[:3], time=-1)
+
+
+def test_discretization(tmp_path, name):
+    keras = framework(name)
+    numbers = keras.Input((FEATURES,))
+    x = 2 * VECTORS[:, 0]
+    x[0, 0], x[1, 0] = -0.5, 0.7  # on a boundary
+    modes = ("int", "multi_hot", "count", "one_hot")[:4 if name == "keras" else 3]
+    outputs = [keras.layers.Discretization([-0.5, 0.0, 0.7], output_mode=mode)(numbers) for mode in modes]
+    outputs.append(keras.layers.Embedding(4, 3)(outputs[0]))
+    assert_parity(with_random_weights(keras.Model(numbers, outputs)), tmp_path, x)
+
+
+def test_normalization_of_groups_and_lengths(tmp_path, name):
+    keras = framework(name)
+    layers, groups = keras.layers, keras.layers.GroupNormalization
+    assert_all(keras, tmp_path, STEPS, [
+        groups(2), groups(4, center=False), groups(-1, scale=False, epsilon=0.1), groups(3, axis=1), layers.UnitNormalization(),
+        layers.UnitNormalization(axis=1)])
+    assert_all(keras, tmp_path, STEPS, [groups(2), layers.UnitNormalization()], time=-1)
+    assert_all(keras, tmp_path, IMAGES, [groups(2), groups(3, axis=1)])
+
+
 def test_normalization(tmp_path, name):
     keras = framework(name)
     layers = keras.layers
@@ -163,7 +206,7 @@ def test_normalization(tmp_path, name):
     assert_all(keras, tmp_path, STEPS, several, positive=True)
 
 
-@pytest.mark.parametrize("layer", ["BatchNormalization", "LayerNormalization", "Masking", "PReLU"])
+@pytest.mark.parametrize("layer", ["BatchNormalization", "LayerNormalization", "Masking", "PReLU", "UnitNormalization"])
 def test_masks_go_through(tmp_path, name, layer):
     keras = framework(name)
     layers = keras.layers
