@@ -57,7 +57,7 @@ def _shown(shape: tuple) -> str:
 
 
 def as_dtype(value: Value, given: Any) -> np.ndarray:
-    """`given` as an array of the value's dtype, if that loses nothing that matters."""
+    """`given` as an array of the value's dtype, if that loses nothing that matters: no number may become infinite."""
     try:
         array = np.asarray(given)
     except ValueError as error:
@@ -66,12 +66,20 @@ def as_dtype(value: Value, given: Any) -> np.ndarray:
     if array.dtype == value.dtype:
         return array
     if kind == "f" and (array.dtype.kind in "fiub" or _numbers(array)):
-        return array.astype(value.dtype)
+        return _as_floats(value, array)
     if kind == "O" and array.dtype.kind == "U":
         return array.astype(object)
     if kind in "iu" and (array.dtype.kind in "iub" or (array.dtype.kind == "f" and _integral(array))):
         return _as_integers(value, array)
     raise InputError(f"input '{value.name}': expected {value.dtype}, got {array.dtype}")
+
+
+def _as_floats(value: Value, array: np.ndarray) -> np.ndarray:
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(value.dtype)
+    except (FloatingPointError, OverflowError):
+        raise InputError(f"input '{value.name}': a number is too large for {value.dtype}") from None
 
 
 def _numbers(array: np.ndarray) -> bool:

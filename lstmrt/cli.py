@@ -12,11 +12,14 @@ import sys
 import time
 from contextlib import nullcontext
 from importlib.resources import as_file, files
-from typing import ContextManager, Iterable, Sequence, TypeVar
+from typing import TYPE_CHECKING, ContextManager, Iterable, Sequence, TypeVar
 
 from .errors import InputError, LstmrtError
 from .generation_config import MODES, PADDINGS, EncoderDecoderDefaults
 from .precision import PRECISIONS
+
+if TYPE_CHECKING:
+    from .cost import Cost
 
 SAMPLE = "data/sample.lstmrt"  # in the package
 T = TypeVar("T")
@@ -116,18 +119,27 @@ def _encoder_decoder(options: argparse.Namespace) -> dict:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from .model import convert
+    from .model import check_destination, convert
 
     is_reduced = options.precision not in (None, "f32")
     if options.text is not None and not is_reduced:
         raise InputError("--text: it is for --precision bf16 or int8, to measure what that costs")
-    text = None if options.text is None else _text_of(options.text)
+    check_destination(options.destination, options.force)
+    cost = _cost(options) if is_reduced else None  # before anything is written: the text may not do
     convert(options.source, options.destination, config=options.config, tokenizer=options.tokenizer, mode=options.mode,
             precision=options.precision, force=options.force, **_encoder_decoder(options))
     print(f"{options.destination}: {os.path.getsize(options.destination):,} bytes", file=sys.stderr)
-    if is_reduced:
-        _print_cost(options, text)
+    if cost is not None:
+        _print_cost(cost)
     return 0
+
+
+def _cost(options: argparse.Namespace) -> Cost:
+    from .cost import measure
+    from .model import read
+
+    text = None if options.text is None else _text_of(options.text)
+    return measure(read(options.source, options.tokenizer, options.config), options.precision, text)
 
 
 def _text_of(path: str) -> str:
@@ -138,11 +150,7 @@ def _text_of(path: str) -> str:
         raise InputError(f"{path}: {error}") from None
 
 
-def _print_cost(options: argparse.Namespace, text: str | None) -> None:
-    from .cost import measure
-    from .model import read
-
-    cost = measure(read(options.source, options.tokenizer, options.config), options.precision, text)
+def _print_cost(cost: Cost) -> None:
     print(f"largest error {cost.largest:.2g}, mean {cost.mean:.2g}, of outputs with deviation {cost.spread:.2g}, "
           f"in {cost.rows} rows")
     if cost.kept is not None:

@@ -306,13 +306,18 @@ def settings(model: Model, options: GenerationOptions) -> GenerationDefaults:
     mode = options.mode or defaults.mode
     window = (options.window or defaults.window or fixed_length(model.graph)) if mode in WINDOW_MODES else options.window
     chosen = replace(defaults, mode=mode, window=window)
-    if mode in WINDOW_MODES and masks_input(model.graph) != (mode == "masked_window"):
-        other = "masked_window" if mode == "window" else "window"
-        raise InputError(f"mode {mode!r}: the model's Embedding does {'' if mode == 'window' else 'not '}mask the "
-                         f"padding: use mode={other!r}")
+    check_masks(model.graph, mode)
     if not 0 <= chosen.pad_id < _vocabulary(model):
         raise InputError(f"pad_id: {chosen.pad_id} is outside the vocabulary of {model.input_vocabulary}")
     return chosen
+
+
+def check_masks(graph: Graph, mode: str) -> None:
+    """Raises InputError for the one of the window modes that is not the graph's: what it makes of padding decides."""
+    if mode in WINDOW_MODES and masks_input(graph) != (mode == "masked_window"):
+        other = "masked_window" if mode == "window" else "window"
+        raise InputError(f"mode {mode!r}: the model's Embedding does {'' if mode == 'window' else 'not '}mask the "
+                         f"padding: use mode={other!r}")
 
 
 def _check_it_makes_its_ids(model: Model) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .tokenizers import Tokenizer, TokenizerSpec
 
 ONNX_EXTENSION = ".onnx"
+FOREIGN_EXTENSIONS = (".keras", ".h5", ".hdf5", ".tflite", ".pb")
 ENOUGH_STEPS = 64
 
 
@@ -79,9 +80,7 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
     `force`. Nothing is left behind where it fails.
     Raises InputError and all that `load` does; UnsupportedError where ONNX cannot say what the model does.
     """
-    destination = Path(path_of(destination, "destination"))
-    if os.path.lexists(destination) and not force:
-        raise InputError(f"{destination} exists already: use force=True (--force) to replace it")
+    destination = check_destination(destination, force)
     file = _opened(source, config, tokenizer, custom_layers, mode, decoder, decoder_input, decoder_tokenizer, generation)
     file = _with_states(file, state)
     if isinstance(file.generation, EncoderDecoderDefaults):
@@ -98,6 +97,16 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
             write_onnx(file.graph, temporary)
     else:
         format.write(destination, file if file.selftest else replace(file, selftest=record(file.graph)))
+
+
+def check_destination(destination: str | os.PathLike, force: bool) -> Path:
+    """The path to write to. Raises InputError where there is a file, without `force`, or for a name that says another format."""
+    destination = Path(path_of(destination, "destination"))
+    if destination.suffix.lower() in FOREIGN_EXTENSIONS:
+        raise InputError(f"{destination}: lstmrt writes .lstmrt and .onnx files, no {destination.suffix}")
+    if os.path.lexists(destination) and not force:
+        raise InputError(f"{destination} exists already: use force=True (--force) to replace it")
+    return destination
 
 
 def _opened(path: str | os.PathLike, config: ConfigSpec | None, tokenizer: TokenizerSpec | None,
@@ -158,10 +167,11 @@ def _imported(path: str | os.PathLike, config: ConfigSpec | None, custom_layers:
 
 
 def _with_mode(file: ModelFile, mode: str) -> GenerationDefaults:
-    from .generation import fixed_length
+    from .generation import check_masks, fixed_length
 
     if isinstance(file.generation, EncoderDecoderDefaults):
         raise InputError("mode: there is no such option for an encoder-decoder")
+    check_masks(file.graph, mode)
     was = file.generation or GenerationDefaults("growing")
     return replace(was, mode=mode, window=(was.window or fixed_length(file.graph)) if mode in WINDOW_MODES else None)
 
@@ -454,7 +464,7 @@ class Model:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the model as `.lstmrt`, under a temporary name that is then renamed."""
-        path, file = path_of(path), self.source
+        path, file = check_destination(path, force=True), self.source
         format.write(path, file if file.selftest else replace(file, selftest=record(file.graph)))
 
     def release_source(self) -> None:

@@ -89,6 +89,8 @@ def test_bench_holds_a_model_against_the_machine(tmp_path, sample):
     (["convert", "absent.keras", "x.lstmrt"], 1, "absent.keras"),
     (["generate", "zebra"], 1, "prompt"),
     (["generate", "to be", "--temperature", "-1"], 1, "temperature"),
+    (["generate", "to be", "--end", "be", "--start", "to"], 1, "eos_token_id: for encoder-decoders, and this model is none"),
+    (["convert", "absent.lstmrt", "x.keras"], 1, "x.keras: lstmrt writes .lstmrt and .onnx files"),
 ])
 def test_exit_status(tmp_path, arguments, status, said):
     done = lstmrt_command(*arguments, cwd=tmp_path)
@@ -108,12 +110,14 @@ def test_a_failed_conversion_leaves_nothing(tmp_path):
     (["--precision", "int8", "--text", "text"], "text: 'utf-8' codec"),
     (["--precision", "int8", "--text", "absent"], "absent: No such file"),
     (["--text", "text"], "--precision"),
+    (["--precision", "int8", "--text", "short"], "the text has 2 known tokens"),
 ])
-def test_a_text_that_cannot_be_read_is_noticed_first(tmp_path, sample, options, said):
+def test_a_text_that_will_not_do_is_noticed_first(tmp_path, sample, options, said):
     (tmp_path / "text").write_bytes(b"\xff\xfe")
+    (tmp_path / "short").write_text("to be zebra")
     done = lstmrt_command("convert", sample, "x.lstmrt", *options, cwd=tmp_path)
     assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1
-    assert os.listdir(tmp_path) == ["text"]
+    assert sorted(os.listdir(tmp_path)) == ["short", "text"]
 
 
 def test_several_faults_are_one_line(tmp_path):

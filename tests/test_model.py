@@ -92,6 +92,8 @@ def test_numbers_of_other_kinds_serve_as_ids(dtype):
     (features_graph(), floats(BATCH, TIME, WIDTH + 1), rf"'x': expected shape \(batch, time, 5\), got \(3, 8, 6\)"),
     (features_graph(), np.full((2, 3, 5), 1j), "expected float32, got complex128"),
     (features_graph(), np.full((2, 3, 5), "1"), "expected float32, got <U1"),
+    (features_graph(), np.full((2, 3, 5), 1e39), "'x': a number is too large for float32"),
+    (features_graph(), np.full((2, 3, 5), 10**400, object), "'x': a number is too large for float32"),
 ])
 def test_inputs_that_do_not_fit_are_refused(graph, x, message):
     with pytest.raises(lstmrt.InputError, match=message):
@@ -248,7 +250,7 @@ def test_threads_on_one_model_get_the_same_bits():
 
 def test_content_decides_what_a_file_is(tmp_path):
     model, x = compiled(LAST_STEP), ids(BATCH, TIME)
-    model.save(tmp_path / "model.keras")
+    write(tmp_path / "model.keras", ModelFile(LAST_STEP))
     write_onnx(LAST_STEP, tmp_path / "model.lstmrt")
     assert (lstmrt.load(tmp_path / "model.keras")(x) == model(x)).all()
     np.testing.assert_allclose(lstmrt.load(tmp_path / "model.lstmrt")(x), model(x), rtol=0, atol=1e-6)
@@ -354,6 +356,19 @@ def test_the_name_onnx_may_be_in_capitals(tmp_path):
     assert lstmrt.load(destination).provenance["framework"] == "onnx"
 
 
+@pytest.mark.parametrize("name", ["model.keras", "model.H5", "model.tflite"])
+def test_names_of_formats_that_are_not_written(tmp_path, name):
+    with pytest.raises(lstmrt.InputError, match="lstmrt writes .lstmrt and .onnx files"):
+        compiled(LAST_STEP).save(tmp_path / name)
+    with pytest.raises(lstmrt.InputError, match="lstmrt writes .lstmrt and .onnx files"):
+        lstmrt.convert(tmp_path / "source.lstmrt", tmp_path / name, force=True)
+
+
+def test_infinities_may_come_in_double_precision():
+    model, x = compiled(features_graph()), np.full((2, 3, 5), -np.inf)
+    np.testing.assert_array_equal(model(x), model(x.astype(np.float32)))
+
+
 def test_names_that_no_file_can_have(tmp_path):
     source = tmp_path / "source.lstmrt"
     write(source, ModelFile(LAST_STEP))
@@ -365,6 +380,8 @@ def test_names_that_no_file_can_have(tmp_path):
     ({"isa": 3}, lstmrt.IsaError, "expected a name, got 3"),
     ({"state": 3}, lstmrt.InputError, "state: expected a mapping"),
     ({"generation": 3}, lstmrt.InputError, "generation: expected a mapping"),
+    ({"generation": {"eos_token_id": 3}}, lstmrt.InputError, "eos_token_id: for encoder-decoders"),
+    ({"mode": "masked_window"}, lstmrt.InputError, "does not mask the padding: use mode='window'"),
 ])
 def test_keywords_of_load_that_make_no_sense(keywords, error, message):
     with pytest.raises(error, match=message):

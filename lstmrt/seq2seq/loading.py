@@ -64,6 +64,10 @@ def with_settings(file: ModelFile, decoder_tokenizer: TokenizerSpec | None,
 
 
 def _changed(file: ModelFile, settings: Mapping[str, Any]) -> GenerationDefaults | EncoderDecoderDefaults:
+    extra = sorted({"decoder_start_token_id", "eos_token_id"} & set(settings))
+    if extra and not isinstance(file.generation, EncoderDecoderDefaults):
+        raise InputError(f"{' and '.join(extra)}: for encoder-decoders, and this model is none, or decoder_input= has to say "
+                         "what its decoder reads")
     if file.generation is None:
         raise InputError("generation: nothing tells how this model generates: give mode=, or of an encoder-decoder "
                          "decoder_input= or decoder=")
