@@ -16,6 +16,7 @@
 #define INT8_GROUP 4
 #define INT8_HALVES 2
 #define INT8_OFFSET 128
+
 typedef __m512i vi, vw;
 
 VEC_INLINE vi i_zero(void) { return _mm512_setzero_si512(); }
