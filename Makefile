@@ -58,7 +58,7 @@ ubsan:
 	$(MAKE) c-test NAME=$(NAME)-ubsan CFLAGS="$(CFLAGS) $(SANITIZE) -fsanitize=undefined"
 
 tsan:
-	TSAN_OPTIONS=die_after_fork=0 $(MAKE) c-test NAME=$(NAME)-tsan CFLAGS="$(CFLAGS) $(SANITIZE) -fsanitize=thread" TESTS="test_threads test_pool"
+	TSAN_OPTIONS=die_after_fork=0 $(MAKE) c-test NAME=$(NAME)-tsan CFLAGS="$(CFLAGS) $(SANITIZE) -fsanitize=thread" TESTS="test_threads test_pool test_screen"
 
 check-objects: $(OBJECTS)
 	$(PYTHON) tests/c/check_objects.py $(OBJECTS)

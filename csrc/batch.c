@@ -10,8 +10,6 @@
 #include "decode.h"
 #include "pack.h"
 
-enum { MOST_SCREENED = 4 }; /* rows that a screen serves faster, one by one, than the output layer all at once */
-
 typedef struct {
     lstmrt_chooser chooser;
     int64_t *prompt;
@@ -50,7 +48,7 @@ static lstmrt_status open(lstmrt_batch *b)
     if (!status) status = lstmrt_workspace_new(b->model, &b->head);
     if (!status) status = lstmrt_workspace_shape(b->body, rows, 1, 1);
     if (!status) status = lstmrt_workspace_shape(b->head, b->most, 1, 1);
-    if (!status) status = lstmrt_decode_open_screen(b->model, &b->plan, &b->screen);
+    if (!status) status = lstmrt_decode_open_screen(b->model, &b->plan, b->most, &b->screen);
     if (status) return status;
     b->body->state = b->head->state = b->state;
     b->body->slots[b->model->inputs[0]] = b->head->slots[b->model->inputs[0]] = (lstmrt_slot){b->ids, 1};
@@ -198,7 +196,7 @@ static size_t find_asking(lstmrt_batch *b)
 
 static bool can_screen(const lstmrt_batch *b, size_t n)
 {
-    if (!b->screen.screen || n > MOST_SCREENED) return false;
+    if (!b->screen.screen) return false;
     for (size_t i = 0; i < n; i++)
         if (!b->streams[b->order[b->asking[i]]].chooser.plain) return false;
     return true;
@@ -224,10 +222,11 @@ static lstmrt_status choose(lstmrt_batch *b, size_t n)
     const lstmrt_status status = run_head(b, n, end);
     if (status) return status;
     const lstmrt_slot *from = &b->head->slots[screened ? b->model->layers[end].step.inputs[0] : b->plan.logits];
+    const float *rows = from->data;
+    const size_t *best = screened ? lstmrt_screen_argmax(&b->screen, b->head, rows, from->stride, n) : NULL;
     for (size_t i = 0; i < n; i++) {
         stream *s = &b->streams[b->order[b->asking[i]]];
-        const float *row = (const float *)from->data + i * from->stride;
-        s->newest = screened ? (int64_t)lstmrt_screen_argmax(&b->screen, row) : lstmrt_chooser_choose(&s->chooser, row);
+        s->newest = best ? (int64_t)best[i] : lstmrt_chooser_choose(&s->chooser, rows + i * from->stride);
     }
     return LSTMRT_OK;
 }

@@ -76,7 +76,7 @@ static lstmrt_status make_screen(lstmrt_model *model, const lstmrt_layer *last)
     return LSTMRT_OK;
 }
 
-lstmrt_status lstmrt_decode_open_screen(lstmrt_model *model, const lstmrt_decode_plan *plan,
+lstmrt_status lstmrt_decode_open_screen(lstmrt_model *model, const lstmrt_decode_plan *plan, size_t rows,
                                         lstmrt_screen_scratch *scratch)
 {
     const lstmrt_layer *last = &model->layers[plan->head_end - 1];
@@ -90,7 +90,7 @@ lstmrt_status lstmrt_decode_open_screen(lstmrt_model *model, const lstmrt_decode
         const lstmrt_status status = make_screen(model, last);
         if (status) return status;
     }
-    return lstmrt_screen_open(model->screen, scratch);
+    return lstmrt_screen_open(model->screen, rows, scratch);
 }
 
 lstmrt_status lstmrt_chooser_open(lstmrt_chooser *chooser, const lstmrt_model *model, const lstmrt_decode_plan *plan,

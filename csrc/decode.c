@@ -72,7 +72,7 @@ static lstmrt_status fill(lstmrt_decoder *d, lstmrt_model *model, const lstmrt_d
     status = lstmrt_chooser_open(&d->chooser, model, &d->plan, options);
     if (!status) status = open_workspaces(d, longest);
     if (!status) status = open_state(d);
-    if (!status && d->chooser.plain) status = lstmrt_decode_open_screen(model, &d->plan, &d->screen);
+    if (!status && d->chooser.plain) status = lstmrt_decode_open_screen(model, &d->plan, 1, &d->screen);
     if (status) return status;
     d->ids = lstmrt_allocate_array(lstmrt_size_product(d->rows, lstmrt_size_product(longest, 2)), sizeof *d->ids);
     if (!d->ids) return LSTMRT_OUT_OF_MEMORY;
@@ -177,7 +177,9 @@ static lstmrt_status choose_screened(lstmrt_decoder *d, int64_t *id)
 {
     const size_t output = d->plan.head_end - 1;
     const lstmrt_status status = run_head(d, output);
-    if (!status) *id = (int64_t)lstmrt_screen_argmax(&d->screen, last_row(d, d->model->layers[output].step.inputs[0]));
+    if (status) return status;
+    const float *x = last_row(d, d->model->layers[output].step.inputs[0]);
+    *id = (int64_t)*lstmrt_screen_argmax(&d->screen, d->head, x, 0, 1);
     return status;
 }
 

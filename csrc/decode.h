@@ -21,9 +21,9 @@ lstmrt_decode_plan lstmrt_decode_plan_of(const lstmrt_model *model);
 void lstmrt_cross(const lstmrt_decode_plan *plan, const lstmrt_workspace *body, size_t body_row,
                   const lstmrt_workspace *head, size_t head_row);
 
-/* Opens a scratch for greedy choice through the model's screen where the output layer is large enough for one and the last
- * of the head; else it stays one of zeros, whose `screen` is NULL. */
-lstmrt_status lstmrt_decode_open_screen(lstmrt_model *model, const lstmrt_decode_plan *plan,
+/* Opens a scratch for greedy choice for up to `rows` rows through the model's screen where the output layer is large enough
+ * for one and the last of the head; else it stays one of zeros, whose `screen` is NULL. */
+lstmrt_status lstmrt_decode_open_screen(lstmrt_model *model, const lstmrt_decode_plan *plan, size_t rows,
                                         lstmrt_screen_scratch *scratch);
 
 /* One text's way of choosing its next id, and what ends it. */

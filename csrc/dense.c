@@ -52,8 +52,7 @@ lstmrt_status lstmrt_conv_prepare(const lstmrt_model *model, const lstmrt_step *
 
 /* What the parts of a dense layer's work share. */
 typedef struct {
-    const lstmrt_kernels *kernels;
-    const lstmrt_workspace *workspace; /* where the rows for reduced weights are */
+    const lstmrt_workspace *workspace;
     const lstmrt_layer *layer;
     lstmrt_dense_args args; /* but for the panels */
     size_t panels;
@@ -68,14 +67,14 @@ static void dense_part(const void *argument, size_t part, size_t parts)
     if (work->layer->x_reduced.weights)
         lstmrt_reduced_dense(work->workspace, &work->layer->x_reduced, &args);
     else
-        work->kernels->dense(&args);
+        work->workspace->model->kernels->dense(&args);
 }
 
-static dense_work work_of(const lstmrt_kernels *kernels, const lstmrt_layer *layer, const float *x, size_t x_stride,
-                          size_t rows, float *y, size_t y_stride)
+static dense_work work_of(const lstmrt_workspace *ws, const lstmrt_layer *layer, const float *x, size_t x_stride, size_t rows,
+                          float *y, size_t y_stride)
 {
     return (dense_work){
-        .kernels = kernels,
+        .workspace = ws,
         .layer = layer,
         .args = {
             .x = x,
@@ -91,14 +90,8 @@ static dense_work work_of(const lstmrt_kernels *kernels, const lstmrt_layer *lay
             .activation = lstmrt_op_recurrent(layer->step.op) ? (lstmrt_activation){0} : layer->step.activations[0],
         },
         .panels = layer->x_panels,
+        .backward = ws->backward,
     };
-}
-
-void lstmrt_dense_rows(const lstmrt_kernels *kernels, const lstmrt_layer *layer, const float *x, size_t x_stride,
-                       size_t rows, float *y, size_t y_stride)
-{
-    const dense_work work = work_of(kernels, layer, x, x_stride, rows, y, y_stride);
-    dense_part(&work, 0, 1);
 }
 
 void lstmrt_dense_share(const lstmrt_workspace *ws, const lstmrt_layer *layer, const float *x, size_t x_stride,
@@ -109,9 +102,7 @@ void lstmrt_dense_share(const lstmrt_workspace *ws, const lstmrt_layer *layer, c
     for (size_t row = 0; row < rows; row += most) {
         const size_t taken = rows - row < most ? rows - row : most;
         const float *from = x + row * x_stride;
-        dense_work work = work_of(ws->model->kernels, layer, from, x_stride, taken, y + row * y_stride, y_stride);
-        work.workspace = ws;
-        work.backward = ws->backward;
+        const dense_work work = work_of(ws, layer, from, x_stride, taken, y + row * y_stride, y_stride);
         if (layer->x_reduced.weights) lstmrt_reduced_take(ws, from, x_stride, taken, layer->inputs);
         lstmrt_share(ws, lstmrt_reduced_floats(ws->model, weights), taken, dense_part, &work);
     }

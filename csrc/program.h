@@ -191,10 +191,8 @@ typedef struct {
 
 extern const lstmrt_cell_kind lstmrt_lstm_kind, lstmrt_gru_kind, lstmrt_rnn_kind;
 
-/* y = rows of x through the layer's x_weights, x_bias and, if it is no recurrent layer, its activation; by the calling
- * thread, or by the call's threads together. */
-void lstmrt_dense_rows(const lstmrt_kernels *kernels, const lstmrt_layer *layer, const float *x, size_t x_stride,
-                       size_t rows, float *y, size_t y_stride);
+/* y = rows of x through the layer's x_weights, x_bias and, if it is no recurrent layer, its activation; by the call's
+ * threads together. */
 void lstmrt_dense_share(const lstmrt_workspace *workspace, const lstmrt_layer *layer, const float *x, size_t x_stride,
                         size_t rows, float *y, size_t y_stride);
 size_t lstmrt_dense_panels(size_t vectors);

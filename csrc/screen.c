@@ -9,7 +9,8 @@
 enum {
     SMALLEST_BYTES = 1 << 20, /* output layers with fewer bytes of weights are as fast without */
     MOST_INPUTS = 8 * LSTMRT_INT8_BLOCK, /* the bounds allow for as many roundings */
-    MOST_LEFT = 8 /* computing more than a part in so many of the vectors one by one is slower than all at once */
+    MOST_LEFT = 8, /* computing more than a part in so many of the vectors one by one is slower than all at once */
+    TOGETHER = 16  /* rows: their outputs stay near */
 };
 
 struct lstmrt_screen {
@@ -133,57 +134,49 @@ void lstmrt_screen_free(lstmrt_screen *screen)
     lstmrt_release(screen);
 }
 
+static size_t outputs_of(const lstmrt_screen *screen) { return screen->matrix.vectors * screen->isa->f32->width; }
+
+/* As many vectors as may be left of a row. */
+static size_t most_left(const lstmrt_screen *screen) { return screen->matrix.vectors / MOST_LEFT + 1; }
+
 static void place(void *owner)
 {
     lstmrt_screen_scratch *scratch = owner;
-    const lstmrt_reduced_matrix *matrix = &scratch->screen->matrix;
-    const size_t total = matrix->vectors * scratch->screen->isa->f32->width;
-    scratch->y = lstmrt_arena_take(&scratch->arena, total, sizeof *scratch->y);
-    scratch->quantized = lstmrt_arena_take(&scratch->arena, lstmrt_reduced_row_bytes(matrix->inputs), 1);
-    scratch->left = lstmrt_arena_take(&scratch->arena, matrix->vectors, sizeof *scratch->left);
+    const lstmrt_screen *screen = scratch->screen;
+    const size_t rows = scratch->most;
+    scratch->rows = lstmrt_arena_take(&scratch->arena, rows, sizeof *scratch->rows);
+    scratch->y = lstmrt_arena_take(&scratch->arena, lstmrt_size_product(rows, outputs_of(screen)), sizeof *scratch->y);
+    scratch->quantized = lstmrt_arena_take(&scratch->arena, rows, lstmrt_reduced_row_bytes(screen->matrix.inputs));
+    scratch->scales = lstmrt_arena_take(&scratch->arena, rows, sizeof *scratch->scales);
+    scratch->left = lstmrt_arena_take(&scratch->arena, lstmrt_size_product(rows, most_left(screen)), sizeof *scratch->left);
+    scratch->best = lstmrt_arena_take(&scratch->arena, scratch->n_best, sizeof *scratch->best);
 }
 
-lstmrt_status lstmrt_screen_open(const lstmrt_screen *screen, lstmrt_screen_scratch *scratch)
+lstmrt_status lstmrt_screen_open(const lstmrt_screen *screen, size_t rows, lstmrt_screen_scratch *scratch)
 {
     scratch->screen = screen;
-    return lstmrt_arena_fill(&scratch->arena, place, scratch);
+    scratch->n_best = rows;
+    scratch->most = rows < TOGETHER ? rows : TOGETHER;
+    const lstmrt_status status = lstmrt_arena_fill(&scratch->arena, place, scratch);
+    for (size_t i = 0; !status && i < scratch->most; i++) {
+        scratch->rows[i].y = scratch->y + i * outputs_of(screen);
+        scratch->rows[i].left = scratch->left + i * most_left(screen);
+    }
+    return status;
 }
 
 void lstmrt_screen_close(lstmrt_screen_scratch *scratch) { lstmrt_arena_free(&scratch->arena); }
 
 /* ---- choosing ---- */
 
-/* All outputs, and the argmax of them. */
-static size_t choose_from_all(lstmrt_screen_scratch *scratch, const float *x)
-{
-    const lstmrt_screen *screen = scratch->screen;
-    size_t best;
-    scratch->n_left = SIZE_MAX;
-    lstmrt_dense_rows(screen->isa->f32, screen->layer, x, 0, 1, scratch->y, 0);
-    screen->isa->f32->argmax(&(lstmrt_argmax_args){scratch->y, screen->layer->width, &best});
-    return best;
-}
-
-/* The layer's outputs in one vector, with the bits that computing all of them has. */
-static void compute_vector(const lstmrt_screen_scratch *scratch, const float *x, size_t vector)
-{
-    const lstmrt_screen *screen = scratch->screen;
-    const lstmrt_layer *layer = screen->layer;
-    const size_t width = screen->isa->f32->width, panel = vector / LSTMRT_DENSE_VECTORS * LSTMRT_DENSE_VECTORS * width;
-    screen->isa->f32->dense_vector(&(lstmrt_dense_vector_args){
-        .x = x,
-        .init = layer->x_bias + vector * width,
-        .weights = layer->x_weights + panel * layer->inputs + vector * width - panel,
-        .y = scratch->y + vector * width,
-        .pitch = panel_width(screen, panel),
-        .inputs = layer->inputs,
-    });
-}
-
-/* What bounds every output: |exact - y| <= slope norm + slack. */
+/* What the parts of the work for some rows share. */
 typedef struct {
-    float norm, slack;
-} radius;
+    const lstmrt_screen_scratch *scratch;
+    const float *x;
+    size_t x_stride, rows;
+} choice;
+
+static const float *x_of(const choice *c, size_t row) { return c->x + row * c->x_stride; }
 
 static double norm_of(const float *x, size_t n)
 {
@@ -195,86 +188,170 @@ static double norm_of(const float *x, size_t n)
     return sqrt(sums[0] + sums[1] + sums[2] + sums[3]);
 }
 
-/* Bounds y for the row x; false where nothing can be said. */
-static bool bound(lstmrt_screen_scratch *scratch, const float *x, radius *r)
+/* How far from a row's outputs those of whole numbers may be. */
+static void measure_row(const lstmrt_screen *screen, const float *x, float scale, lstmrt_screen_row *row)
 {
-    const lstmrt_screen *screen = scratch->screen;
     const size_t inputs = screen->matrix.inputs;
-    float scale;
-    screen->isa->int8->rows(&(lstmrt_reduced_rows_args){
-        .x = x, .reduced = scratch->quantized, .scales = &scale, .rows = 1, .inputs = inputs});
     const double norm = norm_of(x, inputs);
-    if (!(norm < HUGE_NORM) || isnan(scale)) return false;
-    screen->isa->int8->product(&(lstmrt_reduced_product_args){
-        .x = scratch->quantized,
-        .x_scales = &scale,
-        .weights = screen->matrix.weights,
-        .scales = screen->matrix.scales,
-        .init = screen->bias,
-        .y = scratch->y,
-        .rows = 1,
-        .inputs = inputs,
-        .vectors = screen->matrix.vectors,
-        .gates = 1,
-        .pitch = screen->isa->f32->width,
-        .panels = {0, lstmrt_dense_panels(screen->matrix.vectors), false},
-        .clip = INFINITY,
-    });
+    row->bounded = norm < HUGE_NORM && !isnan(scale);
     const double rounding = (0.51 * scale + LSTMRT_INT8_SMALLEST) * sqrt((double)inputs);
     const double bias = (sum_error(inputs) + 0x1p-20) * screen->largest_bias;
-    r->norm = round_up(norm * MARGIN);
-    r->slack = round_up((rounding * screen->largest_norm * MARGIN + bias) * MARGIN + 0x1p-90 * (1 + norm));
-    return true;
+    row->norm = round_up(norm * MARGIN);
+    row->slack = round_up((rounding * screen->largest_norm * MARGIN + bias) * MARGIN + 0x1p-90 * (1 + norm));
+}
+
+/* y of all rows in whole numbers. */
+static void bound_part(const void *argument, size_t part, size_t parts)
+{
+    const choice *c = argument;
+    const lstmrt_screen *screen = c->scratch->screen;
+    const lstmrt_reduced_matrix *matrix = &screen->matrix;
+    screen->isa->int8->product(&(lstmrt_reduced_product_args){
+        .x = c->scratch->quantized,
+        .x_scales = c->scratch->scales,
+        .weights = matrix->weights,
+        .scales = matrix->scales,
+        .init = screen->bias,
+        .y = c->scratch->y,
+        .y_stride = outputs_of(screen),
+        .rows = c->rows,
+        .inputs = matrix->inputs,
+        .vectors = matrix->vectors,
+        .gates = 1,
+        .pitch = screen->isa->f32->width,
+        .panels = lstmrt_panels_part(lstmrt_dense_panels(matrix->vectors), part, parts, false),
+        .clip = INFINITY,
+    });
+}
+
+/* The layer's outputs in one vector, with the bits that computing all of them has. */
+static void compute_vector(const lstmrt_screen *screen, const float *x, size_t vector, float *y)
+{
+    const lstmrt_layer *layer = screen->layer;
+    const size_t width = screen->isa->f32->width, panel = vector / LSTMRT_DENSE_VECTORS * LSTMRT_DENSE_VECTORS * width;
+    screen->isa->f32->dense_vector(&(lstmrt_dense_vector_args){
+        .x = x,
+        .init = layer->x_bias + vector * width,
+        .weights = layer->x_weights + panel * layer->inputs + vector * width - panel,
+        .y = y + vector * width,
+        .pitch = panel_width(screen, panel),
+        .inputs = layer->inputs,
+    });
 }
 
 /* Computes the vector with the highest lower bound; returns what the largest output is not below. */
-static float threshold_of(lstmrt_screen_scratch *scratch, const float *x, radius r)
+static float threshold_of(const lstmrt_screen *screen, const float *x, const lstmrt_screen_row *row)
 {
-    const lstmrt_screen *screen = scratch->screen;
     const size_t width = screen->isa->f32->width;
     float threshold;
     size_t vector;
     screen->isa->f32->screen_lower(&(lstmrt_screen_lower_args){
-        scratch->y, screen->slopes, r.norm, r.slack, screen->matrix.vectors, &threshold, &vector});
-    compute_vector(scratch, x, vector);
+        row->y, screen->slopes, row->norm, row->slack, screen->matrix.vectors, &threshold, &vector});
+    compute_vector(screen, x, vector, row->y);
     for (size_t j = vector * width; j < (vector + 1) * width && j < screen->layer->width; j++)
-        if (scratch->y[j] > threshold) threshold = scratch->y[j];
+        if (row->y[j] > threshold) threshold = row->y[j];
     return threshold;
 }
 
-/* NumPy's argmax over the vectors that are left. */
-static size_t choose_from_left(lstmrt_screen_scratch *scratch, const float *x)
+static void find_left(const lstmrt_screen *screen, const float *x, lstmrt_screen_row *row)
 {
-    const size_t width = scratch->screen->isa->f32->width, outputs = scratch->screen->layer->width;
-    size_t best = scratch->left[0] * width;
-    for (size_t i = 0; i < scratch->n_left; i++) {
-        const size_t begin = scratch->left[i] * width;
-        compute_vector(scratch, x, scratch->left[i]);
+    row->n_left = SIZE_MAX;
+    if (!row->bounded) return;
+    size_t n;
+    screen->isa->f32->screen_left(&(lstmrt_screen_left_args){
+        .y = row->y,
+        .slopes = screen->slopes,
+        .norm = row->norm,
+        .slack = row->slack,
+        .threshold = threshold_of(screen, x, row),
+        .vectors = screen->matrix.vectors,
+        .most = most_left(screen),
+        .left = row->left,
+        .n = &n,
+    });
+    if (n > 0 && n < most_left(screen)) row->n_left = n;
+}
+
+static void left_part(const void *argument, size_t part, size_t parts)
+{
+    const choice *c = argument;
+    for (size_t row = part; row < c->rows; row += parts)
+        find_left(c->scratch->screen, x_of(c, row), &c->scratch->rows[row]);
+}
+
+/* The vectors that are left of all rows, dealt out. */
+static void compute_part(const void *argument, size_t part, size_t parts)
+{
+    const choice *c = argument;
+    size_t at = 0;
+    for (size_t i = 0; i < c->rows; i++) {
+        const lstmrt_screen_row *row = &c->scratch->rows[i];
+        for (size_t v = 0; row->n_left != SIZE_MAX && v < row->n_left; v++)
+            if (at++ % parts == part) compute_vector(c->scratch->screen, x_of(c, i), row->left[v], row->y);
+    }
+}
+
+static size_t count_left(const choice *c)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->rows; i++)
+        if (c->scratch->rows[i].n_left != SIZE_MAX) n += c->scratch->rows[i].n_left;
+    return n;
+}
+
+/* All outputs of the rows that the screen cannot help, as many neighbours as there are at once. */
+static void compute_rest(const choice *c, const lstmrt_workspace *ws)
+{
+    const lstmrt_screen *screen = c->scratch->screen;
+    const lstmrt_screen_row *rows = c->scratch->rows;
+    for (size_t begin = 0, end; begin < c->rows; begin = end + 1) {
+        for (end = begin; end < c->rows && rows[end].n_left == SIZE_MAX;) end++;
+        if (end > begin)
+            lstmrt_dense_share(ws, screen->layer, x_of(c, begin), c->x_stride, end - begin, rows[begin].y, outputs_of(screen));
+    }
+}
+
+/* NumPy's argmax over all outputs, or over the vectors that are left. */
+static size_t choose(const lstmrt_screen *screen, const lstmrt_screen_row *row)
+{
+    const size_t width = screen->isa->f32->width, outputs = screen->layer->width;
+    size_t best;
+    if (row->n_left == SIZE_MAX) {
+        screen->isa->f32->argmax(&(lstmrt_argmax_args){row->y, outputs, &best});
+        return best;
+    }
+    best = row->left[0] * width;
+    for (size_t i = 0; i < row->n_left; i++) {
+        const size_t begin = row->left[i] * width;
         for (size_t j = begin; j < begin + width && j < outputs; j++) {
-            if (isnan(scratch->y[j])) return j;
-            if (scratch->y[j] > scratch->y[best]) best = j;
+            if (isnan(row->y[j])) return j;
+            if (row->y[j] > row->y[best]) best = j;
         }
     }
     return best;
 }
 
-size_t lstmrt_screen_argmax(lstmrt_screen_scratch *scratch, const float *x)
+static void choose_together(const choice *c, const lstmrt_workspace *ws, size_t *best)
 {
+    const lstmrt_screen_scratch *scratch = c->scratch;
     const lstmrt_screen *screen = scratch->screen;
-    const size_t most = screen->matrix.vectors / MOST_LEFT + 1;
-    radius r;
-    if (!bound(scratch, x, &r)) return choose_from_all(scratch, x);
-    screen->isa->f32->screen_left(&(lstmrt_screen_left_args){
-        .y = scratch->y,
-        .slopes = screen->slopes,
-        .norm = r.norm,
-        .slack = r.slack,
-        .threshold = threshold_of(scratch, x, r),
-        .vectors = screen->matrix.vectors,
-        .most = most,
-        .left = scratch->left,
-        .n = &scratch->n_left,
-    });
-    const bool few = scratch->n_left > 0 && scratch->n_left < most;
-    return few ? choose_from_left(scratch, x) : choose_from_all(scratch, x);
+    const size_t inputs = screen->matrix.inputs, outputs = outputs_of(screen), width = screen->isa->f32->width;
+    screen->isa->int8->rows(
+        &(lstmrt_reduced_rows_args){c->x, scratch->quantized, scratch->scales, c->x_stride, c->rows, inputs});
+    for (size_t i = 0; i < c->rows; i++) measure_row(screen, x_of(c, i), scratch->scales[i], &scratch->rows[i]);
+    lstmrt_share(ws, inputs * outputs / sizeof(float), c->rows, bound_part, c);
+    lstmrt_share(ws, 4 * outputs, c->rows, left_part, c); /* it reads y and the slopes, twice */
+    lstmrt_share(ws, count_left(c) * width * inputs, 1, compute_part, c);
+    compute_rest(c, ws);
+    for (size_t i = 0; i < c->rows; i++) best[i] = choose(screen, &scratch->rows[i]);
+}
+
+const size_t *lstmrt_screen_argmax(lstmrt_screen_scratch *scratch, const lstmrt_workspace *ws, const float *x,
+                                   size_t x_stride, size_t rows)
+{
+    for (size_t row = 0; row < rows; row += scratch->most) {
+        const size_t taken = rows - row < scratch->most ? rows - row : scratch->most;
+        choose_together(&(choice){scratch, x + row * x_stride, x_stride, taken}, ws, scratch->best + row);
+    }
+    return scratch->best;
 }

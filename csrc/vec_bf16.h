@@ -14,7 +14,10 @@
 
 typedef __m512bh vw_bf16, vx_bf16;
 
-VEC_INLINE void b_store(char *row, size_t i, vf x) { _mm256_storeu_si256((void *)(row + 2 * i), (__m256i)_mm512_cvtneps_pbh(x)); }
+VEC_INLINE void b_store(char *row, size_t i, vf x)
+{
+    _mm256_storeu_si256((void *)(row + 2 * i), (__m256i)_mm512_cvtneps_pbh(x));
+}
 VEC_INLINE vw_bf16 b_weights(const uint16_t *p) { return (__m512bh)_mm512_loadu_si512(p); }
 VEC_INLINE vx_bf16 b_pair(const char *row, size_t pair)
 {

@@ -136,7 +136,7 @@ static void test_limits(lstmrt_model *model)
     lstmrt_batch_free(batch);
 }
 
-/* An output layer that a few greedy streams go to through the screen, many or others past it. */
+/* An output layer that greedy streams go to through the screen, others past it. */
 static void test_screened(const lstmrt_kernels *kernels)
 {
     builder b = language_model(LSTMRT_OP_GRU, 4001, 5, 67);

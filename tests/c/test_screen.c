@@ -2,7 +2,7 @@
 #include "programs.h"
 #include "screen.h"
 
-enum { INPUTS = 131, OUTPUTS = 2049 };
+enum { INPUTS = 131, OUTPUTS = 2049, ROWS = 37 };
 
 /* ---- output layers ---- */
 
@@ -11,6 +11,7 @@ typedef struct {
     const lstmrt_layer *layer;
     lstmrt_screen *screen;
     lstmrt_screen_scratch scratch;
+    lstmrt_workspace *workspace;
 } screened;
 
 static screened screened_new(const char *isa, float *weights, float *bias)
@@ -26,13 +27,15 @@ static screened screened_new(const char *isa, float *weights, float *bias)
     REQUIRE(lstmrt_isa_find(isa, &set) == LSTMRT_OK);
     REQUIRE(lstmrt_screen_fits(set, s.layer) || set->f32->width == 1);
     REQUIRE(lstmrt_screen_new(set, s.layer, &s.screen) == LSTMRT_OK);
-    REQUIRE(lstmrt_screen_open(s.screen, &s.scratch) == LSTMRT_OK);
+    REQUIRE(lstmrt_screen_open(s.screen, ROWS, &s.scratch) == LSTMRT_OK);
+    REQUIRE(lstmrt_workspace_new(s.model, &s.workspace) == LSTMRT_OK);
     builder_free(&b);
     return s;
 }
 
 static void screened_free(screened *s)
 {
+    lstmrt_workspace_free(s->workspace);
     lstmrt_screen_close(&s->scratch);
     lstmrt_screen_free(s->screen);
     lstmrt_model_free(s->model);
@@ -52,18 +55,20 @@ static size_t plain_argmax(const screened *s, const float *x)
     return best;
 }
 
-static size_t screened_argmax(screened *s, const float *x)
+/* Of `rows` rows at once, as a call with `threads` threads. */
+static void check_rows(screened *s, const float *x, size_t rows, size_t threads, const char *isa, const char *what)
 {
     const lstmrt_fp_state was = lstmrt_fp_flush_denormals();
-    const size_t best = lstmrt_screen_argmax(&s->scratch, x);
+    lstmrt_model_set_threads(s->model, threads);
+    lstmrt_call_begin(s->workspace, ROWS);
+    const size_t *best = lstmrt_screen_argmax(&s->scratch, s->workspace, x, INPUTS, rows);
+    lstmrt_call_end(s->workspace);
     lstmrt_fp_restore(was);
-    return best;
-}
-
-static void check_row(screened *s, const float *x, const char *isa, const char *what, int trial)
-{
-    const size_t want = plain_argmax(s, x), got = screened_argmax(s, x);
-    CHECK(got == want, "%s, %s, trial %d: %zu is not %zu", isa, what, trial, got, want);
+    for (size_t row = 0; row < rows; row++) {
+        const size_t want = plain_argmax(s, x + row * INPUTS);
+        CHECK(best[row] == want, "%s, %s, row %zu of %zu, %zu threads: %zu is not %zu", isa, what, row, rows, threads,
+              best[row], want);
+    }
 }
 
 /* ---- what may be in them ---- */
@@ -169,14 +174,15 @@ static void spoil_row(float *x, int trial)
 
 static void test_kind(const char *isa, size_t kind)
 {
-    static float weights[INPUTS * OUTPUTS], bias[OUTPUTS], x[INPUTS];
+    static float weights[INPUTS * OUTPUTS], bias[OUTPUTS], x[ROWS * INPUTS];
     fill_random(weights, COUNT(weights), 0.3f);
     fill_random(bias, COUNT(bias), 1);
     KINDS[kind].spoil(weights, bias);
     screened s = screened_new(isa, weights, bias);
-    for (int trial = 0; trial < 60; trial++) {
-        spoil_row(x, trial);
-        check_row(&s, x, isa, KINDS[kind].name, trial);
+    for (int trial = 0; trial < 60;) {
+        const size_t rows = trial < 20 ? 1 : 1 + random_below(ROWS);
+        for (size_t row = 0; row < rows; row++) spoil_row(x + row * INPUTS, trial++);
+        check_rows(&s, x, rows, 1 + random_below(3), isa, KINDS[kind].name);
     }
     screened_free(&s);
 }
@@ -191,9 +197,9 @@ static void test_screens(const char *isa)
     size_t left = 0;
     for (int trial = 0; trial < 20; trial++) {
         fill_random(x, INPUTS, 1);
-        check_row(&s, x, isa, "ordinary", trial);
-        REQUIRE(s.scratch.n_left != SIZE_MAX);
-        left += s.scratch.n_left;
+        check_rows(&s, x, 1, 1, isa, "ordinary");
+        REQUIRE(s.scratch.rows[0].n_left != SIZE_MAX);
+        left += s.scratch.rows[0].n_left;
     }
     CHECK(left < 20 * 40, "%s: %zu vectors left in 20 rows", isa, left);
     screened_free(&s);
@@ -255,7 +261,7 @@ static void test_out_of_memory(const char *isa)
         lstmrt_screen_scratch scratch = {0};
         allocations_until_failure = failed;
         status = lstmrt_screen_new(s.model->isa, s.layer, &screen);
-        if (!status) status = lstmrt_screen_open(screen, &scratch);
+        if (!status) status = lstmrt_screen_open(screen, 3, &scratch);
         CHECK(status == LSTMRT_OK || status == LSTMRT_OUT_OF_MEMORY, "status %d", (int)status);
         lstmrt_screen_close(&scratch);
         lstmrt_screen_free(screen);
