@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "blocks.h"
 #include "os.h"
 
 uint16_t lstmrt_bf16_of(float x)
@@ -42,5 +43,6 @@ lstmrt_status lstmrt_bf16_pack(const float *data, size_t inputs, size_t k_stride
                         *out = lstmrt_bf16_of(data[k * k_stride + (size_t)source * j_stride]);
                 }
     }
+    lstmrt_block_share(&matrix->weights, size * sizeof *out);
     return LSTMRT_OK;
 }

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "pack.h"
 
 size_t lstmrt_dense_panels(size_t vectors) { return (vectors + LSTMRT_DENSE_VECTORS - 1) / LSTMRT_DENSE_VECTORS; }
@@ -143,6 +144,7 @@ lstmrt_status lstmrt_embedding_prepare(const lstmrt_model *model, const lstmrt_s
     layer->table = lstmrt_allocate_array(size, sizeof *layer->table);
     if (!layer->table) return LSTMRT_OUT_OF_MEMORY;
     memcpy(layer->table, table->data, size * sizeof *layer->table);
+    lstmrt_block_share(&layer->table, size * sizeof *layer->table);
     return LSTMRT_OK;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "blocks.h"
 #include "os.h"
 
 enum { LARGEST_WEIGHT = 127 };
@@ -88,5 +89,6 @@ lstmrt_status lstmrt_int8_pack(const lstmrt_isa *isa, const float *data, size_t 
     if (status) return status;
     for (size_t begin = 0; begin < columns->vectors * columns->width;)
         begin = lstmrt_int8_pack_panel(isa, data, k_stride, j_stride, columns->source + begin, begin, matrix);
+    lstmrt_block_share(&matrix->weights, lstmrt_round_up(inputs, isa->int8->group) * columns->vectors * isa->f32->width);
     return LSTMRT_OK;
 }

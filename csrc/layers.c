@@ -1,6 +1,7 @@
 /* The list of layer kinds, and what they share. */
 #include <math.h>
 
+#include "blocks.h"
 #include "program.h"
 
 typedef struct {
@@ -81,7 +82,7 @@ void lstmrt_layer_free(lstmrt_layer *layer)
     void *owned[] = {layer->x_weights, layer->x_bias, layer->table, layer->reduced_table, layer->table_scales,
                      layer->h_weights, layer->h_candidate_weights, layer->h_bias, layer->peepholes, layer->row,
                      layer->runs};
-    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) lstmrt_release(owned[i]);
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) lstmrt_block_release(owned[i]);
     lstmrt_reduced_free(&layer->x_reduced);
     lstmrt_reduced_free(&layer->h_reduced);
     lstmrt_reduced_free(&layer->h_candidate_reduced);

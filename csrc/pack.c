@@ -1,6 +1,7 @@
 #include "pack.h"
 
 #include "arena.h"
+#include "blocks.h"
 #include "os.h"
 
 size_t lstmrt_round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
@@ -55,6 +56,7 @@ lstmrt_status lstmrt_pack_matrix(const float *data, size_t inputs, size_t k_stri
                 *out = source < 0 ? 0.0f : data[k * k_stride + (size_t)source * j_stride];
             }
     }
+    lstmrt_block_share(packed, inputs * total * sizeof **packed);
     return LSTMRT_OK;
 }
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "pack.h"
 #include "program.h"
 
@@ -53,8 +54,10 @@ static lstmrt_status pack_input_part(const lstmrt_model *model, const lstmrt_ste
     const lstmrt_weight *w = step->weights;
     if (w[TABLE].data) {
         layer->vocabulary = w[TABLE].rows;
-        return lstmrt_pack_rows(w[TABLE].data, layer->vocabulary, outputs, NULL, columns, layer->gates_stride,
-                                &layer->table);
+        const lstmrt_status status = lstmrt_pack_rows(w[TABLE].data, layer->vocabulary, outputs, NULL, columns,
+                                                      layer->gates_stride, &layer->table);
+        if (!status) lstmrt_block_share(&layer->table, layer->vocabulary * layer->gates_stride * sizeof *layer->table);
+        return status;
     }
     const lstmrt_status status = lstmrt_pack_weights(model, w[W].data, layer->inputs, 1, layer->inputs, columns,
                                                      LSTMRT_DENSE_VECTORS, &layer->x_weights, &layer->x_reduced);

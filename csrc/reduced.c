@@ -3,11 +3,12 @@
 #include <string.h>
 
 #include "arena.h"
+#include "blocks.h"
 #include "program.h"
 
 void lstmrt_reduced_free(lstmrt_reduced_matrix *matrix)
 {
-    lstmrt_release(matrix->weights);
+    lstmrt_block_release(matrix->weights);
     lstmrt_release(matrix->scales);
     *matrix = (lstmrt_reduced_matrix){0};
 }
