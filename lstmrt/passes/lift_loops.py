@@ -21,6 +21,7 @@ from .infer_shapes import infer_nodes, infer_shapes
 from .recurrent_nodes import Layer, Made, recurrent_nodes
 
 LENGTHS = (3, 1, 4)  # steps of the proofs
+LARGE = 1 << 20  # weights; a proof with more than these takes long, and is made for one length
 BATCH = 2
 
 
@@ -244,6 +245,8 @@ class _Body:
 
     def _masking(self, value: str, state: _State | None, found: list[_Found]) -> _Found | None:
         """The masked cell whose output `value` is, with `state` (None: zero) at masked steps."""
+        if not any(one.mask for one in found):
+            return None
         reader = self._reader()
         try:
             whole = reader.inside(self._origin(value))
@@ -338,7 +341,8 @@ class _Body:
         if len(lengths) != 1:
             raise Unknown("sequences of several lengths")
         (length,) = lengths
-        for number, count in enumerate(LENGTHS if isinstance(length, str) else LENGTHS[:1]):
+        is_large = sum(array.size for array in constants.values()) > LARGE
+        for number, count in enumerate(LENGTHS[:1] if is_large or not isinstance(length, str) else LENGTHS):
             sizes = _assumed(self.outer, length, count)
             given = self._random_inputs(sizes, np.random.default_rng(number))
             before = evaluate((*self.graph.nodes,), self.graph.constants, self.outer, given, sizes, wanted)
