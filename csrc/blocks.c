@@ -18,7 +18,6 @@ struct shared_block {
 };
 
 static shared_block *blocks;
-static lstmrt_mutex lock = PTHREAD_MUTEX_INITIALIZER;
 
 static uint64_t hash_of(const void *data, size_t bytes)
 {
@@ -47,7 +46,7 @@ void lstmrt_block_share(void *block_pointer, size_t bytes)
     const uint64_t hash = hash_of(data, bytes);
     shared_block *made = lstmrt_allocate(sizeof *made);
     if (!made) return; /* it stays its owner's alone */
-    lstmrt_mutex_lock(&lock);
+    lstmrt_lock();
     shared_block *known = find_equal(data, bytes, hash);
     if (known) {
         known->users++;
@@ -57,15 +56,16 @@ void lstmrt_block_share(void *block_pointer, size_t bytes)
         *made = (shared_block){data, bytes, 1, hash, blocks};
         blocks = made;
     }
-    lstmrt_mutex_unlock(&lock);
+    lstmrt_unlock();
     lstmrt_release(unused);
     if (known) lstmrt_release(made);
 }
 
 void lstmrt_block_release(void *data)
 {
+    if (!data) return;
     shared_block *ended = NULL;
-    lstmrt_mutex_lock(&lock);
+    lstmrt_lock();
     shared_block **place = &blocks;
     while (*place && (*place)->data != data) place = &(*place)->next;
     const bool shared = *place && --(*place)->users > 0;
@@ -73,7 +73,7 @@ void lstmrt_block_release(void *data)
         ended = *place;
         *place = ended->next;
     }
-    lstmrt_mutex_unlock(&lock);
+    lstmrt_unlock();
     lstmrt_release(ended);
     if (!shared) lstmrt_release(data);
 }
