@@ -40,11 +40,12 @@ typedef struct {
 /* In the steps of cells `inputs` says over how many of h's elements the product with R runs: all of them, or none, where
  * the product is in `gates` already, as another kernel has computed it. */
 
-/* One step of `rows` LSTM cells; panels of 4 vectors (i, o, f, c) for each vector of hidden units.
+/* One step of `rows` LSTM cells; panels of 4 vectors (i, o, f, c) for each vector of hidden units. A last panel of so few
+ * units that two or all four gates fit into a vector side by side, each in its half or quarter, has `rest_vectors`.
  *   i = f(Zi + Pi C)   f = f(Zf + Pf C)   C' = f C + i g(Zc)   o = f(Zo + Po C')   h' = o h(C')
  * where f and g clip their input (h does not, as in onnxruntime), and Z = gates + h R^T. */
 typedef struct {
-    const float *gates;     /* rows x panels x [i o f c]: bias + input part */
+    const float *gates;     /* rows x panels x [i o f c], the last like R's: bias + input part */
     const float *weights;   /* R */
     const float *peepholes; /* panels x [i o f], or NULL */
     const float *h, *c;     /* rows x hidden, stride `stride` like the next two */
@@ -52,6 +53,7 @@ typedef struct {
     size_t gates_stride, stride;
     size_t rows, inputs;
     lstmrt_panels panels;
+    size_t rest_panel, rest_vectors; /* the last panel and its vectors, 1 or 2; 0: it is like the others */
     float clip;
     bool input_forget; /* f = 1 - i */
     lstmrt_activation f, g, activation_h;

@@ -84,9 +84,39 @@ VEC_INLINE void lstm_tile(const lstmrt_lstm_args *a, int panels, int rows, size_
     lstm_end(a, z, (size_t)panels, (size_t)rows, panel, row);
 }
 
+/* The last panel, where `sharing` gates stand in each vector. */
+VEC_INLINE void lstm_rest_tile(const lstmrt_lstm_args *a, int sharing, int rows, size_t panel, size_t row)
+{
+    const int vectors = LSTM_GATES / sharing;
+    const size_t pitch = LSTM_GATES * VEC_WIDTH, at = panel * pitch;
+    vf z[VEC_REGISTERS], apart[VEC_REGISTERS];
+    stream_begin(1, vectors, rows, a->gates + row * a->gates_stride + at, 0, a->gates_stride, z);
+    stream(1, vectors, rows, a->weights + at * a->inputs, 0, a->h + row * a->stride, a->stride, a->inputs, z);
+    for (int gate = 0; gate < LSTM_GATES; gate++)
+        for (int r = 0; r < rows; r++) {
+            const float *sums = (const float *)(z + gate / sharing * rows + r);
+            apart[gate * rows + r] = v_load(sums + gate % sharing * (VEC_WIDTH / sharing));
+        }
+    lstm_end(a, apart, 1, (size_t)rows, panel, row);
+}
+
+#define LSTM_REST_2(a, panels, rows, panel, row) lstm_rest_tile(a, 2, rows, panel, row)
+#define LSTM_REST_4(a, panels, rows, panel, row) lstm_rest_tile(a, 4, rows, panel, row)
+
+static void lstm_rest(const lstmrt_lstm_args *a)
+{
+    if (a->rest_vectors == 2) FOR_ROWS(LSTM_REST_2, a, 1, TILE_ROWS(LSTM_GATES), a->rest_panel, a->rows)
+    if (a->rest_vectors == 1) FOR_ROWS(LSTM_REST_4, a, 1, TILE_ROWS(LSTM_GATES), a->rest_panel, a->rows)
+}
+
 static void kernel_lstm(const lstmrt_lstm_args *a)
 {
-    FOR_TILES(lstm_tile, a, 1, LSTM_GATES, a->rows)
+    lstmrt_lstm_args whole = *a;
+    const bool has_rest = a->rest_vectors > 0 && a->panels.begin <= a->rest_panel && a->rest_panel < a->panels.end;
+    if (has_rest) whole.panels.end = a->rest_panel;
+    if (has_rest && a->panels.backward) lstm_rest(a);
+    FOR_TILES(lstm_tile, &whole, 1, LSTM_GATES, a->rows)
+    if (has_rest && !a->panels.backward) lstm_rest(a);
 }
 
 enum { GRU_Z, GRU_R, GRU_H, GRU_GATES };

@@ -20,6 +20,8 @@ static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *worksp
         .rows = rows->rows,
         .inputs = layer->h_weights ? rows->inputs : 0,
         .panels = panels,
+        .rest_panel = layer->h_panels - 1,
+        .rest_vectors = layer->rest_vectors,
         .clip = layer->step.clip,
         .input_forget = layer->step.input_forget,
         .f = layer->step.activations[0],
@@ -35,13 +37,13 @@ static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step
     layer->h_panels = (layer->width + width - 1) / width;
     layer->phases[0] = step_units;
     lstmrt_columns columns;
-    lstmrt_status status = lstmrt_columns_gates((int[]){0, 1, 2, 3}, 4, layer->width, width, &columns);
+    lstmrt_status status = lstmrt_columns_gates((int[]){0, 1, 2, 3}, 4, layer->width, width, layer->rest_vectors, &columns);
     if (!status)
         status = lstmrt_pack_weights(model, r->data, layer->width, 1, layer->width, &columns, 4, &layer->h_weights,
                                      &layer->h_reduced);
     lstmrt_columns_free(&columns);
     if (status || !p->data) return status;
-    status = lstmrt_columns_gates((int[]){0, 1, 2}, 3, layer->width, width, &columns);
+    status = lstmrt_columns_gates((int[]){0, 1, 2}, 3, layer->width, width, 0, &columns);
     if (!status)
         status = lstmrt_pack_rows(p->data, 1, 3 * layer->width, NULL, &columns, columns.vectors * width,
                                   &layer->peepholes);

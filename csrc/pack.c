@@ -22,17 +22,19 @@ lstmrt_status lstmrt_columns_plain(size_t n, size_t width, lstmrt_columns *colum
     return LSTMRT_OK;
 }
 
-lstmrt_status lstmrt_columns_gates(const int *gates, size_t n_gates, size_t hidden, size_t width,
+lstmrt_status lstmrt_columns_gates(const int *gates, size_t n_gates, size_t hidden, size_t width, size_t rest_vectors,
                                    lstmrt_columns *columns)
 {
-    const size_t panels = (hidden + width - 1) / width;
-    const lstmrt_status status = columns_new(panels * n_gates, width, columns);
+    const size_t panels = (hidden + width - 1) / width, whole = rest_vectors > 0 ? hidden / width : panels;
+    const lstmrt_status status = columns_new(whole * n_gates + rest_vectors, width, columns);
     if (status) return status;
     int64_t *source = columns->source;
-    for (size_t panel = 0; panel < panels; panel++)
+    for (size_t panel = 0; panel < panels; panel++) {
+        const size_t share = panel < whole ? width : rest_vectors * width / n_gates; /* of each gate */
         for (size_t gate = 0; gate < n_gates; gate++)
-            for (size_t unit = panel * width; unit < (panel + 1) * width; unit++)
+            for (size_t unit = panel * width; unit < panel * width + share; unit++)
                 *source++ = unit < hidden ? (int64_t)((size_t)gates[gate] * hidden + unit) : -1;
+    }
     return LSTMRT_OK;
 }
 

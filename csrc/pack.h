@@ -13,8 +13,9 @@ typedef struct {
 /* Columns 0..n-1 in their order, padded to whole vectors. */
 lstmrt_status lstmrt_columns_plain(size_t n, size_t width, lstmrt_columns *columns);
 
-/* For each vector of `hidden` units the given gates side by side: gate g of unit u is source column g * hidden + u. */
-lstmrt_status lstmrt_columns_gates(const int *gates, size_t n_gates, size_t hidden, size_t width,
+/* For each vector of `hidden` units the given gates side by side: gate g of unit u is source column g * hidden + u. The units
+ * that are left over take n_gates vectors like the others, or `rest_vectors` where that is not 0. */
+lstmrt_status lstmrt_columns_gates(const int *gates, size_t n_gates, size_t hidden, size_t width, size_t rest_vectors,
                                    lstmrt_columns *columns);
 void lstmrt_columns_free(lstmrt_columns *columns);
 

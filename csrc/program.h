@@ -52,6 +52,7 @@ struct lstmrt_layer {
     float *x_weights, *x_bias;
     lstmrt_reduced_matrix x_reduced; /* in place of x_weights, where the model's precision is reduced */
     size_t gate_vectors; /* vectors in a row of gates */
+    size_t rest_vectors; /* LSTM: of those, how many the last panel has, where its gates share them; else 0 */
     size_t x_panels, h_panels; /* panels of x_weights and of h_weights, or of the reduced ones; see gru.c */
     size_t gates_stride; /* floats between rows of gates, and of the table */
     float *table;        /* vocabulary rows: of an embedding, or of gates */

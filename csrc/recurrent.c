@@ -91,8 +91,12 @@ lstmrt_status lstmrt_recurrent_prepare(const lstmrt_model *model, const lstmrt_s
     layer->step.linear_before_reset = step->linear_before_reset && step->op == LSTMRT_OP_GRU;
     layer->skips_zeros = model->precision == LSTMRT_PRECISION_F32 && all_finite(&step->weights[R]);
 
+    const size_t width = model->kernels->width, rest = hidden % width;
+    const bool can_share = step->op == LSTMRT_OP_LSTM && model->precision == LSTMRT_PRECISION_F32 && rest > 0;
+    layer->rest_vectors = !can_share || 2 * rest > width ? 0 : 4 * rest > width ? 2 : 1;
     lstmrt_columns columns;
-    lstmrt_status status = lstmrt_columns_gates(kind->gates, kind->n_gates, hidden, model->kernels->width, &columns);
+    lstmrt_status status =
+        lstmrt_columns_gates(kind->gates, kind->n_gates, hidden, width, layer->rest_vectors, &columns);
     layer->gate_vectors = columns.vectors;
     layer->x_panels = lstmrt_dense_panels(columns.vectors);
     layer->gates_stride = lstmrt_round_up(columns.vectors * columns.width, LSTMRT_PAD);
