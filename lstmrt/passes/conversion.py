@@ -7,6 +7,7 @@ from .drop_noops import drop_noops
 from .drop_unused import drop_unused
 from .fold_constants import fold_constants
 from .input_weights import input_weights
+from .layer_normalizations import layer_normalizations
 from .lift_loops import lift_loops
 from .lift_steps import lift_steps
 from .plain_ids import plain_ids
@@ -16,4 +17,4 @@ from .whole_sequences import whole_sequences
 from .zero_states import zero_states
 
 CANONICAL = (fold_constants, choose_branches, plain_shapes, single_steps, plain_ids, drop_noops, lift_loops, lift_steps,
-             whole_sequences, input_weights, zero_states, drop_unused)
+             layer_normalizations, whole_sequences, input_weights, zero_states, drop_unused)
