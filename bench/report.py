@@ -191,10 +191,11 @@ def heading(machine: dict) -> str:
     named = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in ("cpu", "limits"))
     limits = machine["limits"]
     rates = ", ".join(f"{level} {rate / 1e9:.0f} GB/s" for level, rate in limits["rates"].items())
+    peaks = ", ".join(f"{precision} {peak / 1e9:.0f} GOP/s" for precision, peak in limits["peaks"].items())
     caches = ", ".join(f"{level} {size / 2**20:g} MiB" for level, size in limits["caches"].items())
     return (
         f"{machine['cpu']}: {named}\n"
-        f"{caches}; reads of {threads(limits['threads'])}: {rates}; f32 peak {limits['flops'] / 1e9:.0f} GFLOP/s"
+        f"{caches}; reads of {threads(limits['threads'])}: {rates}; peaks {peaks}"
     )
 
 

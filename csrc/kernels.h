@@ -257,6 +257,7 @@ typedef struct {
     int offset;   /* int8: added to each weight */
     void (*rows)(const lstmrt_reduced_rows_args *);
     void (*product)(const lstmrt_reduced_product_args *);
+    void (*probe)(const lstmrt_probe_fma_args *); /* its own products in place of float32's */
 } lstmrt_reduced_kernels;
 
 extern const lstmrt_reduced_kernels lstmrt_int8_scalar, lstmrt_int8_avx2, lstmrt_int8_avx512, lstmrt_int8_avx512_vnni;

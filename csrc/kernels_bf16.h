@@ -64,8 +64,29 @@ static void kernel_bf16_product(const lstmrt_reduced_product_args *a)
     REDUCED_TILES(BF16_TILE, a, BF16_FEW, BF16_ROWS)
 }
 
+/* Every turn adds 1 1 + 1 1. */
+static void kernel_bf16_probe(const lstmrt_probe_fma_args *a)
+{
+    uint16_t ones[2 * VEC_WIDTH];
+    float row[VEC_WIDTH + 1]; /* a vector of inputs, from the first or the second on */
+    for (int i = 0; i < 2 * VEC_WIDTH; i++) ones[i] = 0x3f80;
+    for (size_t i = 0; i < 2; i++) b_store((char *)row, i, v_set1(1.0f));
+    LEAVE_IN_MEMORY(ones);
+    LEAVE_IN_MEMORY(row);
+    const vw_bf16 w = b_weights(ones);
+    const vx_bf16 x = b_pair((const char *)row, 0);
+    vf sum[REDUCED_CHAINS];
+    UNROLL for (int i = 0; i < REDUCED_CHAINS; i++) sum[i] = v_set1(0.0f);
+    for (size_t turn = 0; turn < a->turns; turn++)
+        UNROLL for (int i = 0; i < REDUCED_CHAINS; i++) sum[i] = b_dot(sum[i], w, x);
+    UNROLL for (int i = 1; i < REDUCED_CHAINS; i++) sum[0] = v_add(sum[0], sum[i]);
+    *a->sum = v_reduce_add(sum[0]);
+    *a->operations = 2 * a->turns * REDUCED_CHAINS * 2 * VEC_WIDTH;
+}
+
 const lstmrt_reduced_kernels LSTMRT_TABLE(bf16, VEC_ISA) = {
     .group = 2,
     .rows = kernel_bf16_rows,
     .product = kernel_bf16_product,
+    .probe = kernel_bf16_probe,
 };

@@ -131,9 +131,29 @@ static void kernel_int8_product(const lstmrt_reduced_product_args *a)
     REDUCED_TILES(INT8_TILE, a, INT8_FEW, INT8_ROWS)
 }
 
+/* Whole-number multiply-adds of one part of a row each: every other turn adds 1. */
+static void kernel_int8_probe(const lstmrt_probe_fma_args *a)
+{
+    int8_t ones[INT8_GROUP * VEC_WIDTH];
+    memset(ones, 1, sizeof ones);
+    LEAVE_IN_MEMORY(ones);
+    const vw w = i_weights(ones);
+    vi sum[REDUCED_CHAINS];
+    UNROLL for (int i = 0; i < REDUCED_CHAINS; i++) sum[i] = i_zero();
+    for (size_t turn = 0; turn < a->turns; turn++) {
+        const vi x = i_set1((int32_t)(turn & 1));
+        UNROLL for (int i = 0; i < REDUCED_CHAINS; i++) sum[i] = i_dot(sum[i], w, x);
+    }
+    vf total = v_set1(0.0f);
+    UNROLL for (int i = 0; i < REDUCED_CHAINS; i++) total = v_add(total, i_to_float(sum[i]));
+    *a->sum = v_reduce_add(total);
+    *a->operations = 2 * a->turns * REDUCED_CHAINS * INT8_GROUP * VEC_WIDTH;
+}
+
 const lstmrt_reduced_kernels LSTMRT_TABLE(int8, VEC_ISA) = {
     .group = INT8_GROUP,
     .offset = INT8_OFFSET,
     .rows = kernel_int8_rows,
     .product = kernel_int8_product,
+    .probe = kernel_int8_probe,
 };

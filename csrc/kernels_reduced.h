@@ -30,6 +30,8 @@ VEC_INLINE size_t reduced_next(const lstmrt_reduced_product_args *a, bool few, s
         else FOR_ROWS(TILE##_1, a, 1, most, panel_, (a)->rows)                                              \
     }
 
+enum { REDUCED_CHAINS = VEC_REGISTERS > 16 ? 16 : 8 }; /* of a probe: as in kernels_probe.h */
+
 /* Where the outputs of a row stand, a vector after the other. */
 typedef struct {
     size_t unit, gate;

@@ -32,11 +32,11 @@ const char *lstmrt_isa_name(lstmrt_precision precision, size_t i, bool *supporte
 
 /* ---- what this machine can do: the limits that benchmarks are held against ---- */
 
-/* Bytes a second that the calling thread's core reads of `bytes` of memory again and again, and float operations a
- * second of its multiply-adds, with instruction set `isa` (NULL: the best): the best of the pieces of `budget`
- * nanoseconds. */
+/* Bytes a second that the calling thread's core reads of `bytes` of memory again and again, and operations a second of its
+ * multiply-adds for weights of a precision, with instruction set `isa` (NULL: the best): the best of the pieces of
+ * `budget` nanoseconds. int8 counts products of single bytes, where the set has them: rows of two take twice as many. */
 lstmrt_status lstmrt_probe_read(const char *isa, size_t bytes, int64_t budget, double *rate);
-lstmrt_status lstmrt_probe_fma(const char *isa, int64_t budget, double *rate);
+lstmrt_status lstmrt_probe_fma(const char *isa, lstmrt_precision precision, int64_t budget, double *rate);
 
 /* ---- programs ---- */
 

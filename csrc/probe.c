@@ -5,6 +5,7 @@
 
 typedef struct {
     const lstmrt_kernels *kernels;
+    void (*fma)(const lstmrt_probe_fma_args *);
     const float *x;
     size_t width;
 } probe;
@@ -25,7 +26,7 @@ static double fma_work(const probe *p, size_t turns)
 {
     float sum;
     size_t operations;
-    p->kernels->probe_fma(&(lstmrt_probe_fma_args){turns, &sum, &operations});
+    p->fma(&(lstmrt_probe_fma_args){turns, &sum, &operations});
     return (double)operations;
 }
 
@@ -49,18 +50,22 @@ static double best_rate(const probe *p, probe_work *work, int64_t budget)
     return best;
 }
 
-static lstmrt_status check(const char *isa, int64_t budget, probe *p)
+static lstmrt_status check(const char *isa, lstmrt_precision precision, int64_t budget, probe *p)
 {
     const lstmrt_isa *found;
     const lstmrt_status status = budget <= 0 ? LSTMRT_BAD_ARGUMENT : lstmrt_isa_find(isa, &found);
-    if (!status) p->kernels = found->f32;
-    return status;
+    if (status) return status;
+    p->kernels = found->f32;
+    p->fma = precision == LSTMRT_PRECISION_INT8   ? found->int8->probe
+             : precision == LSTMRT_PRECISION_BF16 ? found->bf16->probe
+                                                  : found->f32->probe_fma;
+    return LSTMRT_OK;
 }
 
 lstmrt_status lstmrt_probe_read(const char *isa, size_t bytes, int64_t budget, double *rate)
 {
     probe p;
-    lstmrt_status status = check(isa, budget, &p);
+    lstmrt_status status = check(isa, LSTMRT_PRECISION_F32, budget, &p);
     if (status) return status;
     p.width = lstmrt_round_up(bytes / sizeof(float), WIDTH_UNIT);
     float *x = lstmrt_allocate_array(p.width, sizeof(float));
@@ -71,10 +76,10 @@ lstmrt_status lstmrt_probe_read(const char *isa, size_t bytes, int64_t budget, d
     return LSTMRT_OK;
 }
 
-lstmrt_status lstmrt_probe_fma(const char *isa, int64_t budget, double *rate)
+lstmrt_status lstmrt_probe_fma(const char *isa, lstmrt_precision precision, int64_t budget, double *rate)
 {
     probe p = {0};
-    lstmrt_status status = check(isa, budget, &p);
+    lstmrt_status status = check(isa, precision, budget, &p);
     if (status) return status;
     *rate = best_rate(&p, fma_work, budget);
     return LSTMRT_OK;

@@ -162,7 +162,7 @@ cdef extern from "lstmrt.h" nogil:
     const char *lstmrt_isa_name(lstmrt_precision precision, size_t i, c_bool *supported) noexcept
 
     lstmrt_status lstmrt_probe_read(const char *isa, size_t bytes, int64_t budget, double *rate) noexcept
-    lstmrt_status lstmrt_probe_fma(const char *isa, int64_t budget, double *rate) noexcept
+    lstmrt_status lstmrt_probe_fma(const char *isa, lstmrt_precision precision, int64_t budget, double *rate) noexcept
 
     lstmrt_status lstmrt_model_new(const lstmrt_program *program, const char *isa, lstmrt_model **model) noexcept
     void lstmrt_model_free(lstmrt_model *model) noexcept

@@ -5,12 +5,7 @@ a wrong size in bytes is refused here, never read. The GIL is released while C w
 """
 
 from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS,
-    PyBUF_FORMAT,
-    PyBUF_WRITABLE,
-    Py_buffer,
-    PyBuffer_Release,
-    PyObject_GetBuffer,
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
@@ -87,12 +82,13 @@ def read_rate(size_t size, int64_t budget):
     return rate
 
 
-def fma_rate(int64_t budget):
-    """Float operations a second of this thread's multiply-adds, the best piece of `budget` ns."""
-    cdef double rate = 0
+def fma_rate(int64_t budget, precision="f32"):
+    """Operations a second of this thread's multiply-adds for weights of a precision, the best piece of `budget` ns."""
+    cdef lstmrt_precision wanted = <lstmrt_precision>number_of(_PRECISIONS, precision, "precision", InputError)
     cdef lstmrt_status status
+    cdef double rate = 0
     with nogil:
-        status = lstmrt_probe_fma(NULL, budget, &rate)
+        status = lstmrt_probe_fma(NULL, wanted, budget, &rate)
     check(status)
     return rate
 

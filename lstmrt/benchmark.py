@@ -32,9 +32,9 @@ class Work:
 
     def floor(self, limits: Limits, precision: str = "f32") -> float:
         """Seconds, whoever does it: the larger of bytes over the bandwidth of the level they stay in and operations over
-        the peak. The peak is that of float32, so that reduced precisions have the bytes alone."""
+        the peak that weights of this precision have."""
         read = self.moved / limits.rates[limits.level(self.resident)]
-        return max(read, self.operations / limits.flops if precision == "f32" else 0)
+        return max(read, self.operations / limits.peaks[precision])
 
 
 @dataclass(frozen=True)

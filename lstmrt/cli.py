@@ -242,7 +242,8 @@ def _bench(options: argparse.Namespace) -> int:
     print(machine.cpu_name())
     for one in limits:
         rates = ", ".join(f"{level} {rate / 1e9:.0f} GB/s" for level, rate in one.rates.items())
-        print(f"{one.threads} thread{'s' * (one.threads > 1)}: reads {rates}; computes {one.flops / 1e9:.0f} GFLOP/s in f32")
+        peaks = ", ".join(f"{precision} {peak / 1e9:.0f} GOP/s" for precision, peak in one.peaks.items())
+        print(f"{one.threads} thread{'s' * (one.threads > 1)}: reads {rates}; computes {peaks}")
     work = [(task, model.precision, one) for model, one in models for task in benchmark.tasks(model, options.time)]
     found = [benchmark.measured(*given, options.seconds) for given in _progress(work, "measuring")]
     header = ("a", "weights", "threads", "a second", "us", "MB read", "GB/s", "limit us", "of limit")

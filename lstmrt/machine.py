@@ -1,4 +1,4 @@
-"""What this machine can do at best: sizes of its caches, bytes and float operations a second of a few threads."""
+"""What this machine can do at best: sizes of its caches, bytes and operations a second of a few threads."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Limits:
 
     caches   {"L2": bytes a core, "L3": bytes}, as far as the system tells
     rates    {"L2", "L3", "DRAM": bytes a second that are read from there}
-    flops    float32 operations a second
+    peaks    {precision of weights: operations of multiply-adds a second}
     """
 
     threads: int
     caches: dict[str, int]
     rates: dict[str, float]
-    flops: float
+    peaks: dict[str, float]
 
     def level(self, size: float) -> str:
         """Where `size` bytes of weights, split among the threads, are read from step after step."""
@@ -37,11 +37,12 @@ class Limits:
 
 
 def measure(threads: int = 1) -> Limits:
-    """Measures for about a third of a second."""
+    """Measures for about half a second."""
     caches = cache_sizes()
     within = {"L2": caches["L2"] // 2, "L3": (caches["L2"] + caches["L3"] // 4) // threads, "DRAM": 4 * caches["L3"] // threads}
     rates = {level: together(threads, lambda size=size: _core.read_rate(size, BUDGET)) for level, size in within.items()}
-    return Limits(threads, caches, rates, together(threads, lambda: _core.fma_rate(BUDGET)))
+    peaks = {name: together(threads, lambda name=name: _core.fma_rate(BUDGET, name)) for name in ("f32", "bf16", "int8")}
+    return Limits(threads, caches, rates, peaks)
 
 
 def together(threads: int, rate: Callable[[], float]) -> float:

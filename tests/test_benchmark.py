@@ -12,7 +12,8 @@ from lstmrt.graph import Graph, Node, Value
 from lstmrt.machine import Limits
 from small_models import VOCABULARY, compiled, language_model
 
-LIMITS = Limits(1, {"L2": 1000, "L3": 10_000}, {"L2": 100.0, "L3": 50.0, "DRAM": 10.0}, 1e3)
+LIMITS = Limits(1, {"L2": 1000, "L3": 10_000}, {"L2": 100.0, "L3": 50.0, "DRAM": 10.0},
+                {"f32": 1e3, "int8": 2e3})
 
 
 def features(graph: Graph) -> Graph:
@@ -36,8 +37,9 @@ def test_a_floor_is_bytes_or_operations(work, seconds):
     assert work.floor(LIMITS) == seconds
 
 
-def test_reduced_weights_have_no_peak_of_their_own():
+def test_reduced_weights_have_a_peak_of_their_own():
     assert Work(500, 500, 9000).floor(LIMITS, "int8") == 5
+    assert Work(500, 500, 18000).floor(LIMITS, "int8") == 9
 
 
 @pytest.mark.parametrize("graph, generation, units", [

@@ -292,6 +292,21 @@ static void test_sizes(const lstmrt_isa *isa, lstmrt_precision precision)
             }
 }
 
+/* Products of ones: bf16 adds two of them each turn, int8 one every other turn. */
+static void test_probe(const lstmrt_isa *isa, lstmrt_precision precision)
+{
+    const bool int8 = precision == LSTMRT_PRECISION_INT8;
+    const lstmrt_reduced_kernels *kernels = int8 ? isa->int8 : isa->bf16;
+    for (size_t turns = 1; turns < 6; turns++) {
+        float got = -1;
+        size_t operations = 0;
+        kernels->probe(&(lstmrt_probe_fma_args){turns, &got, &operations});
+        const size_t sums = operations / (2 * turns * kernels->group);
+        CHECK(sums >= 8 * isa->f32->width && got == (float)(sums * (int8 ? turns / 2 : 2 * turns)),
+              "%s probe, %zu turns, %zu sums: %g", isa->name, turns, sums, got);
+    }
+}
+
 static void test_bf16_numbers(void)
 {
     static const struct {
@@ -317,6 +332,7 @@ int main(void)
         FOR_EACH_SET(isa, precision) {
             test_sizes(isa, precision);
             test_odd_rows(isa, precision);
+            test_probe(isa, precision);
         }
     test_bf16_numbers();
     test_same_sums(false);
