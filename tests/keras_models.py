@@ -32,7 +32,23 @@ VECTORS = np.random.default_rng(7).standard_normal((BATCH, TIME, FEATURES)).asty
 
 def framework(name: str) -> ModuleType:
     """The framework; skips the test where it is not installed."""
-    return pytest.importorskip(name, reason=f"{name} is not installed")
+    keras = pytest.importorskip(name, reason=f"{name} is not installed")
+    if name == "tf_keras":
+        _register_without_gradients()
+    return keras
+
+
+def _register_without_gradients() -> None:
+    """tf_keras builds the gradients of each recurrent layer with a mask whenever one is called: most of a test's time, and
+    nothing is trained here."""
+    from tf_keras.src.layers.rnn import gru_lstm_utils
+
+    def register(function, *args, **kwargs):
+        concrete = function.get_concrete_function(*args, **kwargs)
+        concrete.add_to_graph()
+        return concrete
+
+    gru_lstm_utils.function_register = register
 
 
 def sequential(keras: ModuleType, *layers, ids: bool = False, mask_zero: bool = False, time: int | None = TIME,
