@@ -271,6 +271,33 @@ def test_sources_come_as_lists_arrays_batches_and_by_name(plain):
     assert list(plain.stream(SOURCE, max_new_tokens=9)) == one.tolist()
 
 
+MANY = [SOURCE, [5, 3, 8], SOURCE[::-1], [7, 7, 7], [2, 9, 4], [0, 0, 0, 4, 1, 9, 2], [6]]
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 2.0, "seed": 5}, {"repetition_penalty": 1.5}], ids=str)
+@pytest.mark.parametrize("kind", [{}, {"handed_over": False}], ids=str)
+def test_sources_of_a_list_are_written_together_as_alone(monkeypatch, kind, options):
+    model = model_of(translator(**kind))
+    alone = [model.generate(source, max_new_tokens=15, output_attentions=True, **options) for source in MANY]
+    ending = int(alone[1].result[6])  # ends some of them early
+    asked = {"max_new_tokens": 15, "output_attentions": True, "eos_token_id": ending, **options}
+    alone = [model.generate(source, **asked) for source in MANY]
+    steps, decoder = [], model.encoder_decoder._decoder
+    monkeypatch.setattr(decoder, "compute", lambda values, run=decoder.compute: steps.append(1) or run(values))
+    together = model.generate(MANY, **asked)
+    taken = [min(len(one.result) + 1, 15) for one in alone]
+    of_lengths = [max(n for n, source in zip(taken, MANY) if len(source) == length) for length in {*map(len, MANY)}]
+    assert len(set(taken)) > 2 and len(steps) == sum(of_lengths) < sum(taken)
+    for one, other in zip(alone, together):
+        assert one.result.tolist() == other.result.tolist() and one.source_tokens == other.source_tokens
+        assert one.attentions["attention"].tobytes() == other.attentions["attention"].tobytes()
+
+
+def test_the_same_source_twice_is_drawn_twice(plain):
+    one, other = plain.generate([SOURCE, SOURCE], max_new_tokens=15, temperature=3.0)
+    assert one.tolist() != other.tolist()
+
+
 def test_rows_are_one_hot_or_what_they_are():
     """Tables that the ids index become kernels that one-hot rows are multiplied with."""
     graph = translator()

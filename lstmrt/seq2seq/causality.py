@@ -64,7 +64,7 @@ def _steps(halves: Halves, inputs: Mapping[str, np.ndarray], names: list[str]) -
     token = inputs[halves.token.name]
     encoded = reference.run(halves.encoder, {name: x for name, x in inputs.items() if name != halves.token.name})
     memory = {name: encoded[name] for name in halves.memory}
-    carried = {state.name: encoded[state.initial] if state.initial else state.zeros() for state in halves.states}
+    carried = {state.name: encoded[state.initial] if state.initial else state.zeros(1) for state in halves.states}
     decoder, made = _with_outputs(halves.decoder, names), []
     for step in range(token.shape[1]):
         values = reference.run(decoder, {halves.token.name: token[:, step:step + 1], **memory, **carried})

@@ -54,19 +54,47 @@ class GenerationOutput(NamedTuple):
     target_tokens: list
 
 
+TOGETHER = 32  # sources that are decoded at once, at most
+
+
 def generate(model: Model, source: Source, options: Mapping[str, Any]) -> Result | GenerationOutput | list:
     """What the model makes of `source`, without the tokens that begin and end it. See Model.generate."""
-    if is_list_of_prompts(source) or _is_batch(model, source):
-        return [generate(model, one, options) for one in source]
+    if not is_list_of_prompts(source) and not _is_batch(model, source):
+        return _generate_all(model, [source], options)[0]
+    sources = list(source)
+    if any(is_list_of_prompts(one) for one in sources):
+        return [generate(model, one, options) for one in sources]
+    return _generate_all(model, sources, options)
+
+
+def _generate_all(model: Model, sources: list[Source], options: Mapping[str, Any]) -> list[Result | GenerationOutput]:
     given = _options(model, options)
-    fitted, made = _begin(model, source, given)
-    steps = list(made)
-    ids = [id for id, _ in steps]
-    is_text = isinstance(source, str)
-    result = "".join(_text(model, ids, given)) if is_text else np.array(ids, np.int64)
-    if not given.output_attentions:
+    begun = [_begin(model, source, given) for source in sources]
+    made: list[list[tuple[int, dict[str, np.ndarray]]]] = [[] for _ in sources]
+    for group in _groups(model, begun):
+        for step in _decoded(model, [begun[i] for i in group], given):
+            for place, id, weights in step:
+                made[group[place]].append((id, weights if given.output_attentions else {}))
+    return [_result(model, *one, given) for one in zip(sources, begun, made)]
+
+
+def _groups(model: Model, begun: list[_Begun]) -> list[list[int]]:
+    """The numbers of the sources that are decoded together: those of the same shapes, and end tokens."""
+    if not model.encoder_decoder.together:
+        return [[i] for i in range(len(begun))]
+    alike: dict[tuple, list[int]] = {}
+    for i, one in enumerate(begun):
+        alike.setdefault((*(fitted.array.shape for fitted in one.fitted.values()), one.ending), []).append(i)
+    return [group[i:i + TOGETHER] for group in alike.values() for i in range(0, len(group), TOGETHER)]
+
+
+def _result(model: Model, source: Source, begun: _Begun, steps: list[tuple[int, dict[str, np.ndarray]]],
+            options: EncoderDecoderOptions) -> Result | GenerationOutput:
+    ids, is_text = [id for id, _ in steps], isinstance(source, str)
+    result = "".join(_text(model, ids, options)) if is_text else np.array(ids, np.int64)
+    if not options.output_attentions:
         return result
-    read = fitted[model.encoder_decoder.inputs[0].name]
+    read = begun.fitted[model.encoder_decoder.inputs[0].name]
     attentions = {name: _over_source([weights[name] for _, weights in steps], read)
                   for name in model.encoder_decoder.attentions}
     target = [model.decoder_tokenizer.piece(id, first=True) for id in ids] if is_text else ids
@@ -80,8 +108,7 @@ def stream(model: Model, source: Source, options: Mapping[str, Any]) -> Iterator
     given = _options(model, options)
     if given.output_attentions:
         raise InputError("output_attentions: stream gives tokens alone, use generate")
-    _, made = _begin(model, source, given)
-    ids = (id for id, _ in made)
+    ids = (id for step in _decoded(model, [_begin(model, source, given)], given) for _, id, _ in step)
     return _text(model, ids, given) if isinstance(source, str) else ids
 
 
@@ -90,22 +117,31 @@ def _is_batch(model: Model, source: Source) -> bool:
     return isinstance(source, np.ndarray) and source.ndim == len(model.encoder_decoder.inputs[0].shape or ())
 
 
-def _begin(model: Model, source: Source,
-           options: EncoderDecoderOptions) -> tuple[dict[str, Fitted], Iterator[tuple[int, dict[str, np.ndarray]]]]:
-    """The source as it is read, and the tokens as they are made, each with the weights of the attentions."""
+class _Begun(NamedTuple):
+    """A source as it is read, and the ids that end what is made of it."""
+
+    fitted: dict[str, Fitted]
+    ending: frozenset[int]
+
+
+def _begin(model: Model, source: Source, options: EncoderDecoderOptions) -> _Begun:
     is_text = isinstance(source, str)
     if is_text and (model.tokenizer is None or model.decoder_tokenizer is None):
         raise InputError("a text needs tokenizers: lstmrt.load(..., tokenizer=..., decoder_tokenizer=...), or give ids")
     if not is_text and options.stops:
         raise InputError("stop_strings: the source is no text")
-    runner = model.encoder_decoder
-    fitted = read_source(model, source, options.window)
-    chosen = choice(options, options.eos_ids)
-    ending = set(chosen.pop("eos_ids"))
+    ending = set(options.eos_ids)
     if is_text:
-        ending.update(model.decoder_tokenizer.textless_ids(runner.tokens_in))
-    arrays = {name: one.array for name, one in fitted.items()}
-    return fitted, runner.decode(arrays, options.decoder_start_token_id, options.max_new_tokens, frozenset(ending), chosen)
+        ending.update(model.decoder_tokenizer.textless_ids(model.encoder_decoder.tokens_in))
+    return _Begun(read_source(model, source, options.window), frozenset(ending))
+
+
+def _decoded(model: Model, begun: list[_Begun],
+             options: EncoderDecoderOptions) -> Iterator[list[tuple[int, int, dict[str, np.ndarray]]]]:
+    """Runner.decode of sources that end alike."""
+    arrays = [{name: one.array for name, one in source.fitted.items()} for source in begun]
+    choices = [choice(options, ()) for _ in begun]  # without a seed each draws by its own
+    return model.encoder_decoder.decode(arrays, options.decoder_start_token_id, options.max_new_tokens, begun[0].ending, choices)
 
 
 def _text(model: Model, ids: Iterator[int], options: EncoderDecoderOptions) -> Iterator[str]:

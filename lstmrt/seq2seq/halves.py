@@ -30,9 +30,9 @@ class State:
     initial: str | None
     shape: tuple[Dim, ...]
 
-    def zeros(self) -> np.ndarray:
-        """The state of one sequence that nothing has been read of."""
-        return np.zeros([size if isinstance(size, int) else 1 for size in self.shape], np.float32)
+    def zeros(self, batch: int) -> np.ndarray:
+        """The states of sequences that nothing has been read of."""
+        return np.zeros([size if isinstance(size, int) else batch for size in self.shape], np.float32)
 
 
 @dataclass(frozen=True)
