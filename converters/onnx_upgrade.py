@@ -14,6 +14,7 @@ import numpy as np
 
 from ..graph import OPSET, Attribute, Node
 from ..operators import OPERATORS, is_recurrent
+from ..shapes import MOST_AXES
 from ..validate import operator_faults
 
 MICROSOFT = "com.microsoft"  # onnxruntime's own operators
@@ -190,7 +191,7 @@ def _broadcast_from_axis(draft: Draft) -> None:
     if not draft.take("broadcast", 0) or axis is None:
         return
     a, b = (draft.around.rank(name) for name in draft.inputs)
-    if a is None or b is None:
+    if not a or b is None:
         raise Stays
     behind = a - axis % a - b
     if behind > 0:
@@ -264,6 +265,8 @@ def _flattened_softmax(draft: Draft) -> None:
         if rank is None:
             raise Stays
         axis += rank
+    if not 0 <= axis <= MOST_AXES:
+        raise Stays
     sizes, flat, normal = (draft.around.fresh_name(stem) for stem in ("sizes", "flat", "normal"))
     target = draft.array([0] * axis + [-1] if axis else [1, -1])
     draft.before += [Node("Shape", (draft.inputs[0],), (sizes,)), Node("Reshape", (draft.inputs[0], target), (flat,))]

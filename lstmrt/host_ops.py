@@ -13,7 +13,7 @@ import numpy as np
 
 from .errors import InputError, OutOfMemoryError
 from .graph import Node
-from .shapes import INTEGERS, slice_of
+from .shapes import INTEGERS, MOST_AXES, slice_of
 
 _PARTS = frozenset(("Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"))
 # Operators that only move, choose or compare elements: they need no float64 and hand on the dtypes that they are given.
@@ -45,7 +45,7 @@ def _quick(node: Node, constants: Mapping[str, np.ndarray]) -> Callable[..., np.
 
 def _quick_slice(node: Node, starts, ends, axes=None, steps=None) -> Callable:
     axes = np.arange(len(starts)) if axes is None else axes
-    if (axes < 0).any():
+    if (axes < 0).any() or (axes >= MOST_AXES).any():
         return None
     steps = np.ones_like(starts) if steps is None else steps
     index = [slice(None)] * (int(axes.max()) + 1)
@@ -56,7 +56,7 @@ def _quick_slice(node: Node, starts, ends, axes=None, steps=None) -> Callable:
 
 def _quick_gather(node: Node, indices: np.ndarray) -> Callable | None:
     axis = node.attributes.get("axis", 0)
-    return operator.itemgetter((*[slice(None)] * axis, int(indices))) if axis >= 0 and indices.ndim == 0 else None
+    return operator.itemgetter((*[slice(None)] * axis, int(indices))) if 0 <= axis < MOST_AXES and indices.ndim == 0 else None
 
 
 def _quick_squeeze(node: Node, axes: np.ndarray | None = None) -> Callable | None:

@@ -25,6 +25,7 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 NUMBERS = FLOATS + INTEGERS
 Shape = "tuple[Dim, ...] | None"
 LARGEST_FILL = 1 << 28  # elements that a constant's sizes alone may ask for
+MOST_AXES = 64  # of an array, as NumPy has it
 
 
 class Mismatch(Exception):

@@ -68,6 +68,7 @@ BAD = {
     "a weight of other rank": (rnn(W=np.ones((4, 3), np.float32)), r"RNN 'rnn' W: shape \(4, 3\)"),
     "a weight of NaN": (rnn(W=NAN), r"constant 'W' of shape \(1, 4, 3\) holds NaN"),
     "weights of other dtypes": (rnn(R=np.ones((1, 4, 4))), "RNN 'rnn' R: dtype float64, expected float32"),
+    "an old softmax over an axis beyond all": (model([node("Softmax", ["x"], ["y"], axis=1 << 40)], opset=11), "axis"),
     "dims without data": (model([node("Add", ["x", "w"], ["y"])], {"w": tensor([HUGE])}), "w"),
     "dims with too little data": (model([node("Add", ["x", "w"], ["y"])], {"w": tensor([HUGE], b"1234")}), "w"),
     "negative dims": (model([node("Add", ["x", "w"], ["y"])], {"w": tensor([-3], b"0" * 12)}), "w"),
