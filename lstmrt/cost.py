@@ -41,15 +41,14 @@ def measure(file: ModelFile, precision: str, text: str | None = None) -> Cost:
     """
     bare = replace(file, graph=_without_softmax(file.graph), selftest=None)
     exact, reduced = Model(bare), Model(with_precision(bare, precision))
-    contexts = following = None
     if exact.input_vocabulary is not None:
         contexts, following = _contexts(exact, _ids(Model(file), text))
-        inputs = {exact.inputs[0].name: contexts}
+        outputs = [_of_contexts(model, contexts) for model in (exact, reduced)]
     elif text is not None:
         raise InputError("a text is for models that read ids, and nothing else")
     else:
         inputs = random_inputs(file.graph, batch=8, time=LENGTH)
-    outputs = [_rows(model, inputs, last=contexts is not None) for model in (exact, reduced)]
+        outputs = [_rows(model, inputs) for model in (exact, reduced)]
     difference = np.abs(outputs[0] - outputs[1])
     kept = float((outputs[0].argmax(-1) == outputs[1].argmax(-1)).mean()) if outputs[0].shape[1] > 1 else None
     perplexity = tuple(_perplexity(logits, following) for logits in outputs) if text is not None else None
@@ -97,17 +96,24 @@ def _contexts(model: Model, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ids[starts[:, None] + np.arange(length)], ids[starts + length]
 
 
-def _rows(model: Model, inputs: dict[str, np.ndarray], last: bool) -> np.ndarray:
-    """(rows, width) of the first output; of a context's steps the last one alone."""
-    batch = model.inputs[0].shape[0] if model.inputs[0].shape else None
-    whole = len(next(iter(inputs.values()))) if inputs else 1
-    size = batch if isinstance(batch, int) else whole
-    made = []
-    for begin in range(0, whole - size + 1, size):
-        part = {name: array[begin:begin + size] for name, array in inputs.items()}
-        output = model.run(part)[model.outputs[0].name].astype(np.float64)
-        made.append(output[:, -1] if last and output.ndim == 3 else output)
-    return np.concatenate(made).reshape(-1, made[0].shape[-1] if made[0].ndim else 1)
+def _of_contexts(model: Model, contexts: np.ndarray) -> np.ndarray:
+    """(contexts, width) of the first output's last step, as many contexts in a call as the model takes."""
+    (port,) = model.inputs
+    size = port.shape[0] if port.shape and isinstance(port.shape[0], int) else len(contexts)
+    calls = [_first_output(model, {port.name: contexts[begin:begin + size]})
+             for begin in range(0, len(contexts) - size + 1, size)]
+    outputs = np.concatenate(calls)
+    return outputs[:, -1] if outputs.ndim == 3 else outputs
+
+
+def _rows(model: Model, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """(rows, width) of the first output."""
+    output = _first_output(model, inputs)
+    return output.reshape(-1, output.shape[-1] if output.ndim else 1)
+
+
+def _first_output(model: Model, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    return model.run(inputs)[model.outputs[0].name].astype(np.float64)
 
 
 def _perplexity(logits: np.ndarray, following: np.ndarray) -> float:

@@ -271,6 +271,17 @@ def test_the_cost_of_a_model_of_numbers():
         measure(ModelFile(graph), "int8", "a text")
 
 
+def test_the_cost_of_a_model_whose_inputs_have_no_batch_in_front():
+    builder = Builder(np.random.default_rng(0), 0, 0, 1)
+    builder.node("MatMul", ["x", builder.weights("kernel", 8, 3)], "product")
+    builder.node("Add", ["product", "cache"], "sum")
+    builder.node("Mul", ["sum", "gain"], "y")
+    inputs = (Value("x", "float32", (1, 4, 8)), Value("cache", "float32", (2, 1, 4, 3)), Value("gain", "float32", ()))
+    graph = Graph(inputs, (Value("y", "float32", None),), tuple(builder.nodes), builder.constants).validate()
+    cost = measure(ModelFile(graph), "int8")
+    assert cost.rows == 2 * 4 and 0 < cost.mean < 0.01 * cost.spread
+
+
 def test_the_command_line_says_what_it_costs(source, tmp_path, capsys):
     assert main(["convert", str(source), str(tmp_path / "m.lstmrt"), "--precision", "int8"]) == 0
     printed = capsys.readouterr().out
