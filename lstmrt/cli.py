@@ -134,12 +134,20 @@ def _convert(options: argparse.Namespace) -> int:
     return 0
 
 
-def _cost(options: argparse.Namespace) -> Cost:
+def _cost(options: argparse.Namespace) -> Cost | None:
+    """None, and a note, where no text is given and the model does not run on random numbers."""
     from .cost import measure
     from .model import read
 
     text = None if options.text is None else _text_of(options.text)
-    return measure(read(options.source, options.tokenizer, options.config), options.precision, text)
+    file = read(options.source, options.tokenizer, options.config)
+    try:
+        return measure(file, options.precision, text)
+    except LstmrtError as error:
+        if text is not None:
+            raise
+        print(f"lstmrt: what {options.precision} costs is not measured: {_one_line(error)}", file=sys.stderr)
+        return None
 
 
 def _text_of(path: str) -> str:

@@ -282,6 +282,17 @@ def test_the_cost_of_a_model_whose_inputs_have_no_batch_in_front():
     assert cost.rows == 2 * 4 and 0 < cost.mean < 0.01 * cost.spread
 
 
+def test_a_model_that_random_numbers_do_not_suit_is_converted_all_the_same(tmp_path, capsys):
+    builder = Builder(np.random.default_rng(0), 0, 0, 1)
+    builder.node("MatMul", ["x", builder.weights("kernel", 8, 3)], "y")
+    graph = Graph((Value("x", "float32", ("batch", "features")),), (Value("y", "float32", None),), tuple(builder.nodes),
+                  builder.constants).validate()
+    format.write(tmp_path / "m.lstmrt", ModelFile(graph))
+    assert main(["convert", str(tmp_path / "m.lstmrt"), str(tmp_path / "small.lstmrt"), "--precision", "int8"]) == 0
+    assert "what int8 costs is not measured" in capsys.readouterr().err
+    assert lstmrt.load(tmp_path / "small.lstmrt").precision == "int8"
+
+
 def test_the_command_line_says_what_it_costs(source, tmp_path, capsys):
     assert main(["convert", str(source), str(tmp_path / "m.lstmrt"), "--precision", "int8"]) == 0
     printed = capsys.readouterr().out
