@@ -14,6 +14,9 @@ from onnx import numpy_helper  # noqa: E402
 from recurrences import Form, recurrence  # noqa: E402
 
 import lstmrt  # noqa: E402
+from lstmrt import passes, reference  # noqa: E402
+from lstmrt.errors import ModelWarning  # noqa: E402
+from lstmrt.graph import Graph, Node, Value  # noqa: E402
 
 
 @st.composite
@@ -136,3 +139,20 @@ def test_a_rewrite_that_computes_something_else_is_thrown_away(tmp_path, monkeyp
     assert "Loop" in {node.op for node in model.graph.nodes}
     wanted = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, inputs)
     np.testing.assert_allclose(model.run(inputs)[model.outputs[0].name], wanted[0], rtol=0, atol=2e-6)
+
+
+def test_one_step_of_a_sequence_of_any_length_is_told():
+    """What Keras's torch backend exports of a SimpleRNN: zeros times a matrix give away that it was a recurrence."""
+    rng = np.random.default_rng(2)
+    constants = {"first": np.array(0), "zero": np.array(0, np.float32), "hidden": np.array([3]), "batch": np.array([0]),
+                 "W": rng.normal(size=(4, 3)).astype(np.float32), "R": rng.normal(size=(3, 3)).astype(np.float32)}
+    nodes = (Node("Shape", ("x",), ("shape",)), Node("Gather", ("shape", "batch"), ("rows",)),
+             Node("Concat", ("rows", "hidden"), ("sizes",), {"axis": 0}), Node("Expand", ("zero", "sizes"), ("h",)),
+             Node("Gather", ("x", "first"), ("step",), {"axis": 1}), Node("MatMul", ("step", "W"), ("a",)),
+             Node("MatMul", ("h", "R"), ("b",)), Node("Add", ("a", "b"), ("s",)), Node("Tanh", ("s",), ("y",)))
+    graph = Graph((Value("x", "float32", ("batch", "time", 4)),), (Value("y", "float32", None),), nodes, constants).validate()
+    with pytest.warns(ModelWarning, match="1 steps of a sequence of any length"):
+        lifted = passes.canonical(graph)
+    assert [node.op for node in lifted.nodes].count("RNN") == 1
+    x = rng.normal(size=(2, 5, 4)).astype(np.float32)
+    np.testing.assert_allclose(reference.run(lifted, {"x": x})["y"], reference.run(graph, {"x": x})["y"], atol=1e-6)

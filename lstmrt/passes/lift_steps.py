@@ -190,7 +190,8 @@ class _Search:
             first = self._turned(chain[0], chain[1])
             return chain[1:] if first is None else [first, *chain[1:]]
         (step,) = chain
-        return chain if step.cell.op != "RNN" and step.x is not None else None
+        is_sure = step.cell.op != "RNN" or step.cell.h in self.zeros  # nobody else multiplies zeros with a matrix
+        return chain if is_sure and step.x is not None else None
 
     # ---- the layer in their place ----
 
