@@ -18,6 +18,7 @@ VEC_INLINE vf v_combine(lstmrt_op op, vf a, vf b)
     case LSTMRT_OP_ADD: return v_add(a, b);
     case LSTMRT_OP_SUB: return v_sub(a, b);
     case LSTMRT_OP_MUL: return v_mul(a, b);
+    case LSTMRT_OP_MAX: return v_max(a, b);
     default: return v_div(a, b);
     }
 }

@@ -23,6 +23,7 @@ static const layer_kind KINDS[LSTMRT_OP_COUNT] = {
     [LSTMRT_OP_SUB] = {lstmrt_combine_prepare, lstmrt_combine_run},
     [LSTMRT_OP_MUL] = {lstmrt_combine_prepare, lstmrt_combine_run},
     [LSTMRT_OP_DIV] = {lstmrt_combine_prepare, lstmrt_combine_run},
+    [LSTMRT_OP_MAX] = {lstmrt_combine_prepare, lstmrt_combine_run},
     [LSTMRT_OP_LAYER_NORM] = {lstmrt_layer_norm_prepare, lstmrt_layer_norm_run},
     [LSTMRT_OP_CONCAT] = {lstmrt_concat_prepare, lstmrt_concat_run},
     [LSTMRT_OP_COLUMNS] = {lstmrt_columns_prepare, lstmrt_columns_run},

@@ -114,6 +114,7 @@ typedef struct {
     X(SUB, "a, (b)", "y", "(row (width))")                                                                    \
     X(MUL, "a, (b)", "y", "(row (width))")                                                                    \
     X(DIV, "a, (b)", "y", "(row (width))")                                                                    \
+    X(MAX, "a, (b)", "y", "(row (width))")                        /* either where one is a NaN */             \
     X(LAYER_NORM, "x", "y", "scale (part), (shift (part))")       /* over each part of a row, see epsilon */  \
     X(CONCAT, "a, b, ...", "y", "")                               /* side by side */                          \
     X(COLUMNS, "x", "y", "")                                      /* the width of y from column `constant` */ \

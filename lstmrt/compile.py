@@ -260,7 +260,7 @@ def _segments(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | H
     segments = _settled(graph, facts, bool(foreign))
     if not foreign and _are_heavy(segments):
         flat = _settled(graph, facts, False, flat=True) if target.precision == "f32" else segments
-        if not _are_heavy(flat):
+        if not _are_heavy(flat) and (not has_runtime() or _pays(flat)):
             segments = flat
         elif has_runtime():
             segments = _settled(graph, facts, True)
@@ -283,6 +283,12 @@ def _are_heavy(segments: list[_Segment]) -> bool:
     """Whether NumPy would be too slow at what is not native."""
     computing = [node.op for segment in segments if not segment.region for node in segment.nodes if not moves(node)]
     return len(computing) >= _MANY or bool(_HEAVY.intersection(computing))
+
+
+def _pays(segments: list[_Segment]) -> bool:
+    """Whether flat programs are faster than sessions in their place would be."""
+    costs = [segment.region.microseconds() for segment in segments if isinstance(segment.region, FlatRegion)]
+    return sum(ours for ours, _ in costs) <= sum(theirs for _, theirs in costs)
 
 
 def _native_steps(segment: _Segment, graph: Graph, dtypes: Mapping[str, str],

@@ -126,6 +126,15 @@ ARITHMETIC = {
     "a product": [Node("Transpose", ("c",), ("t",), {"perm": (0, 2, 1)}), Node("MatMul", ("t", "kernel"), ("m",)),
                   Node("Add", ("m", "bias"), ("y",))],
     "a normalization": [Node("LayerNormalization", ("c", "scale", "shift"), ("y",), {"axis": 2})],
+    "a swish": [Node("HardSwish", ("c",), ("y",))],
+    "the largest": [Node("ReduceMax", ("c", "two"), ("y",), {"keepdims": 0})],
+    "an instance normalization": [Node("InstanceNormalization", ("c", "five", "bias of five"), ("y",), {"epsilon": 0.1})],
+    "global pools": [Node("GlobalMaxPool", ("c",), ("a",)), Node("GlobalAveragePool", ("c",), ("b",)),
+                     Node("Concat", ("a", "b"), ("y",), {"axis": 1})],
+    "pools": [Node("MaxPool", ("c",), ("m",), {"kernel_shape": (3,), "pads": (1, 2), "strides": (2,)}),
+              Node("AveragePool", ("m",), ("y",), {"kernel_shape": (3,), "pads": (2, 1)})],
+    "pools that round up": [Node("MaxPool", ("c",), ("m",), {"kernel_shape": (4,), "strides": (3,), "ceil_mode": 1}),
+                            Node("AveragePool", ("m",), ("y",), {"kernel_shape": (2,), "pads": (1, 0), "count_include_pad": 1})],
     "of two axes": [Node("LayerNormalization", ("c", "scales"), ("y",), {"axis": 1, "epsilon": 1e-3})],
 }
 CONSTANTS = {
@@ -133,7 +142,7 @@ CONSTANTS = {
     "parts": ints(2, 3), "places": ints(3, 0, 9, 3), "windows": np.array([[0, 1, 2], [7, 8, 9]]),
     "half": np.array(0.5, np.float32), "square": np.array(2, np.float32), "per channel": floats(5, 1),
     "per step": np.abs(floats(10)) + 1, "kernel": floats(5, 7), "bias": floats(7), "scale": floats(10), "shift": floats(10),
-    "scales": floats(5, 10)}
+    "scales": floats(5, 10), "five": floats(5), "bias of five": floats(5)}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -166,7 +175,7 @@ def test_an_input_may_be_an_output_elsewhere():
     ([Node("Concat", ("c", "c"), ("d",), {"axis": 0}), Node("Relu", ("d",), ("y",))], {}),
     ([Node("Reshape", ("c", "flat"), ("y",))], {"flat": ints(-1)}),
     ([Node("Transpose", ("c",), ("t",), {"perm": (1, 0, 2)}), Node("Relu", ("t",), ("y",))], {}),
-    ([Node("MaxPool", ("c",), ("y",), {"kernel_shape": (2,)})], {}),
+    ([Node("LpNormalization", ("c",), ("n",), {"axis": 1}), conv("n", "y", "w2")], {"w2": floats(5, 5, 2)}),
 ])
 def test_what_mixes_the_batch_or_has_no_place_is_left_to_others(nodes, constants):
     check(graph([conv("x", "c", "w"), *nodes], {"w": W1, **constants}, ("batch", 3, 13)), native=False)

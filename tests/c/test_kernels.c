@@ -360,15 +360,16 @@ static double combine(lstmrt_op op, double a, double b)
     case LSTMRT_OP_ADD: return a + b;
     case LSTMRT_OP_SUB: return a - b;
     case LSTMRT_OP_MUL: return a * b;
+    case LSTMRT_OP_MAX: return fmax(a, b);
     default: return a / b;
     }
 }
 
 static void test_combine(const lstmrt_kernels *kernels)
 {
-    static const lstmrt_op OPS[] = {LSTMRT_OP_ADD, LSTMRT_OP_SUB, LSTMRT_OP_MUL, LSTMRT_OP_DIV};
+    static const lstmrt_op OPS[] = {LSTMRT_OP_ADD, LSTMRT_OP_SUB, LSTMRT_OP_MUL, LSTMRT_OP_DIV, LSTMRT_OP_MAX};
     for (size_t width = 1; width <= 2 * kernels->width + 3; width++)
-        for (size_t variant = 0; variant < 8; variant++) {
+        for (size_t variant = 0; variant < 10; variant++) {
             const size_t rows = 3, b_rows = variant % 2 ? rows : 1;
             const lstmrt_op op = OPS[variant / 2];
             guarded a = guarded_random(rows * width, 3), b = guarded_random(b_rows * width, 3);
@@ -511,10 +512,10 @@ static void test_screen_lower(const lstmrt_kernels *kernels)
         float largest = NAN;
         size_t vector = SIZE_MAX;
         kernels->screen_lower(&(lstmrt_screen_lower_args){b.y.x, b.slopes.x, 0.5f, 0.25f, vectors, &largest, &vector});
-        CHECK(near(largest, want, 1e-6 * fabs(want)), "%s screen_lower: %g is not %g", kernels->name, largest, want);
+        CHECK(near(largest, want, 1e-6 * fmax(1, fabs(want))), "%s screen_lower: %g is not %g", kernels->name, largest, want);
         bool there = want == -INFINITY && vector == 0;
         for (size_t i = vector * kernels->width; i < (vector + 1) * kernels->width && vector < vectors; i++)
-            there = there || near(bound_of(&b, i, -1), want, 1e-6 * fabs(want));
+            there = there || near(bound_of(&b, i, -1), want, 1e-6 * fmax(1, fabs(want)));
         CHECK(there, "%s screen_lower: not in vector %zu of %zu", kernels->name, vector, vectors);
         guarded_free(b.y), guarded_free(b.slopes);
     }
