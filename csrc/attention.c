@@ -67,7 +67,7 @@ static void hide(const sequence *s, float *scores, size_t t)
 {
     const float hidden = s->layer->step.hidden;
     const size_t steps = s->k.count, seen = !is_shown(s, Q_MASK, t) ? 0 : s->layer->step.causal && t + 1 < steps ? t + 1 : steps;
-    for (size_t i = 0; i < seen; i++)
+    for (size_t i = 0; i < seen && s->layer->step.inputs[K_MASK] >= 0; i++)
         if (!is_shown(s, K_MASK, i)) scores[i] = hidden;
     for (size_t i = seen; i < steps; i++) scores[i] = hidden;
 }

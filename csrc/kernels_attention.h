@@ -1,7 +1,7 @@
 /* Products of two activations: rows that stand as they were made, not in panels. A *tile* is a few rows by a few keys, or by
  * a few vectors of columns, as many as the registers hold sums for; it changes no sum's order. */
 
-enum { KEYS = 4, COLUMNS = 4 }; /* of a tile beside several rows */
+enum { KEYS = 4, COLUMNS = 4 }; /* of a tile beside several rows; v_reduce_add_each takes as many */
 
 VEC_INLINE vf load_lanes(const float *p, size_t lanes) { return lanes == VEC_WIDTH ? v_load(p) : v_load_n(p, lanes); }
 
@@ -36,9 +36,13 @@ VEC_INLINE void scores_tile(const lstmrt_scores_args *a, bool additive, int keys
         UNROLL for (int j = 0; j < keys * rows; j++) total[j] = v_add(total[j], sum[j]);
         LEAVE_IN_MEMORY(*(vf(*)[VEC_REGISTERS])total);
     }
-    for (int j = 0; j < keys; j++)
-        for (int r = 0; r < rows; r++)
-            a->y[(row + (size_t)r) * a->y_stride + key + (size_t)j] = a->scale * v_reduce_add(total[j * rows + r]);
+    for (int r = 0; r < rows; r++) {
+        vf of_keys[KEYS];
+        float scores[KEYS];
+        UNROLL for (int j = 0; j < KEYS; j++) of_keys[j] = j < keys ? total[j * rows + r] : v_set1(0.0f);
+        v_reduce_add_each(of_keys, scores);
+        for (int j = 0; j < keys; j++) a->y[(row + (size_t)r) * a->y_stride + key + (size_t)j] = a->scale * scores[j];
+    }
 }
 
 #define PRODUCTS_TILE(a, keys, rows, key, row) scores_tile(a, false, keys, rows, key, row)

@@ -4,6 +4,7 @@
  *   v_fma(a, b, c)        a b + c, rounded once where the instruction set has it
  *   v_min, v_max(a, b)    b where either is NaN: put the constant first and NaN passes through
  *   v_select_lt(a,b,x,y)  x where a < b, else y
+ *   v_reduce_add_each     the sums of the lanes of four vectors, each in the same order
  *   v_exponent(a)         2^n for a = 1.5 * 2^23 + n, -126 <= n <= 127; 0 for n = -127
  *   v_copysign(a, s)      the magnitude of a with the sign of s
  *   v_hold(a)             a, in a register: compilers would read it from memory once more for each use
@@ -51,6 +52,13 @@ VEC_INLINE vf v_hold(vf a)
     return a;
 }
 VEC_INLINE float v_reduce_add(vf a) { return _mm512_reduce_add_ps(a); }
+VEC_INLINE __m256 v_halves_added(vf a) { return _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1)); }
+VEC_INLINE void v_reduce_add_each(const vf *a, float *sums)
+{
+    const __m256 front = _mm256_hadd_ps(v_halves_added(a[0]), v_halves_added(a[1]));
+    const __m256 s = _mm256_hadd_ps(front, _mm256_hadd_ps(v_halves_added(a[2]), v_halves_added(a[3])));
+    _mm_storeu_ps(sums, _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)));
+}
 VEC_INLINE float v_reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
 VEC_INLINE vf v_exponent(vf a)
 {

@@ -29,6 +29,7 @@ VEC_INLINE vf v_select_lt(vf a, vf b, vf x, vf y) { return a < b ? x : y; }
 VEC_INLINE vf v_hold(vf a) { return a; }
 VEC_INLINE float v_reduce_add(vf a) { return a; }
 VEC_INLINE float v_reduce_max(vf a) { return a; }
+VEC_INLINE void v_reduce_add_each(const vf *a, float *sums) { memcpy(sums, a, 4 * sizeof *sums); }
 
 VEC_INLINE vf v_exponent(vf a)
 {
