@@ -25,7 +25,7 @@ class Case:
 
 def onnx(bench) -> Iterator[Comparison]:
     """A stacked LSTM with a dense layer as torch exports it, and Keras's GRU as the Loop that tf2onnx makes of it: a
-    sequence, and one step."""
+    sequence, and one step. A detector: convolutions with an LSTM behind them, of a short chunk and of a longer one."""
     for case in bench.some(CASES):
         yield _compared(bench, case)
 
@@ -133,6 +133,20 @@ def _keras_gru(hidden: int, rng: np.random.Generator):
     return writer.model(hidden, writer.node("Transpose", y, perm=[1, 0, 2]))
 
 
+def _detector(hidden: int, rng: np.random.Generator):
+    """Four convolutions over time, three of them with stride 2, an LSTM, a convolution of one step, a sigmoid."""
+    writer = _Writer(rng)
+    x = writer.node("Transpose", "x", perm=[0, 2, 1])
+    for stride in (1, 2, 2, 2):
+        filters = writer.constant((rng.normal(size=(hidden, hidden, 3)) / np.sqrt(3 * hidden)).astype(np.float32))
+        x = writer.node("Relu", writer.node("Conv", x, filters, writer.weights(hidden), strides=[stride], pads=[1, 1]))
+    x = writer.node("Transpose", x, perm=[2, 0, 1])
+    weights = [writer.weights(1, 4 * hidden, hidden), writer.weights(1, 4 * hidden, hidden), writer.weights(1, 8 * hidden)]
+    y, *_ = writer.node("LSTM", x, *weights, outputs=3, hidden_size=hidden)
+    y = writer.node("Transpose", writer.node("Squeeze", y, writer.constant([1])), perm=[1, 2, 0])
+    return writer.model(hidden, writer.node("Sigmoid", writer.node("Conv", y, writer.weights(1, hidden, 1))))
+
+
 CASES = (
     Case("torch LSTM x2", 128, 100, _torch_lstm),
     Case("Keras GRU Loop", 128, 100, _keras_gru),
@@ -140,4 +154,6 @@ CASES = (
     Case("Keras GRU Loop", 256, 100, _keras_gru),
     Case("torch LSTM x2", 128, 1, _torch_lstm),
     Case("Keras GRU Loop", 128, 1, _keras_gru),
+    Case("detector", 64, 8, _detector),
+    Case("detector", 64, 64, _detector),
 )

@@ -106,6 +106,8 @@ def _control_faults(node: Node) -> Iterator[str]:
     if not all(isinstance(graph, Graph) for graph in graphs):
         yield f"{', '.join(_SUBGRAPHS[node.op])}: a subgraph is missing"
         return
+    if node.op == "Scan" and node.opset is not None and node.opset < 9:
+        return  # one of batches, with their lengths: onnxruntime's
     given, made, scanned = len(node.inputs), len(node.outputs), node.attributes.get("num_scan_inputs")
     if node.op == "Scan" and (type(scanned) is not int or not 0 < scanned <= given):
         yield f"num_scan_inputs: {scanned!r} of {given} inputs"

@@ -29,10 +29,13 @@ Nodes are read as those of opset 20; one that cannot be said so keeps its own op
 What runs a node:
 
 - **native**: recurrent nodes of constant weights, and what fits around them into one C program: embeddings, dense layers,
-  arithmetic, activations, softmax, transposes, squeezes. Language models, taggers and forecasters are all native.
+  arithmetic, activations, softmax, transposes, squeezes. Language models, taggers and forecasters are all native. Convolutions,
+  transposed ones too, pools, normalizations, reductions and moves of all kinds where all sizes but the batch's are known, in a file or
+  by its first call, if that leaves nothing heavy to others and a session is not estimated to be faster.
 - **NumPy**: any other operator of the tables below, where a model needs nothing else.
 - **onnxruntime**: all operators that are in no table. A model that has one of these, or a convolution, pool or product that did
   not fit into a native program, gives onnxruntime everything but its native programs: few large sessions, no steps in between.
+  Sessions use the thread that calls, and more of their own where `threads=` or `LSTMRT_NUM_THREADS` says so.
   Without onnxruntime the operators of the tables run with NumPy, and others are refused in one message that counts them.
 
 float16 models are computed in float32, as onnxruntime does on CPUs, and their inputs and outputs stay float16; recurrent nodes of
