@@ -22,11 +22,12 @@ from .reference import run_node
 from .reference_layers import windows
 from .regions import BATCH, Facts
 from .shapes import DTYPES, normal_axis
-from .shapes_layers import transposed_pads
+from .shapes_layers import transposed_pads, window_pads
 
 FIXED = "fixed"  # the role of an axis whose size is known
 PAD = 16  # filters of a CONV are a multiple of this many
 MOST_INPUTS = 8  # of a step
+MOST_ELEMENTS = 1 << 20  # of a value: larger ones are better off elsewhere, and their lists of places take memory
 LARGEST = 1 << 18  # elements of all windows of a convolution, and of a matrix made of sparse weights
 _NOWHERE = -1  # the place of an element that is 0
 _FAR = 1 << 30  # between the places of two rows
@@ -121,7 +122,7 @@ class FlatRegion:
             raise Misfit
         if not self._widths:
             self._batch = free
-        if self._batch != free or math.prod(fixed) >= _FAR:
+        if self._batch != free or math.prod(fixed) > MOST_ELEMENTS:
             raise Misfit
         return fixed if free is None else (1, *fixed)
 
@@ -250,7 +251,11 @@ class FlatRegion:
         flats = {name: self._flat(name) for name in node.reads if name not in fixed}
         if flats.keys() != set(moved):
             raise Misfit
+        for name in filter(None, node.outputs):
+            self._shape(name)  # before anything is made of it
         sources = tuple(dict.fromkeys(id for flat in flats.values() for id in flat.sources))
+        if sum(self._widths[id] for id in sources) >= _FAR:
+            raise Misfit
         starts = dict(zip(sources, np.cumsum([0] + [self._widths[id] for id in sources]).tolist()))
         given = [self._places(flats[name], starts) if name in flats else self.facts.constants[name] if name else None
                  for name in node.inputs]
@@ -483,10 +488,7 @@ class FlatRegion:
             x = self._compact(x)
         kernel, counts = options["kernel_shape"], self._shape(node.outputs[0])[2:]
         where = {key: options[key] for key in ("auto_pad", "dilations", "pads", "strides")}
-        seen = windows(x.index, kernel, _NOWHERE, counts, **where)
-        if seen.size > LARGEST:
-            raise Misfit
-        seen = seen.reshape(-1, math.prod(kernel))
+        seen = _seen(x.index, kernel, counts, **where).reshape(-1, math.prod(kernel))
         inside = (seen >= 0).sum(1)
         if node.op == "MaxPool":
             if len(node.outputs) > 1 or not inside.all():
@@ -520,7 +522,7 @@ class FlatRegion:
         options = attributes(node)
         x, w = self._flat(node.inputs[0]), self._constant(node.inputs[1])
         where = {key: options[key] for key in ("auto_pad", "dilations", "pads", "strides")}
-        self._convolve(node, x, windows(x.index, w.shape[2:], _NOWHERE, None, **where), w)
+        self._convolve(node, x, _seen(x.index, w.shape[2:], None, **where), w)
 
     def _conv_transpose(self, node: Node) -> None:
         """As a convolution of x with zeros between its elements."""
@@ -534,7 +536,7 @@ class FlatRegion:
         length = [before + left + span - 1 for (_, before, left), span in zip(cuts, spans)]
         size = [max(room, (count - 1) * stride + span) for room, count, stride, span in zip(
             length, x.index.shape[2:], strides, spans)]
-        if math.prod(x.index.shape[:2]) * math.prod(size) > LARGEST:
+        if math.prod(x.index.shape[:2]) * math.prod(size) > MOST_ELEMENTS:
             raise Misfit
         apart = np.full((*x.index.shape[:2], *size), _NOWHERE, np.int32)
         apart[(..., *(slice(span - 1, span - 1 + (count - 1) * stride + 1, stride)
@@ -542,7 +544,7 @@ class FlatRegion:
         apart = apart[(..., *(slice(before, before + left + span - 1) for (_, before, left), span in zip(cuts, spans)))]
         flipped = np.flip(w, tuple(range(2, w.ndim))).reshape(group, -1, *w.shape[1:])
         w = np.swapaxes(flipped, 1, 2).reshape(-1, w.shape[0] // group, *kernel)
-        seen = windows(apart, kernel, _NOWHERE, None, auto_pad="VALID", dilations=dilations, pads=None, strides=None)
+        seen = _seen(apart, kernel, None, auto_pad="VALID", dilations=dilations, pads=None, strides=None)
         self._convolve(node, x, seen, w)
 
     def _convolve(self, node: Node, x: Flat, seen: np.ndarray, w: np.ndarray) -> None:
@@ -550,7 +552,7 @@ class FlatRegion:
         group, axes = attributes(node)["group"], w.ndim - 2
         counts, filters, channels = seen.shape[2:2 + axes], len(w), w.shape[1]
         count = math.prod(w.shape[2:])
-        if seen.size > LARGEST or seen.shape[1] * count * filters > LARGEST:
+        if seen.shape[1] * count * filters > LARGEST:
             raise Misfit
         order = (0, *range(2, 2 + axes), 1, *range(2 + axes, 2 + 2 * axes))
         matrix = np.zeros((seen.shape[1] * count, filters), np.float32)
@@ -566,6 +568,18 @@ class FlatRegion:
         if DTYPES[attributes(node)["to"]] != "float32":
             raise Misfit
         self._finish(node, self._flat(node.inputs[0]))
+
+
+def _seen(index: np.ndarray, kernel, counts, **where) -> np.ndarray:
+    """reference_layers.windows of places, where neither what is padded nor the windows are too many elements."""
+    padded = [size + before + after for size, (before, after) in zip(index.shape[2:], window_pads(
+        index.shape[2:], kernel, **where))]
+    if math.prod(index.shape[:2]) * math.prod(padded) > MOST_ELEMENTS:
+        raise Misfit
+    seen = windows(index, kernel, _NOWHERE, counts, **where)
+    if seen.size > LARGEST:
+        raise Misfit
+    return seen
 
 
 def _spread(flat: Flat, shape: tuple[int, ...]) -> Flat:

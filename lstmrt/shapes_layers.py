@@ -88,10 +88,14 @@ def _windowed(sizes: Sequence[Dim], kernel: Sequence[int], options: dict, ceil_m
     return tuple(result)
 
 
-def conv(x: Tensor, w: Tensor, b: Tensor | None = None, *, group, kernel_shape, **options) -> list[Tensor]:
-    for tensor in filter(None, (x, w, b)):
+def _floats_alike(x: Tensor, *others: Tensor | None) -> None:
+    for tensor in filter(None, (x, *others)):
         require(tensor, FLOATS)
         same_dtype(x, tensor)
+
+
+def conv(x: Tensor, w: Tensor, b: Tensor | None = None, *, group, kernel_shape, **options) -> list[Tensor]:
+    _floats_alike(x, w, b)
     if x.shape is None or w.shape is None:
         return [Tensor(x.dtype, None)]
     if len(x.shape) < 3 or len(w.shape) != len(x.shape):
@@ -127,9 +131,7 @@ def transposed_pads(sizes: Sequence[int], kernel: Sequence[int], *, auto_pad, di
 
 
 def conv_transpose(x: Tensor, w: Tensor, b: Tensor | None = None, *, group, kernel_shape, **options) -> list[Tensor]:
-    for tensor in filter(None, (x, w, b)):
-        require(tensor, FLOATS)
-        same_dtype(x, tensor)
+    _floats_alike(x, w, b)
     if x.shape is None or w.shape is None or not all(isinstance(size, int) for size in w.shape):
         return [Tensor(x.dtype, None)]
     if len(x.shape) < 3 or len(w.shape) != len(x.shape):

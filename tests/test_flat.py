@@ -186,3 +186,13 @@ def test_reduced_precision_is_for_other_weights():
     executable = compile_graph(passes.load(wanted), precision="bf16")
     x = floats(1, 3, 13)
     np.testing.assert_allclose(executable.run({"x": x})["y"], reference.run(wanted, {"x": x})["y"], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape, attributes", [
+    ((1, 3, 1 << 24), {}), ((1, 3, 9), {"pads": (1 << 24, 0), "strides": (1 << 23,)}), ((1, 3, 1 << 18), {}),
+    ((1, 3, 9), {"op": "ConvTranspose", "strides": (1 << 22,)}),
+])
+def test_large_values_are_left_to_others_without_lists_of_their_places(shape, attributes):
+    w = floats(3, 2, 4) if "op" in attributes else W1
+    wanted = graph([conv("x", "y", "w", **attributes)], {"w": w}, shape)
+    assert not FlatRegion(Facts.of(wanted, passes.infer_shapes(wanted))).take(wanted.nodes[0])
