@@ -28,7 +28,7 @@ def _convolution(axes: int) -> Callable:
         kernel, *bias = take(scope.weights, kernel=(*window, channels // groups, filters),
                              **{"bias": (filters,)} if use_bias else {})
         y = _conv(scope, channels_first(scope, x, data_format), kernel, bias, axes, strides, padding, dilation_rate, groups)
-        return channels_last(scope, scope.activate(y, activation), data_format)
+        return _put_out(scope, y, data_format, activation)
 
     return convolve
 
@@ -47,7 +47,7 @@ def _separable(axes: int) -> Callable:
         each = _conv(scope, channels_first(scope, x, data_format), _one_channel_groups(depthwise), [], axes, strides,
                      padding, dilation_rate, channels)
         y = _conv(scope, each, pointwise, bias, axes, 1, "valid", 1, 1)
-        return channels_last(scope, scope.activate(y, activation), data_format)
+        return _put_out(scope, y, data_format, activation)
 
     return convolve
 
@@ -64,7 +64,7 @@ def _depthwise(axes: int) -> Callable:
                                 **{"bias": (channels * depth_multiplier,)} if use_bias else {})
         y = _conv(scope, channels_first(scope, x, data_format), _one_channel_groups(depthwise), bias, axes, strides,
                   padding, dilation_rate, channels)
-        return channels_last(scope, scope.activate(y, activation), data_format)
+        return _put_out(scope, y, data_format, activation)
 
     return convolve
 
@@ -85,9 +85,15 @@ def _transposed(axes: int) -> Callable:
         y = scope.add("ConvTranspose", channels_first(scope, x, data_format), *constants, strides=steps,
                       pads=(*(total // 2 for total in over), *(total - total // 2 for total in over)),
                       output_padding=tuple(max(step - size, 0) for size, step in zip(window, steps)))
-        return channels_last(scope, scope.activate(y, activation), data_format)
+        return _put_out(scope, y, data_format, activation)
 
     return convolve
+
+
+def _put_out(scope: Scope, y: str, data_format: ImageFormat, activation: Activation) -> Tensor:
+    """What the layer makes of a convolution `y`: activated with its axes in their final order, since softmax and its like run
+    along the last one."""
+    return scope.tensor(scope.activate(channels_last(scope, y, data_format).name, activation))
 
 
 def _one_channel_groups(depthwise: np.ndarray) -> np.ndarray:

@@ -163,6 +163,25 @@ def test_transposed_convolution(tmp_path, name):
     assert_all(keras, tmp_path, IMAGES, two)
 
 
+ROW_FUNCTIONS = {"keras": ("softmax", "log_softmax", "glu", "sparsemax"), "tf_keras": ("softmax", "log_softmax")}
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_convolutions_activated_by_functions_of_rows(tmp_path, name, data_format):
+    """These run along the last axis of what the layer gives, whatever that axis is; glu halves it. (10 filters, unlike
+    any other size: TensorFlow adds a bias to a last axis of as many elements, channels or not.)"""
+    keras = framework(name)
+    layers = keras.layers
+    for axes, x in ((1, RANDOM.standard_normal((BATCH, 8, 6)).astype(np.float32)), (2, IMAGES[:, :, :6])):
+        kinds = [(f"Conv{axes}D", 10), (f"SeparableConv{axes}D", 10), (f"Conv{axes}DTranspose", 10), (f"DepthwiseConv{axes}D",)]
+        assert_all(keras, tmp_path, x, [
+            getattr(layers, kind)(*filters, 3, activation=function, data_format=data_format)
+            for kind, *filters in kinds for function in ROW_FUNCTIONS[name]])
+    if data_format == "channels_last":
+        free = [layers.Conv1D(4, 3, activation=function) for function in ROW_FUNCTIONS[name]]
+        assert_all(keras, tmp_path, STEPS, free, time=-1)
+
+
 def test_dense_by_an_equation(tmp_path, name):
     keras = framework(name)
     dense = keras.layers.EinsumDense
