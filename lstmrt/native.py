@@ -88,12 +88,20 @@ class _Lowering:
                 outputs[name] = self._make(name)
                 self._emit("ACTIVATE", [id], [outputs[name]], activations=[_c_activation(Activation("Identity"))])
             else:
-                renaming.append(self.facts.producers[name])
+                renaming += [node for node in self._chain(name) if node not in renaming]
         return Program(
             self.values, self.steps, list(self.inputs.values()), list(outputs.values()),
             [self._port(name, id) for name, id in self.inputs.items()],
             [self._port(name, id) for name, id in outputs.items()],
         ), renaming
+
+    def _chain(self, name: str) -> list[Node]:
+        """The nodes that rename an input, one after the other, until it is `name`."""
+        nodes: list[Node] = []
+        while name not in self.inputs:
+            nodes.insert(0, self.facts.producers[name])
+            name = nodes[0].inputs[0]
+        return nodes
 
     def _port(self, name: str, id: int) -> Port:
         dtype, _, width, _ = self.values[id]

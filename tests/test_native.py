@@ -159,6 +159,16 @@ def test_weights_that_are_computed_stay_outside():
     assert checked(model, {**SEQUENCE, "v": CONSTANTS["W"]}).native is None
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_chains_of_renamed_masks_that_are_read_outside(count):
+    names = ["mask", *(f"m{i}" for i in range(count))]
+    chain = [unsqueeze(before, after, "axis 1") for before, after in zip(names, names[1:])]
+    model = graph(*HEAD, *chain, Node("Transpose", ("h",), ("t",), {"perm": (0, 2, 1)}),
+                  Node("Where", (names[-1], "t", "half"), ("o",)),
+                  inputs=(X, Value("mask", "bool", ("batch", "time"))), o=count + 2)
+    checked(model, {**SEQUENCE, "mask": RANDOM.random((BATCH, TIME)) < 0.5})
+
+
 def test_constant_states_fit_their_batch_alone():
     executable = compile_graph(NATIVE["constant states"])
     with pytest.raises(lstmrt.InputError, match="batch sizes"):
