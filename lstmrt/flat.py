@@ -15,29 +15,21 @@ from typing import Any, Callable, Iterable, Mapping
 import numpy as np
 
 from .activations import Activation, elementwise_activation
+from .flat_windows import LARGEST, MOST_ELEMENTS, NOWHERE, Misfit, seen_windows, transposed_windows
 from .graph import Node
 from .native import Port, Program
 from .operators import attributes, find
 from .reference import run_node
-from .reference_layers import windows
-from .regions import BATCH, Facts
+from .roles import BATCH, Facts
 from .shapes import DTYPES, normal_axis
-from .shapes_layers import transposed_pads, window_pads
 
 FIXED = "fixed"  # the role of an axis whose size is known
 PAD = 16  # filters of a CONV are a multiple of this many
 MOST_INPUTS = 8  # of a step
-MOST_ELEMENTS = 1 << 20  # of a value: larger ones are better off elsewhere, and their lists of places take memory
-LARGEST = 1 << 18  # elements of all windows of a convolution, and of a matrix made of sparse weights
-_NOWHERE = -1  # the place of an element that is 0
 _FAR = 1 << 30  # between the places of two rows
 
 _MOVES = frozenset(("Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad", "Reshape",
                     "ScatterElements", "ScatterND", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"))
-
-
-class Misfit(Exception):
-    """A node, or sizes, that such a program has no place for."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +172,7 @@ class FlatRegion:
         kept = [i for i in range(len(ends)) if ((starts[i] <= flat.index) & (flat.index < ends[i])).any()]
         if len(kept) == len(ends):
             return flat.sources, flat.index
-        index, start = np.full_like(flat.index, _NOWHERE), 0
+        index, start = np.full_like(flat.index, NOWHERE), 0
         for i in kept:
             inside = (starts[i] <= flat.index) & (flat.index < ends[i])
             index[inside] = flat.index[inside] - starts[i] + start
@@ -214,7 +206,7 @@ class FlatRegion:
         (base,) = other.sources
         if flat.sources == other.sources and (flat.index == other.index).all():
             return base
-        index = np.full(self._widths[base], _NOWHERE, np.int32)
+        index = np.full(self._widths[base], NOWHERE, np.int32)
         index[other.index.ravel()] = flat.index.ravel()
         return self._whole(Flat(flat.sources, index))
 
@@ -270,21 +262,21 @@ class FlatRegion:
                 self._keep(name, Flat(sources, self._one_row(index)))
 
     def _places(self, flat: Flat, starts: Mapping[int, int]) -> np.ndarray:
-        places, end = np.full(flat.index.shape, _NOWHERE, np.int64), 0
+        places, end = np.full(flat.index.shape, NOWHERE, np.int64), 0
         for id in flat.sources:
             start, end = end, end + self._widths[id]
             inside = (start <= flat.index) & (flat.index < end)
             places[inside] = flat.index[inside] - start + starts[id]
         if self._batch is None:
             return places
-        return np.concatenate([places, np.where(places < 0, _NOWHERE, places + _FAR)])
+        return np.concatenate([places, np.where(places < 0, NOWHERE, places + _FAR)])
 
     def _one_row(self, index: np.ndarray) -> np.ndarray:
         index = np.asarray(index)
         if self._batch is not None:
             if index.ndim == 0 or len(index) != 2 or (index[0] >= _FAR).any():
                 raise Misfit
-            if not (index[1] == np.where(index[0] < 0, _NOWHERE, index[0] + _FAR)).all():
+            if not (index[1] == np.where(index[0] < 0, NOWHERE, index[0] + _FAR)).all():
                 raise Misfit
             index = index[:1]
         return index.astype(np.int32)
@@ -293,7 +285,7 @@ class FlatRegion:
         given = (given + [None] * 4)[:4]
         if given[2] is not None and given[2].size and given[2].item() != 0:
             raise Misfit
-        return [given[0], given[1], np.array(_NOWHERE), given[3]]
+        return [given[0], given[1], np.array(NOWHERE), given[3]]
 
     def _activate(self, node: Node, activation: Activation) -> None:
         x = self._flat(node.inputs[0])
@@ -334,11 +326,16 @@ class FlatRegion:
             x, op = self._flat(b), node.op
             if op == "Sub":  # row - x = -1 x + row, exactly
                 x, op = self._with_row(node, x, "Mul", np.array(-1.0)), "Add"
-            self._finish(node, self._with_row(node, _spread(x, shape), op, self._constant(a)))
+            self._finish(node, self._with_row(node, self._spread(x, shape), op, self._constant(a)))
         elif b in self.facts.constants:
-            self._finish(node, self._with_row(node, _spread(self._flat(a), shape), node.op, self._constant(b)))
+            self._finish(node, self._with_row(node, self._spread(self._flat(a), shape), node.op, self._constant(b)))
         else:
-            self._finish(node, self._pair(node.op.upper(), *(_spread(self._flat(name), shape) for name in (a, b))))
+            self._finish(node, self._pair(node.op.upper(), *(self._spread(self._flat(name), shape) for name in (a, b))))
+
+    def _spread(self, x: Flat, shape: tuple[int, ...]) -> Flat:
+        if self._batch is not None and x.index.ndim < len(shape):
+            raise Misfit  # its batch lies along another axis of the result
+        return x if x.index.shape == shape else Flat(x.sources, _broadcast(x.index, shape))
 
     def _pair(self, op: str, a: Flat, b: Flat) -> Flat:
         """In the places of whichever has one for each element."""
@@ -351,7 +348,7 @@ class FlatRegion:
     def _with_row(self, node: Node, x: Flat, op: str, values: np.ndarray) -> Flat:
         if values.dtype != np.float32 and values.dtype != np.float64:
             raise Misfit
-        if self._folded(node, x, op, np.broadcast_to(values, x.index.shape)):
+        if self._folded(node, x, op, _broadcast(values, x.index.shape)):
             return x
         x = self._compact(x)
         row = self._row(values, x, 0 if op in ("Add", "Sub") else 1)
@@ -387,10 +384,10 @@ class FlatRegion:
         if slope.size == 1:
             self._activate(node, Activation("LeakyRelu", float(slope.reshape(()))))
             return
-        x = self._compact(self._flat(node.inputs[0]))  # max(x, 0) + slope (x - max(x, 0)), exactly
-        positive = self._map(x, "ACTIVATE", activations=[("RELU", 0.0, 0.0)])
-        negative = self._with_row(node, self._pair("SUB", x, positive), "Mul", slope)
-        self._finish(node, self._pair("ADD", positive, negative))
+        x, relu = self._compact(self._flat(node.inputs[0])), [("RELU", 0.0, 0.0)]
+        positive = self._map(x, "ACTIVATE", activations=relu)  # max(x, 0) - slope max(-x, 0), exactly
+        negative = self._map(self._with_row(node, x, "Mul", np.array(-1.0)), "ACTIVATE", activations=relu)
+        self._finish(node, self._pair("SUB", positive, self._with_row(node, negative, "Mul", slope)))
 
     def _batch_normalization(self, node: Node) -> None:
         x = self._flat(node.inputs[0])
@@ -404,7 +401,7 @@ class FlatRegion:
         shape = x.index.shape[normal_axis(options["axis"], x.index.ndim):]
         if any(map(self.facts.used, filter(None, node.outputs[1:]))) or (self._batch and len(shape) == x.index.ndim):
             raise Misfit
-        rows = [np.ascontiguousarray(np.broadcast_to(self._constant(name), shape).ravel(), np.float32)
+        rows = [np.ascontiguousarray(_broadcast(self._constant(name), shape).ravel(), np.float32)
                 for name in node.inputs[1:] if name]
         id = self._emit("LAYER_NORM", [self._whole(x)], x.index.size, weights=rows, epsilon=options["epsilon"])
         self._finish(node, self._plain(id, x.index.shape))
@@ -424,7 +421,7 @@ class FlatRegion:
         seen = seen[:, order]
         if self._batch is not None:  # rows without gaps between them, so that those of all sequences are one matrix
             gap = -inputs % (PAD // math.gcd(PAD, len(seen)))
-            seen = np.pad(seen, ((0, 0), (0, gap)), constant_values=_NOWHERE)
+            seen = np.pad(seen, ((0, 0), (0, gap)), constant_values=NOWHERE)
             weights = np.pad(weights, ((0, gap), (0, 0)))
         x = self._whole(Flat(sources, seen))
         bias[:filters] = 0 if b is None else b
@@ -478,7 +475,7 @@ class FlatRegion:
             made = self._pair(op, *(Flat(x.sources, x.index[:, i * half:(i + 1) * half]) for i in (0, 1)))
             width = sum(self._widths[id] for id in made.sources)
             rest = x.index[:, 2 * half:]
-            rest = np.where(rest < 0, _NOWHERE, rest + width)
+            rest = np.where(rest < 0, NOWHERE, rest + width)
             x = Flat(made.sources + x.sources, np.concatenate([made.index, rest], 1)) if count % 2 else made
         return x
 
@@ -488,7 +485,7 @@ class FlatRegion:
             x = self._compact(x)
         kernel, counts = options["kernel_shape"], self._shape(node.outputs[0])[2:]
         where = {key: options[key] for key in ("auto_pad", "dilations", "pads", "strides")}
-        seen = _seen(x.index, kernel, counts, **where).reshape(-1, math.prod(kernel))
+        seen = seen_windows(x.index, kernel, counts, **where).reshape(-1, math.prod(kernel))
         inside = (seen >= 0).sum(1)
         if node.op == "MaxPool":
             if len(node.outputs) > 1 or not inside.all():
@@ -522,47 +519,50 @@ class FlatRegion:
         options = attributes(node)
         x, w = self._flat(node.inputs[0]), self._constant(node.inputs[1])
         where = {key: options[key] for key in ("auto_pad", "dilations", "pads", "strides")}
-        self._convolve(node, x, _seen(x.index, w.shape[2:], None, **where), w)
+        self._convolve(node, x, seen_windows(x.index, w.shape[2:], None, **where), w)
 
     def _conv_transpose(self, node: Node) -> None:
         """As a convolution of x with zeros between its elements."""
         options = attributes(node)
         x, w = self._flat(node.inputs[0]), self._constant(node.inputs[1])
-        kernel, group, axes = w.shape[2:], options["group"], w.ndim - 2
-        dilations, strides = options["dilations"] or (1,) * axes, options["strides"] or (1,) * axes
-        cuts = transposed_pads(x.index.shape[2:], kernel, **{key: options[key] for key in (
-            "auto_pad", "dilations", "pads", "strides", "output_padding", "output_shape")})
-        spans = [(width - 1) * dilation + 1 for width, dilation in zip(kernel, dilations)]
-        length = [before + left + span - 1 for (_, before, left), span in zip(cuts, spans)]
-        size = [max(room, (count - 1) * stride + span) for room, count, stride, span in zip(
-            length, x.index.shape[2:], strides, spans)]
-        if math.prod(x.index.shape[:2]) * math.prod(size) > MOST_ELEMENTS:
-            raise Misfit
-        apart = np.full((*x.index.shape[:2], *size), _NOWHERE, np.int32)
-        apart[(..., *(slice(span - 1, span - 1 + (count - 1) * stride + 1, stride)
-                      for span, count, stride in zip(spans, x.index.shape[2:], strides)))] = x.index
-        apart = apart[(..., *(slice(before, before + left + span - 1) for (_, before, left), span in zip(cuts, spans)))]
-        flipped = np.flip(w, tuple(range(2, w.ndim))).reshape(group, -1, *w.shape[1:])
-        w = np.swapaxes(flipped, 1, 2).reshape(-1, w.shape[0] // group, *kernel)
-        seen = _seen(apart, kernel, None, auto_pad="VALID", dilations=dilations, pads=None, strides=None)
-        self._convolve(node, x, seen, w)
+        where = {key: options[key] for key in (
+            "auto_pad", "dilations", "pads", "strides", "output_padding", "output_shape")}
+        flipped = np.flip(w, tuple(range(2, w.ndim))).reshape(options["group"], -1, *w.shape[1:])
+        filters = np.swapaxes(flipped, 1, 2).reshape(-1, len(w) // options["group"], *w.shape[2:])
+        self._convolve(node, x, transposed_windows(x.index, w.shape[2:], **where), filters)
 
     def _convolve(self, node: Node, x: Flat, seen: np.ndarray, w: np.ndarray) -> None:
         """`seen` (batch, channels, *counts, *kernel) with w (filters, channels of a group, *kernel)."""
-        group, axes = attributes(node)["group"], w.ndim - 2
-        counts, filters, channels = seen.shape[2:2 + axes], len(w), w.shape[1]
-        count = math.prod(w.shape[2:])
-        if seen.shape[1] * count * filters > LARGEST:
+        axes, filters = w.ndim - 2, len(w)
+        counts, count = seen.shape[2:2 + axes], math.prod(w.shape[2:])
+        order = (1, 0, *range(2, 2 + axes), *range(2 + axes, 2 + 2 * axes))
+        seen = seen.transpose(order).reshape(seen.shape[1], -1, count)  # of each channel: windows, places
+        groups = attributes(node)["group"]
+        by_channel = w.shape[1] == 1 < groups and (groups > MOST_INPUTS or filters == groups)
+        if groups > MOST_INPUTS and not by_channel:
             raise Misfit
-        order = (0, *range(2, 2 + axes), 1, *range(2 + axes, 2 + 2 * axes))
-        matrix = np.zeros((seen.shape[1] * count, filters), np.float32)
-        for g in range(group):
-            part = slice(g * filters // group, (g + 1) * filters // group)
-            matrix[g * channels * count:(g + 1) * channels * count, part] = w[part].reshape(-1, channels * count).T
-        b = self._constant(node.inputs[2]) if "".join(node.inputs[2:]) else None
-        made = self._product(x.sources, seen.transpose(order).reshape(-1, len(matrix)), matrix, b)
-        index = np.moveaxis(made.index.reshape(len(seen), *counts, filters), -1, 1)
-        self._finish(node, Flat(made.sources, index))
+        b = self._constant(node.inputs[2]) if "".join(node.inputs[2:]) else np.zeros(filters, np.float32)
+        made = (self._per_channel if by_channel else self._per_group)(node, x, seen, w.reshape(filters, -1), b)
+        self._finish(node, Flat(made.sources, np.moveaxis(made.index.reshape(filters, -1, *counts), 0, 1)))
+
+    def _per_group(self, node: Node, x: Flat, seen: np.ndarray, w: np.ndarray, b: np.ndarray) -> Flat:
+        """A product for each group: no zeros in place of the others' weights, whose product with infinity is NaN."""
+        parts = zip(*(np.split(array, attributes(node)["group"]) for array in (seen, w, b)))
+        made = [self._product(x.sources, places.swapaxes(0, 1).reshape(seen.shape[1], -1), weights.T, biases)
+                for places, weights, biases in parts]
+        starts = np.cumsum([0] + [self._widths[one.sources[0]] for one in made]).astype(np.int32)
+        return Flat(tuple(one.sources[0] for one in made),
+                    np.concatenate([one.index.T + start for one, start in zip(made, starts)]))
+
+    def _per_channel(self, node: Node, x: Flat, seen: np.ndarray, w: np.ndarray, b: np.ndarray) -> Flat:
+        """Of filters that read one channel each the windows times their weights, and the sums of these."""
+        seen = np.repeat(seen, len(w) // len(seen), 0)
+        if seen.size > LARGEST:
+            raise Misfit
+        row = np.ascontiguousarray(np.broadcast_to(w[:, None], seen.shape).ravel(), np.float32)
+        id = self._emit("MUL", [self._gather(Flat(x.sources, seen))], row.size, weights=[row])
+        sums = self._reduced("ReduceSum", self._plain(id, (-1, w.shape[1])))
+        return self._with_row(node, Flat(sums.sources, sums.index.reshape(seen.shape[:2])), "Add", b[:, None])
 
     def _cast(self, node: Node) -> None:
         if DTYPES[attributes(node)["to"]] != "float32":
@@ -570,20 +570,11 @@ class FlatRegion:
         self._finish(node, self._flat(node.inputs[0]))
 
 
-def _seen(index: np.ndarray, kernel, counts, **where) -> np.ndarray:
-    """reference_layers.windows of places, where neither what is padded nor the windows are too many elements."""
-    padded = [size + before + after for size, (before, after) in zip(index.shape[2:], window_pads(
-        index.shape[2:], kernel, **where))]
-    if math.prod(index.shape[:2]) * math.prod(padded) > MOST_ELEMENTS:
-        raise Misfit
-    seen = windows(index, kernel, _NOWHERE, counts, **where)
-    if seen.size > LARGEST:
-        raise Misfit
-    return seen
-
-
-def _spread(flat: Flat, shape: tuple[int, ...]) -> Flat:
-    return flat if flat.index.shape == shape else Flat(flat.sources, np.broadcast_to(flat.index, shape))
+def _broadcast(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise Misfit from None
 
 
 _LOWER: Mapping[str, Callable[[FlatRegion, Node], None]] = {

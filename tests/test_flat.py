@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lstmrt import passes, reference
-from lstmrt.compile import compile_graph
+from lstmrt.compile import NativeStep, Target, compile_graph
 from lstmrt.flat import FlatRegion
 from lstmrt.graph import Graph, Node, Value
-from lstmrt.regions import Facts
+from lstmrt.roles import Facts
 
 RNG = np.random.default_rng(11)
 
@@ -91,6 +91,42 @@ def test_what_follows_a_convolution_is_part_of_it(shape):
     region = FlatRegion(Facts.of(wanted, passes.infer_shapes(wanted)))
     assert all(map(region.take, wanted.nodes))
     assert [step["op"] for step in region.lower()[0].steps] == ["GATHER", "CONV", "GATHER"]
+
+
+@pytest.mark.parametrize("op, filters, channels, group", [
+    ("Conv", 6, 2, 2), ("Conv", 4, 1, 4), ("Conv", 18, 1, 9), ("ConvTranspose", 4, 3, 2), ("ConvTranspose", 4, 1, 4)])
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_nothing_passes_from_one_group_to_another(op, filters, channels, group, odd):
+    shape = ("batch", channels * group if op == "Conv" else filters, 7)
+    wanted = graph([conv("x", "y", "w", "b", op=op, group=group)],
+                   {"w": floats(filters, channels, 3), "b": floats(filters if op == "Conv" else channels * group)}, shape)
+    region = FlatRegion(Facts.of(wanted, passes.infer_shapes(wanted)))
+    assert region.take(wanted.nodes[0])
+    x = floats(2, *shape[1:])
+    x[1, 1, 3] = odd
+    found, exact = NativeStep(region.nodes, region.lower()[0], Target(None, 1, "f32")), reference.run(wanted, {"x": x})["y"]
+    values = {"x": x}
+    found.run(values)
+    np.testing.assert_allclose(values["y"], exact, rtol=1e-5, atol=1e-5)
+
+
+def test_slopes_of_infinities():
+    wanted = graph([Node("PRelu", ("x", "slope"), ("p",)), conv("p", "y", "w")],
+                   {"slope": floats(2, 1), "w": np.ones((1, 2, 1), np.float32)}, (3, 2, 2))
+    x = np.array([[[np.inf, 1], [2, -3]], [[-np.inf, 0], [5, 6]], [[np.nan, 1], [1, -1]]], np.float32)
+    np.testing.assert_allclose(compile_graph(passes.load(wanted)).run({"x": x})["y"], reference.run(wanted, {"x": x})["y"])
+
+
+@pytest.mark.parametrize("lower", [
+    [Node("ReduceMean", ("c", "one"), ("m",), {"keepdims": 0})], [Node("ReduceMean", ("c", "two"), ("m",), {"keepdims": 0})],
+    [Node("ReduceMax", ("c", "both"), ("m",), {"keepdims": 0})]])
+@pytest.mark.parametrize("order", [("c", "m"), ("m", "c")])
+def test_a_batch_lies_along_another_axis_of_a_result_of_higher_rank(lower, order):
+    constants = {"w": floats(5, 5, 3), "one": ints(1), "two": ints(2), "both": ints(1, 2)}
+    used = {one for node in lower for one in node.inputs}
+    wanted = graph([conv("x", "c", "w", pads=(1, 1)), *lower, Node("Sub", order, ("y",))],
+                   {name: array for name, array in constants.items() if name in used | {"w"}}, ("batch", 5, 5))
+    check(wanted, batch=5, native=False)
 
 
 MOVES = {
