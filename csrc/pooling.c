@@ -68,11 +68,13 @@ lstmrt_status lstmrt_pooling_run(const lstmrt_layer *layer, lstmrt_workspace *ws
     const lstmrt_value *weights = lstmrt_input(ws->model, &layer->step, WEIGHTS);
     const lstmrt_slot *y_slot = lstmrt_output_slot(layer, ws, 0);
     const size_t width = layer->width;
-    for (size_t t = 0; t < ws->time; t++) ws->scores[t] = 1;
     for (size_t b = 0; b < ws->batch; b++) {
         const lstmrt_rows_view x = lstmrt_sequence(x_value, lstmrt_input_slot(layer, ws, X), ws, b);
         float *y = (float *)y_slot->data + b * y_slot->stride;
-        if (weights) gather(lstmrt_sequence(weights, lstmrt_input_slot(layer, ws, WEIGHTS), ws, b), 0, ws->scores);
+        if (weights)
+            gather(lstmrt_sequence(weights, lstmrt_input_slot(layer, ws, WEIGHTS), ws, b), 0, ws->scores);
+        else
+            for (size_t t = 0; t < x.count; t++) ws->scores[t] = 1;
         if (layer->step.op == LSTMRT_OP_TIME_MAX)
             largest(x, width, y);
         else

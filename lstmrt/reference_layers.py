@@ -130,8 +130,8 @@ def _instance_normalization(x, scale, b, *, epsilon):
 
 def _layer_normalization(x, scale, b=None, *, axis, epsilon, stash_type):
     normalized, mean, factor = _normalized(x, tuple(range(axis % x.ndim, x.ndim)), epsilon)
-    y = normalized * scale
-    return (y if b is None else y + b), mean, factor
+    y = normalized * np.broadcast_to(scale, x.shape)
+    return (y if b is None else y + np.broadcast_to(b, x.shape)), mean, factor
 
 
 def _lp_normalization(x, *, axis, p):

@@ -6,7 +6,7 @@ from typing import Sequence
 
 from .graph import Dim
 from .shapes import (FLOATS, Mismatch, Tensor, broadcast_shapes, check_fill, normal_axes, normal_axis, require, same_dtype,
-                     same_size)
+                     same_shape, same_size)
 
 BYTES = ("int8", "uint8")
 
@@ -146,9 +146,10 @@ def conv_transpose(x: Tensor, w: Tensor, b: Tensor | None = None, *, group, kern
     _check_windows(len(kernel), options)
     sizes = [size if isinstance(size, int) else 1 for size in x.shape[2:]]
     made = [left for _, _, left in transposed_pads(sizes, kernel, **options)]
-    if min(made) < 1:
+    known = [left for left, size in zip(made, x.shape[2:]) if isinstance(size, int)]
+    if min(known, default=1) < 1:
         raise Mismatch(f"pads {options['pads']} leave nothing of shape {x.shape}")
-    check_fill(made)
+    check_fill(known)
     made = [left if isinstance(size, int) else None for left, size in zip(made, x.shape[2:])]
     return [Tensor(x.dtype, (x.shape[0], filters * group, *made))]
 
@@ -211,7 +212,7 @@ def layer_normalization(x: Tensor, scale: Tensor, b: Tensor | None = None, *, ax
         return [Tensor(x.dtype, None)] + [Tensor("float32", None)] * 2
     axis = normal_axis(axis, len(x.shape))
     for tensor in filter(None, (scale, b)):
-        if tensor.shape is not None and broadcast_shapes(x.shape, tensor.shape) != x.shape:
+        if tensor.shape is not None and not same_shape(broadcast_shapes(x.shape, tensor.shape), x.shape):
             raise Mismatch(f"shape {tensor.shape} does not scale {x.shape}")
     stash = Tensor("float32", x.shape[:axis] + (1,) * (len(x.shape) - axis))
     return [Tensor(x.dtype, x.shape), stash, stash]

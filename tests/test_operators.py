@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lstmrt import passes, reference
-from lstmrt.errors import GraphError, UnsupportedError
+from lstmrt.compile import compile_graph
+from lstmrt.errors import GraphError, InputError, UnsupportedError
 from lstmrt.graph import Graph, Node, Value
 from lstmrt.operators import OPERATORS, AttributeSpec
 from lstmrt.shapes import DTYPES
@@ -113,6 +114,17 @@ def test_what_does_not_fit_is_named(graph, fault):
 ])
 def test_by_hand(graph, y):
     np.testing.assert_array_equal(reference.run(graph.validate(), {})["y"], y)
+
+
+@pytest.mark.parametrize("node, constants", [
+    (Node("ConvTranspose", ("x", "w"), ("y",), {"pads": (1, 1)}), {"w": np.ones((3, 4, 2), np.float32)}),
+    (Node("LayerNormalization", ("x", "w"), ("y",)), {"w": np.arange(7, dtype=np.float32)}),
+])
+def test_sizes_that_only_a_call_knows_are_taken_to_fit(node, constants):
+    graph = Graph((Value("x", "float32", ("batch", 3, "size")),), (Value("y", "float32", None),), (node,), constants).validate()
+    assert reference.run(graph, {"x": np.ones((2, 3, 7), np.float32)})["y"].shape[2] in (6, 7)
+    with pytest.raises(InputError):
+        compile_graph(passes.load(graph)).run({"x": np.ones((2, 3, 1), np.float32)})
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])
