@@ -27,7 +27,7 @@ class BranchStep:
 
     def __init__(self, node: Node, constants: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor],
                  compiled: Callable[[Graph], object]) -> None:
-        self.nodes, self.reads = [node], list(node.reads)
+        self.nodes, self.reads, self.fresh = [node], list(node.reads), node.outputs
         self.branches = {}  # condition -> a compiled branch, or why there is none
         for condition, key in ((True, "then_branch"), (False, "else_branch")):
             try:
@@ -35,6 +35,10 @@ class BranchStep:
                 self.branches[condition] = compiled(load(canonical(graph)))
             except GraphError as error:  # sizes that do not fit: a branch that is never taken
                 self.branches[condition] = error
+
+    @property
+    def compiled(self) -> list:
+        return [branch for branch in self.branches.values() if not isinstance(branch, GraphError)]
 
     def run(self, values: dict[str, np.ndarray]) -> None:
         (node,) = self.nodes

@@ -74,7 +74,8 @@ def _thread_count(threads: int | None) -> int:
 class Executable:
     """A compiled graph, immutable: any number of threads may run it.
 
-    segments   NativeStep, HostStep, ForeignStep and BranchStep in the order they run
+    segments   NativeStep, HostStep, ForeignStep and BranchStep in the order they run; `fresh` are the names of what one
+               makes in memory that is nobody else's
     native     the only segment, where that is a NativeStep, else None
     """
 
@@ -87,6 +88,8 @@ class Executable:
         read = {name for segment in self.segments for name in segment.reads} | {value.name for value in graph.outputs}
         self._constants = {name: array for name, array in graph.constants.items() if name in read}
         self._of_sizes = FixedSizes(graph, lambda fixed: Executable(fixed, target)) if _may_gain(graph, self.segments) else None
+        fresh = {name for segment in self.segments for name in segment.fresh}
+        self._views = [value.name for value in graph.outputs if value.name not in fresh]
         only = self.segments[0] if len(self.segments) == 1 else None
         self.native = only if isinstance(only, NativeStep) else None
 
@@ -110,7 +113,35 @@ class Executable:
         values = {**self._constants, **inputs}
         for segment in self.segments:
             segment.run(values)
-        return {value.name: values[value.name] for value in self.outputs}
+        made = {value.name: values[value.name] for value in self.outputs}
+        if self._views:
+            self._stand_alone(made, inputs)
+        return made
+
+    def _stand_alone(self, made: dict[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> None:
+        """Copies outputs whose memory is an input's, a constant's or another output's, or that cannot be written to."""
+        others = [*inputs.values(), *self._constants.values(), *(made[name] for name in made.keys() - set(self._views))]
+        owners = {id(_owner(array)) for array in others}
+        for name in self._views:
+            owner = id(_owner(made[name]))
+            if owner in owners or not made[name].flags.writeable:
+                made[name] = np.array(made[name], order="C")
+            owners.add(owner)
+
+    def release_graph(self) -> None:
+        """Lets go of what only further programs would be made of: no second one for a first call that comes later."""
+        if self._of_sizes is not None:
+            self._of_sizes.release()
+        for segment in self.segments:
+            for branch in segment.compiled if isinstance(segment, BranchStep) else ():
+                branch.release_graph()
+
+
+def _owner(array: np.ndarray) -> np.ndarray:
+    """The array whose memory `array` shows."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 @dataclass(frozen=True)
@@ -139,7 +170,7 @@ class NativeStep:
         self.model = _core.Model(program.values, program.steps, program.inputs, program.outputs,
                                  target.isa, target.threads, target.precision)
         self._given = [(port.name, np.dtype(port.dtype)) for port in program.input_ports]
-        self._made = [port.name for port in program.output_ports]
+        self.fresh = [port.name for port in program.output_ports]
         self._axes = {role: [(index, port.roles.index(role)) for index, port in enumerate(program.input_ports)
                              if role in port.roles] for role in (BATCH, TIME, SOURCE)}
         self._last = _Shapes((0, 0, 0), [])
@@ -170,7 +201,7 @@ class NativeStep:
             except InputError:
                 self.explain(arrays)
                 raise
-        values.update(zip(self._made, outputs))
+        values.update(zip(self.fresh, outputs))
 
     def _outputs(self, sizes: tuple[int, int, int]) -> tuple[np.ndarray, ...]:
         last = self._last

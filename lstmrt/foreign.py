@@ -46,7 +46,7 @@ class ForeignStep:
         read = dict.fromkeys(name for node in nodes for name in node.reads if name not in made)
         self.nodes = nodes
         self.reads = [name for name in read if name not in constants]
-        self._outputs = outputs
+        self.fresh = outputs
         self._shapes = {name: tensors[name].shape for name in self.reads if name in tensors}
         self._constants = {name: constants[name] for name in read if name in constants}
         self._threads = max(threads, 1)
@@ -57,10 +57,10 @@ class ForeignStep:
         inputs = {name: values[name] for name in self.reads}
         session = self._session or self._open(inputs)
         try:
-            made = session.run(self._outputs, inputs)
+            made = session.run(self.fresh, inputs)
         except Exception as error:  # onnxruntime has a class for each status, all of them plain Exceptions
             raise InputError(f"onnxruntime could not run {self._named()}: {error}") from error
-        values.update(zip(self._outputs, made))
+        values.update(zip(self.fresh, made))
 
     def _shape(self, name: str, array: np.ndarray) -> tuple[Dim, ...]:
         """The sizes that are the same at every call: onnxruntime computes ahead what depends on those alone."""
@@ -79,7 +79,7 @@ class ForeignStep:
                 model = model_proto(
                     "foreign",
                     [Value(name, array.dtype.name, self._shape(name, array)) for name, array in inputs.items()],
-                    [Value(name, "", None) for name in self._outputs],
+                    [Value(name, "", None) for name in self.fresh],
                     self.nodes,
                     self._constants,
                 )
@@ -91,4 +91,5 @@ class ForeignStep:
                         model.SerializeToString(), options, providers=["CPUExecutionProvider"])
                 except Exception as error:  # see run
                     raise UnsupportedError(f"onnxruntime refuses {self._named()}: {error}") from error
+                self._constants.clear()  # the session has its own
             return self._session

@@ -79,6 +79,7 @@ class HostStep:
     """One node."""
 
     kind = "NumPy"
+    fresh = ()  # views as well
 
     def __init__(self, node: Node, dtypes: Mapping[str, str | None], constants: Mapping[str, np.ndarray]) -> None:
         self.nodes, self.reads = [node], node.inputs

@@ -28,6 +28,7 @@ CONSTANTS = {
     "row": weights(RANDOM, WIDTH),
     "axes": np.array([2]), "last": np.array(-1), "middle": np.array(3),
     "pairs": np.array([0, 0, 2, HIDDEN // 2]), "flat": np.array([0, -1]), "twice": np.array([1, 1, 2]),
+    "spread": np.array([1, 3, 1]),
     "W1": weights(RANDOM, 1, 3 * WIDTH, WIDTH) / 2, "W3": weights(RANDOM, 1, 3 * WIDTH, 2 * WIDTH) / 2,
     "padding": np.array([0, 0, 0, 0, 0, WIDTH - 2]),
     "0": np.array([0]), "1": np.array([1]), "2": np.array([2]),
@@ -273,3 +274,28 @@ def test_what_comes_from_onnxruntime_is_checked(shape, message):
     executable = compile_graph(passes.load(passes.canonical(unchecked)))
     with pytest.raises(lstmrt.InputError, match=message):
         executable.run({"x": weights(RANDOM, *shape)})
+
+
+@pytest.mark.parametrize("nodes, outputs", [
+    ([Node("Reshape", ("x", "flat"), ("y",)), Node("Relu", ("x",), ("z",))], "yz"),
+    ([Node("Expand", ("x", "spread"), ("y",))], "y"),
+    ([Node("Relu", ("x",), ("y",)), Node("Identity", ("y",), ("z",))], "yz"),
+    ([*LSTM, Node("Slice", ("h", "0", "1", "1"), ("y",)), Node("Transpose", ("h",), ("z",), {"perm": (2, 1, 0)})], "yzh"),
+    ([Node("Selu", ("x",), ("y",)), Node("Reshape", ("y", "flat"), ("z",))], "yz"),
+    ([Node("Identity", ("row",), ("y",))], "y"),
+])
+def test_outputs_are_arrays_of_their_own(nodes, outputs):
+    read = {name for node in nodes for name in node.inputs}
+    graph = Graph((Value("x", "float32", ("batch", 1, WIDTH) if "spread" in read else ("batch", "time", WIDTH)),),
+                  tuple(Value(name, "float32", None) for name in outputs), tuple(nodes),
+                  {name: array for name, array in CONSTANTS.items() if name in read}, "views").validate()
+    executable = compile_graph(passes.load(graph))
+    x = X[:, :1].copy() if "spread" in read else X.copy()
+    first = {name: array.copy() for name, array in executable.run({"x": x}).items()}
+    made = executable.run({"x": x})
+    for i, name in enumerate(made):
+        made[name][...] = i
+    for i, name in enumerate(made):
+        assert (made[name] == i).all()
+    for name, array in executable.run({"x": x}).items():
+        np.testing.assert_array_equal(array, first[name])
