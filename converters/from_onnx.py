@@ -50,9 +50,18 @@ def from_proto(model: Any) -> Graph:
     model = with_inlined_functions(model)
     opsets = {_domain(entry.domain): entry.version for entry in model.opset_import}
     try:
-        return _Reader(model.graph, opsets, _Types.of(model, opsets)).graph().validate()
+        return _validated(_Reader(model.graph, opsets, _Types.of(model, opsets)).graph())
     except (GraphError, ValueError) as error:
         raise ModelFileError(str(error)) from error
+
+
+def _validated(graph: Graph) -> Graph:
+    """`graph`, without the declared shapes of its outputs where they are not what the nodes make: exporters get those of
+    pools that round up wrong, and onnxruntime does not mind."""
+    try:
+        return graph.validate()
+    except GraphError:
+        return replace(graph, outputs=tuple(replace(value, shape=None) for value in graph.outputs)).validate()
 
 
 class _Types:

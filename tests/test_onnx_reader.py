@@ -62,6 +62,15 @@ def test_older_opsets(read, opset, node, initializers, wanted):
     np.testing.assert_allclose(run(read(model([node], initializers, opset, y_rank=np.ndim(wanted))), [[-2, 1, 5]]), wanted, rtol=1e-14)
 
 
+def test_a_declared_shape_that_the_nodes_do_not_make_does_not_matter(read):
+    """As some exporters declare of a pool that rounds up, whose last window would lie in the padding alone."""
+    pool = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2], strides=[2], pads=[1, 1], ceil_mode=1)
+    proto = model([pool], x=("batch", 3, 3), y_rank=3)
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ("batch", 3, 3)))
+    graph = read(proto)
+    assert run(graph, np.ones((2, 3, 3))).shape == (2, 3, 2)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2, -2])
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Hardmax"])
 def test_a_softmax_that_ran_over_several_axes(read, op, axis):
