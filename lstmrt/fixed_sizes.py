@@ -30,15 +30,20 @@ class FixedSizes(Generic[Compiled]):
     def executable(self, inputs: Mapping[str, np.ndarray]) -> Compiled | None:
         """The program for the sizes of `inputs`; None where they are not those of the first call, or where it gains
         nothing."""
-        if self._shapes is None:
+        if self._shapes is None and self._graph is not None:
             with self._lock:
-                if self._shapes is None:
+                if self._shapes is None and self._graph is not None:
                     self._made = self._make(inputs)
                     self._graph = None
                     self._shapes = [array.shape for array in inputs.values()]
         if self._made is None or self._shapes != [array.shape for array in inputs.values()]:
             return None
         return self._made
+
+    def release(self) -> None:
+        """Lets go of the graph: what was not made by now is not made."""
+        with self._lock:
+            self._graph = None
 
     def _make(self, inputs: Mapping[str, np.ndarray]) -> Compiled | None:
         values = tuple(replace(value, shape=inputs[value.name].shape) for value in self._graph.inputs)

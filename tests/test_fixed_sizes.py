@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -76,3 +79,17 @@ def test_where_it_gains_nothing_there_is_no_second_program(tmp_path):
     model, x = lstmrt.load(tmp_path / "plain.onnx"), np.ones((2, CHANNELS, 4), np.float32)
     model(x)
     assert model._executable._of_sizes.executable({"x": x}) is None
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_after_release_source_recurrent_weights_are_held_packed_alone(path, called):
+    model, x = lstmrt.load(path), np.ones((2, CHANNELS, 9), np.float32)
+    before = model(x) if called else lstmrt.load(path)(x)
+    second = model._executable._of_sizes
+    weights = [weakref.ref(array) for array in model.source.graph.constants.values() if array.ndim == 3]
+    assert len(weights) == 3
+    model.release_source()
+    gc.collect()
+    assert [array() for array in weights if array() is not None and len(array()) == 1] == []
+    assert (second.executable({"x": x}) is not None) == called
+    np.testing.assert_allclose(model(x), before, atol=1e-6)

@@ -45,6 +45,11 @@ class Runner:
         halves = {"encoder": self._encoder, "decoder step": self._decoder}
         return {name: [segment.kind for segment in half.segments] for name, half in halves.items()}
 
+    def release_graphs(self) -> None:
+        """Lets go of what only further programs would be made of."""
+        self._encoder.release_graph()
+        self._decoder.release_graph()
+
     def decode(self, sources: Sequence[Mapping[str, np.ndarray]], start: int, most: int, ending: frozenset[int],
                choices: Sequence[Mapping]) -> Iterator[list[tuple[int, int, dict[str, np.ndarray]]]]:
         """Step by step the tokens made after `start`, at most `most` for a source, until one is in `ending`: each with the
