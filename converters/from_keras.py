@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Mapping
@@ -34,26 +35,27 @@ def read_keras(container: AbstractContextManager[KerasFile], custom_layers: Cust
     with container as file:
         try:
             architecture = parse_architecture(file.model)
-            keras_major = _major(file.version)
-            refuse_unsupported(architecture, keras_major, custom_layers)
-            return _first_that_fits(file, architecture, keras_major, custom_layers)
+            keras_version = _major_and_minor(file.version)
+            refuse_unsupported(architecture, keras_version[0], custom_layers)
+            return _first_that_fits(file, architecture, keras_version, custom_layers)
         except RecursionError:
             raise ModelFileError("the configuration is nested too deep") from None
 
 
-def _major(version: str) -> int:
-    digits = version.split(".")[0]
-    if not digits.isdecimal() or len(digits) > 4:
+def _major_and_minor(version: str) -> tuple[int, int]:
+    digits = re.match(r"([0-9]{1,4})(?:\.([0-9]{1,4}))?(?![0-9])", version)
+    if not digits:
         raise ModelFileError(f"keras_version: expected a version such as 3.15.1, got {shown(version)}")
-    return int(digits)
+    return int(digits[1]), int(digits[2] or 0)
 
 
-def _first_that_fits(file: KerasFile, architecture: Architecture, keras_major: int, custom: CustomLayers) -> Source:
+def _first_that_fits(file: KerasFile, architecture: Architecture, keras_version: tuple[int, int],
+                     custom: CustomLayers) -> Source:
     """The model with the first of the file's assignments whose weights have the shapes that the layers need."""
     faults = []
     for assignment in file.assignments(architecture):
         try:
-            graph, text_inputs = _graph(architecture, assignment.weights, keras_major, custom)
+            graph, text_inputs = _graph(architecture, assignment.weights, keras_version, custom)
         except ModelFileError as fault:
             faults.append(fault)
             continue
@@ -63,7 +65,7 @@ def _first_that_fits(file: KerasFile, architecture: Architecture, keras_major: i
     raise faults[0]
 
 
-def _graph(architecture: Architecture, weights: Mapping[str, LayerWeights], keras_major: int,
+def _graph(architecture: Architecture, weights: Mapping[str, LayerWeights], keras_version: tuple[int, int],
            custom: CustomLayers) -> tuple[Graph, Mapping[str, TextInput]]:
     builder = GraphBuilder()
     inputs = []
@@ -71,7 +73,7 @@ def _graph(architecture: Architecture, weights: Mapping[str, LayerWeights], kera
         layer = architecture.layer(reference.layer)
         with located(f"layer {layer}"):
             inputs.append(_input(builder, name, layer, architecture))
-    outputs = apply_model(Scope(builder, "", NoWeights(), keras_major, custom), architecture, weights, inputs)
+    outputs = apply_model(Scope(builder, "", NoWeights(), keras_version, custom), architecture, weights, inputs)
     names = [name for name, _ in architecture.outputs]
     return builder.graph(list(zip(names, outputs)), architecture.name), builder.text_inputs
 

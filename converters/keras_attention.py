@@ -1,7 +1,8 @@
 """Attention, AdditiveAttention and MultiHeadAttention.
 
 Scores are of shape (batch, query steps, value steps), those of several heads (batch, heads, query steps, value steps).
-Where a mask hides a score it is -1e9: a row whose scores are all hidden attends to every step alike, as in Keras.
+Where a mask hides a score it is -1e9: a row whose scores are all hidden attends to every step alike, as in Keras. Only
+MultiHeadAttention of Keras since 3.10 has weights of 0 there, and not always: see `_zeroes_hidden_weights`.
 """
 
 from __future__ import annotations
@@ -71,10 +72,8 @@ def _attend(scope: Scope, inputs: Tensors, mask: Any, scores: Callable[[str, str
     shown_scores = [scope.unsqueeze(value_mask, 1)] if value_mask else []
     if causal:
         shown_scores.append(_causal(scope, query, value))
-    weights = scope.add("Softmax", _hidden(scope, made, shown_scores), axis=-1)
-    y = scope.add("MatMul", weights, value.name)
-    if query_mask:
-        y = scope.add("Mul", y, scope.cast(scope.unsqueeze(query_mask, 2), "float32"))
+    weights = scope.add("Softmax", _hidden(scope, made, _all(scope, shown_scores)), axis=-1)
+    y = _at_shown_steps(scope, scope.add("MatMul", weights, value.name), [query_mask] if query_mask else [])
     return [scope.tensor(y, query_mask), *[scope.tensor(weights)] * return_scores]
 
 
@@ -92,12 +91,19 @@ def _masks(inputs: Tensors, mask: Any) -> tuple[str, str]:
     return tuple(one.name if one else "" for one in mask[:2])
 
 
-def _hidden(scope: Scope, scores: str, masks: list[str]) -> str:
-    """`scores`, hidden where one of `masks` is not set."""
-    if not masks:
-        return scores
-    together = reduce(lambda a, b: scope.add("And", a, b), masks)
-    return scope.add("Where", together, scores, scope.scalar(HIDDEN))
+def _all(scope: Scope, masks: list[str]) -> str:
+    """Where all of `masks` are set; '' for no masks."""
+    return reduce(lambda a, b: scope.add("And", a, b), masks) if masks else ""
+
+
+def _hidden(scope: Scope, scores: str, mask: str, value: float = HIDDEN) -> str:
+    """`scores`, and `value` where `mask`, if there is one, is not set."""
+    return scope.add("Where", mask, scores, scope.scalar(value)) if mask else scores
+
+
+def _at_shown_steps(scope: Scope, x: str, masks: list[str]) -> str:
+    """x (batch, steps, width), 0 at steps where one of `masks` is not set."""
+    return reduce(lambda y, mask: scope.add("Mul", y, scope.cast(scope.unsqueeze(mask, 2), "float32")), masks, x)
 
 
 def _causal(scope: Scope, query: Tensor, value: Tensor) -> str:
@@ -116,7 +122,7 @@ def multi_head_attention(scope: Scope, query: Tensor, value: Tensor, key: Tensor
                          return_attention_scores: bool = False, use_causal_mask: bool = False, *, num_heads: int,
                          key_dim: int, value_dim: Union[int, None] = None, use_bias: bool = True,
                          use_gate: Literal[False] = False, output_shape: Union[list, int, None] = None,
-                         attention_axes: Union[list, None] = None) -> Tensors:
+                         attention_axes: Union[list, None] = None, dropout: float = 0.0) -> Tensors:
     """Each head's softmax(query · key / sqrt(key_dim)) · value, side by side through the output's dense layer."""
     key = value if key is None else key
     if any(x.rank != 3 for x in (query, value, key)) or attention_axes not in (None, [1]):
@@ -125,25 +131,42 @@ def multi_head_attention(scope: Scope, query: Tensor, value: Tensor, key: Tensor
     width = _output_width(output_shape, query)
     projections = [_projected(scope, name, x, num_heads, size, use_bias) for name, x, size in (
         ("query_dense", query, key_dim), ("key_dense", key, key_dim), ("value_dense", value, value_dim))]
-    scaled = scope.add("Mul", projections[0], scope.scalar(key_dim**-0.5))
-    q, k, v = (_heads(scope, name, num_heads, perm)
-               for name, perm in zip((scaled, *projections[1:]), ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))))
-    masks = [scope.unsqueeze(mask, axis) for mask, axis in dict.fromkeys((
-        (_mask_of(query, query_mask), 2), (_mask_of(value, value_mask), 1), (_mask_of(key, key_mask), 1))) if mask]
+    query_masks, key_masks = (list(dict.fromkeys(filter(None, names))) for names in (
+        [_mask_of(query, query_mask)], [_mask_of(value, value_mask), _mask_of(key, key_mask)]))
+    masks = [scope.unsqueeze(mask, 2) for mask in query_masks] + [scope.unsqueeze(mask, 1) for mask in key_masks]
     masks += [_causal(scope, query, value)] if use_causal_mask else []
     masks = [scope.unsqueeze(mask, 1) for mask in masks]
     if attention_mask is not None:
         given = scope.cast(attention_mask.name, "bool")
         masks.append(scope.unsqueeze(given, 1) if attention_mask.rank == 3 else given)
-    weights = scope.add("Softmax", _hidden(scope, scope.add("MatMul", q, k), masks), axis=-1)
-    heads = scope.add("Transpose", scope.add("MatMul", weights, v), perm=(0, 2, 1, 3))
+    mask = _all(scope, masks)
+
+    zeroed = _zeroes_hidden_weights(scope, dropout, return_attention_scores)
+    # Then a row that is hidden as a whole is 0 because its query is, or because all its values are: so the attention itself
+    # stays as it is. In pairs of their own, and where keys are hidden before the first that a causal row sees, it is neither.
+    by_steps = zeroed and attention_mask is None and (not use_causal_mask or key_masks in ([], query_masks))
+    if by_steps and key_masks != query_masks:
+        projections[2] = _at_shown_steps(scope, projections[2], key_masks)
+    scaled = scope.add("Mul", projections[0], scope.scalar(key_dim**-0.5))
+    q, k, v = (_heads(scope, name, num_heads, perm)
+               for name, perm in zip((scaled, *projections[1:]), ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))))
+    softmax = scope.add("Softmax", _hidden(scope, scope.add("MatMul", q, k), mask), axis=-1)
+    weights = _hidden(scope, softmax, mask, 0.0) if zeroed else softmax
+    heads = scope.add("Transpose", scope.add("MatMul", softmax if by_steps else weights, v), perm=(0, 2, 1, 3))
     joined = scope.add("Reshape", heads, scope.ints("joined", [0, 0, num_heads * value_dim]))
+    joined = _at_shown_steps(scope, joined, query_masks if by_steps else [])
     kernel, *bias = take(scope.weights.child("output_dense"), kernel=(num_heads, value_dim, width),
                          **{"bias": (width,)} if use_bias else {})
     y = scope.add("MatMul", joined, scope.constant("output_kernel", kernel.reshape(-1, width)))
     for array in bias:
         y = scope.add("Add", y, scope.constant("output_bias", array))
     return [scope.tensor(y, _mask_of(query, query_mask)), *[scope.tensor(weights)] * return_attention_scores]
+
+
+def _zeroes_hidden_weights(scope: Scope, dropout: float, return_scores: bool) -> bool:
+    """Whether weights where a mask hides scores are 0, in rows that are hidden as a whole too. They are where Keras itself
+    makes weights, with its layer Softmax since 3.10, and not where it leaves all to one function."""
+    return scope.keras_version >= (3, 10) and (dropout > 0 or return_scores)
 
 
 def _mask_of(x: Tensor, given: Tensor | None) -> str:

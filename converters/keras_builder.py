@@ -159,8 +159,12 @@ class Scope:
     builder: GraphBuilder
     layer: str  # the layer's name: nodes carry it, values and constants begin with it
     weights: LayerWeights
-    keras_major: int
+    keras_version: tuple[int, int]  # major, minor
     custom: Mapping[str, Callable] = field(default_factory=dict)  # the caller's functions for layers: keras_custom.py
+
+    @property
+    def keras_major(self) -> int:
+        return self.keras_version[0]
 
     def child(self, attribute: str, suffix: str = "") -> Scope:
         """The scope of the layer or cell that this layer keeps in `attribute`; its names have the suffix."""

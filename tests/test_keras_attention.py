@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+
 import numpy as np
 import pytest
 
+import lstmrt
 from keras_models import (
-    BATCH, FRAMEWORKS, IDS, TIME, VOCABULARY, assert_parity, framework, with_random_weights)
+    BATCH, FRAMEWORKS, IDS, TIME, VOCABULARY, assert_close, assert_parity, framework, outputs_of, save, with_random_weights)
 
 pytestmark = pytest.mark.parametrize("name", FRAMEWORKS)
 
@@ -61,6 +65,52 @@ def test_masks(tmp_path, name, layer, query_mask, value_mask):
         y = LAYERS[layer](layers)([query, value])
     outputs = [y, layers.GRU(4, return_sequences=True)(y)]
     assert_parity(with_random_weights(keras.Model(ids, outputs)), tmp_path, IDS, SHORTER)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("scores", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_rows_that_are_hidden_as_a_whole(tmp_path, name, dropout, scores, causal):
+    """By masks of queries, of keys before the first that a causal row sees, of all keys, of pairs. Each attention has inputs
+    of its own: Keras 3 takes the masks off what an attention has read."""
+    keras = framework(name)
+    layers = keras.layers
+    ids = [keras.Input((None,), dtype="int32", name=key) for key in ("ids", "others")]
+    pairs = keras.Input((None, None), dtype="bool", name="pairs")
+
+    def steps(one, masked=True):
+        return layers.Embedding(VOCABULARY, WIDTH, mask_zero=masked)(one)
+
+    def attention(query, value, **options):
+        made = layers.MultiHeadAttention(2, 3, dropout=dropout)(
+            query, value, use_causal_mask=causal, return_attention_scores=scores, **options)
+        return list(made) if scores else [made]
+
+    itself = steps(ids[0])
+    outputs = [*attention(itself, itself), *attention(steps(ids[0]), steps(ids[1])),
+               *attention(steps(ids[0], False), steps(ids[1])), *attention(steps(ids[0]), steps(ids[1], False)),
+               *attention(steps(ids[0], False), steps(ids[1]), attention_mask=pairs)]
+    shown = RANDOM.random((BATCH, TIME, SHORTER.shape[1])) < 0.6
+    shown[1, 2] = False
+    assert_parity(with_random_weights(keras.Model([*ids, pairs], outputs)), tmp_path, IDS, SHORTER, shown, containers=[".keras"])
+
+
+def test_hidden_weights_are_left_before_keras_3_10(tmp_path, name):
+    """The file says which version computed with it."""
+    keras = framework(name)
+    ids, (query, value) = embedded(keras, True, True)
+    models = [with_random_weights(keras.Model(ids, keras.layers.MultiHeadAttention(2, 3, dropout=rate)(query, value)))
+              for rate in (0.0, 0.1)]
+    expected = outputs_of(models[0], IDS, SHORTER)
+    path = save(models[1], tmp_path, ".keras")
+    old = tmp_path / "old.keras"
+    with zipfile.ZipFile(path) as file, zipfile.ZipFile(old, "w") as written:
+        for member in file.namelist():
+            data = file.read(member)
+            if member == "metadata.json":
+                data = json.dumps({**json.loads(data), "keras_version": "3.9.2"}).encode()
+            written.writestr(member, data)
+    assert_close([lstmrt.load(old)(IDS, SHORTER)], expected)
 
 
 @pytest.mark.parametrize("options", [
