@@ -12,7 +12,9 @@ import numpy as np
 from .errors import InputError, MissingDependencyError, UnsupportedError
 from .graph import EXTENSION, Dim, Node, Value
 from .onnx_proto import model_proto
-from .shapes import Tensor
+from .passes.infer_shapes import infer_node, infer_nodes
+from .shapes import Mismatch, Tensor
+from .sizes import LONGEST
 
 
 def require_runtime(nodes: Iterable[Node]) -> None:
@@ -49,18 +51,37 @@ class ForeignStep:
         self.fresh = outputs
         self._shapes = {name: tensors[name].shape for name in self.reads if name in tensors}
         self._constants = {name: constants[name] for name in read if name in constants}
+        self._pools = [node for node in nodes if _takes_whole_windows(node)]
+        self._known = {name: _known(array) for name, array in self._constants.items()} if self._pools else {}
+        self._fitting: dict[str, Tensor] = {}  # the last inputs that all windows fitted into
         self._threads = max(threads, 1)
         self._lock = threading.Lock()
         self._session = None
 
     def run(self, values: dict[str, np.ndarray]) -> None:
         inputs = {name: values[name] for name in self.reads}
+        if self._pools:
+            self._check_pools(inputs)
         session = self._session or self._open(inputs)
         try:
             made = session.run(self.fresh, inputs)
         except Exception as error:  # onnxruntime has a class for each status, all of them plain Exceptions
             raise InputError(f"onnxruntime could not run {self._named()}: {error}") from error
         values.update(zip(self.fresh, made))
+
+    def _check_pools(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Raises InputError where a window does not fit: onnxruntime, whose division rounds to 0, makes one up that does."""
+        given = {name: Tensor(array.dtype.name, array.shape) for name, array in inputs.items()}
+        if given == self._fitting:
+            return
+        tensors = {**self._known, **given}
+        infer_nodes(self.nodes, tensors)
+        for node in self._pools:
+            try:
+                infer_node(node, tensors)
+            except Mismatch as mismatch:
+                raise InputError(f"{node}: {'; '.join(mismatch.args)}") from None
+        self._fitting = given
 
     def _shape(self, name: str, array: np.ndarray) -> tuple[Dim, ...]:
         """The sizes that are the same at every call: onnxruntime computes ahead what depends on those alone."""
@@ -93,3 +114,12 @@ class ForeignStep:
                     raise UnsupportedError(f"onnxruntime refuses {self._named()}: {error}") from error
                 self._constants.clear()  # the session has its own
             return self._session
+
+
+def _takes_whole_windows(node: Node) -> bool:
+    return node.op in ("AveragePool", "MaxPool") and node.attributes.get("auto_pad") == "VALID"
+
+
+def _known(constant: np.ndarray) -> Tensor:
+    """What shapes can depend on: elements of small constants alone."""
+    return Tensor.of(constant) if constant.size <= LONGEST else Tensor(constant.dtype.name, constant.shape)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import lstmrt
 from keras_models import (
-    BATCH, FEATURES, FRAMEWORKS, IDS, TIME, VECTORS, VOCABULARY, assert_parity, framework, with_random_weights)
+    BATCH, FEATURES, FRAMEWORKS, IDS, TIME, VECTORS, VOCABULARY, assert_parity, framework, save, with_random_weights)
 
 pytestmark = pytest.mark.parametrize("name", FRAMEWORKS)
 
@@ -108,6 +109,23 @@ def test_pooling(tmp_path, name):
     assert_all(keras, tmp_path, STEPS, one + everything[::2])
     assert_all(keras, tmp_path, IMAGES, two + everything[1::2])
     assert_all(keras, tmp_path, STEPS, one + everything[::2], time=-1)
+
+
+@pytest.mark.parametrize("layer", ["AveragePooling1D", "MaxPooling1D"])
+def test_sequences_shorter_than_a_window(tmp_path, name, layer):
+    """Windows that are whole do not fit into them; those that are padded do. Longer sequences are run between."""
+    keras = framework(name)
+    inputs = keras.Input((None, 4))
+    pool = getattr(keras.layers, layer)
+    whole, padded = (lstmrt.load(save(keras.Model(inputs, pool(3, padding=padding)(keras.layers.Conv1D(4, 2)(inputs))),
+                                      tmp_path, ".keras")) for padding in ("valid", "same"))
+    for steps in (2, 9, 3):
+        assert padded(STEPS[:, :steps]).shape[1] == -(-(steps - 1) // 3)
+        if steps < 4:
+            with pytest.raises(lstmrt.InputError, match="Pool.*kernel of 3 .* does not fit into"):
+                whole(STEPS[:, :steps])
+        else:
+            assert whole(STEPS[:, :steps]).shape[1] == (steps - 1) // 3
 
 
 def test_averages_of_masked_steps(tmp_path, name):
