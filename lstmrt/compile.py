@@ -89,7 +89,9 @@ class Executable:
         self._constants = {name: array for name, array in graph.constants.items() if name in read}
         self._of_sizes = FixedSizes(graph, lambda fixed: Executable(fixed, target)) if _may_gain(graph, self.segments) else None
         fresh = {name for segment in self.segments for name in segment.fresh}
-        self._views = [value.name for value in graph.outputs if value.name not in fresh]
+        names = [value.name for value in graph.outputs]
+        self._fresh, self._views = ([name for name in names if (name in fresh) == wanted] for wanted in (True, False))
+        self._owners = frozenset(id(_owner(array)) for array in self._constants.values())
         only = self.segments[0] if len(self.segments) == 1 else None
         self.native = only if isinstance(only, NativeStep) else None
 
@@ -120,11 +122,10 @@ class Executable:
 
     def _stand_alone(self, made: dict[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> None:
         """Copies outputs whose memory is an input's, a constant's or another output's, or that cannot be written to."""
-        others = [*inputs.values(), *self._constants.values(), *(made[name] for name in made.keys() - set(self._views))]
-        owners = {id(_owner(array)) for array in others}
+        owners = {id(_owner(array)) for array in (*inputs.values(), *[made[name] for name in self._fresh])}
         for name in self._views:
             owner = id(_owner(made[name]))
-            if owner in owners or not made[name].flags.writeable:
+            if owner in owners or owner in self._owners or not made[name].flags.writeable:
                 made[name] = np.array(made[name], order="C")
             owners.add(owner)
 

@@ -79,10 +79,10 @@ class HostStep:
     """One node."""
 
     kind = "NumPy"
-    fresh = ()  # views as well
 
     def __init__(self, node: Node, dtypes: Mapping[str, str | None], constants: Mapping[str, np.ndarray]) -> None:
         self.nodes, self.reads = [node], node.inputs
+        self.fresh = node.outputs if node.op == "Concat" and not node.domain else ()  # others may give views
         quick = _quick(node, constants)
         self._quick = None if quick is None else (quick, node.inputs if node.op == "Concat" else node.inputs[:1])
         self._moves = moves(node)
