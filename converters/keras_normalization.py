@@ -6,7 +6,7 @@ from typing import Any, Callable, Literal, Mapping, Sequence, Union
 
 import numpy as np
 
-from ..errors import ModelFileError, UnsupportedError
+from ..errors import ModelFileError
 from .keras_builder import Scope, Tensor
 from .keras_json import shown
 from .keras_weights import take, take_first
@@ -31,15 +31,20 @@ def batch_normalization(scope: Scope, x: Tensor, *, axis: Axes = -1, epsilon: fl
 
 def layer_normalization(scope: Scope, x: Tensor, *, axis: Axes = -1, epsilon: float = 1e-3, center: bool = True,
                         scale: bool = True, rms_scaling: Literal[False] = False) -> Tensor:
-    """Over the last axis, or several of the last ones."""
+    """Over one axis or several, which are the last ones while it is done, as ONNX has it."""
     axes = _positive_axes(axis, x)
-    if axes != list(range(axes[0], x.rank)):
-        raise UnsupportedError(f"axis={shown(axis)} of {x.rank}")
+    others = [one for one in range(x.rank) if one not in axes]
     shape = tuple(x.size(one) for one in axes)
-    arrays = take(scope.weights, **dict.fromkeys(["gamma"] * scale + ["beta"] * center, shape))
+    written = shape if isinstance(axis, int) else tuple(x.size(one) for one in axis)  # Keras, too, reshapes without moving axes
+    arrays = [array.reshape(shape) for array in
+              take(scope.weights, **dict.fromkeys(["gamma"] * scale + ["beta"] * center, written))]
     gamma = arrays[0] if scale else np.ones(shape, np.float32)
     names = [scope.constant("gamma", gamma)] + [scope.constant("beta", arrays[-1])] * center
-    y = scope.add("LayerNormalization", scope.floats(x).name, *names, axis=axes[0] - x.rank, epsilon=float(epsilon))
+    moved = others + axes != list(range(x.rank))
+    y = scope.floats(x).name
+    y = scope.add("Transpose", y, perm=(*others, *axes)) if moved else y
+    y = scope.add("LayerNormalization", y, *names, axis=-len(axes), epsilon=float(epsilon))
+    y = scope.add("Transpose", y, perm=tuple(np.argsort([*others, *axes]).tolist())) if moved else y
     return scope.tensor(y, x.mask)
 
 

@@ -243,6 +243,13 @@ def test_normalization(tmp_path, name):
     assert_all(keras, tmp_path, STEPS, several, positive=True)
 
 
+def test_normalization_of_axes_that_are_not_the_last(tmp_path, name):
+    keras = framework(name)
+    layer = keras.layers.LayerNormalization
+    assert_all(keras, tmp_path, STEPS, [layer(axis=1), layer(axis=[1], scale=False), layer(axis=-2, epsilon=0.2, center=False)])
+    assert_all(keras, tmp_path, IMAGES, [layer(axis=axis) for axis in (1, 2, [1, 2], [1, 3], [-1, 2], [1, -2, 3])])
+
+
 @pytest.mark.parametrize("layer", ["BatchNormalization", "LayerNormalization", "Masking", "PReLU", "UnitNormalization"])
 def test_masks_go_through(tmp_path, name, layer):
     keras = framework(name)
