@@ -12,7 +12,7 @@ import numpy as np
 from .generation import GenerationOptions, settings
 from .graph import Graph
 from .machine import Limits
-from .model import Model, load, random_array, vocabulary_of
+from .model import Model, random_array, vocabulary_of
 from .operators import is_recurrent, named_inputs
 from .roles import TIME
 

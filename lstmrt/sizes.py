@@ -12,7 +12,6 @@ from typing import Callable, Mapping
 import numpy as np
 
 from .graph import Dim, Node
-from .operators import attributes
 from .shapes import DTYPES, INTEGERS, Tensor, known_sizes, slice_of
 
 LONGEST = 64  # elements; longer vectors are no shapes

@@ -89,7 +89,7 @@ def test_numbers_of_other_kinds_serve_as_ids(dtype):
     (LAST_STEP, np.full((2, 3), None), "expected int64, got object"),
     (LAST_STEP, [[1, 2], [3]], "'ids': "),
     (LAST_STEP, np.empty((2, 0), int), "at least one time step"),
-    (features_graph(), floats(BATCH, TIME, WIDTH + 1), rf"'x': expected shape \(batch, time, 5\), got \(3, 8, 6\)"),
+    (features_graph(), floats(BATCH, TIME, WIDTH + 1), r"'x': expected shape \(batch, time, 5\), got \(3, 8, 6\)"),
     (features_graph(), np.full((2, 3, 5), 1j), "expected float32, got complex128"),
     (features_graph(), np.full((2, 3, 5), "1"), "expected float32, got <U1"),
     (features_graph(), np.full((2, 3, 5), 1e39), "'x': a number is too large for float32"),
