@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterable, Mapping, Protocol, Sequence
 
 import numpy as np
 
+from ..errors import ModelFileError
 from ..graph import OPSET, Attribute, Node
 from ..operators import OPERATORS, is_recurrent
 from ..shapes import MOST_AXES
@@ -64,9 +65,17 @@ class Draft:
         self.inputs[position] = self.array(value, dtype)
 
 
+def _check_rest(node: Node, there: Any) -> None:
+    """Refuses a gap among inputs of any number, which onnx's checker lets through and onnxruntime may crash on."""
+    if there.inputs and there.inputs[-1].option.name == "Variadic" and not all(node.inputs[len(there.inputs) - 1:]):
+        raise ModelFileError(f"{node}: one of its inputs is left out")
+
+
 def upgraded(node: Node, opset: int, around: Surroundings) -> list[Node]:
     """`node`, of the file's `opset` of ONNX's own domain, as nodes of a graph; foreign where it has to be."""
     there, here = schema(node.op, opset), schema(node.op, OPSET)
+    if there is not None:
+        _check_rest(node, there)
     if there is None or (here is None and node.op not in _RENAMED):
         return [replace(node, opset=opset)]
     same = here is not None and there.since_version == here.since_version

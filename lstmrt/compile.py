@@ -15,7 +15,7 @@ import numpy as np
 from . import _core
 from .binding import Binding
 from .branches import BranchStep, is_choice
-from .errors import InputError, IsaError, UnsupportedError
+from .errors import InputError, IsaError
 from .graph import Graph, Node, all_nodes
 from .fixed_sizes import FixedSizes
 from .flat import FlatRegion

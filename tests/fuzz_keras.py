@@ -81,6 +81,10 @@ def json_changed(text: str | bytes, chance: random.Random) -> str:
     return json.dumps(document[0])
 
 
+def text_changed(text: bytes, chance: random.Random) -> bytes:
+    return json_changed(text, chance).encode()
+
+
 def _places(document: list) -> list[tuple[Any, Any]]:
     """(container, key) of each value in a document, the outermost first."""
     places, left = [], [document]
@@ -156,7 +160,7 @@ def damaged(name: str, data: bytes, chance: random.Random) -> tuple[bytes, bool]
     elif data.startswith(b"\x89HDF"):
         by_sense = hdf5_changed
     elif data.lstrip().startswith(b"{"):
-        by_sense = lambda text, chance: json_changed(text, chance).encode()
+        by_sense = text_changed
     if chance.random() < 0.25:
         return bytes_changed(data, chance), True
     return by_sense(data, chance), by_sense is zip_changed

@@ -75,8 +75,8 @@ def test_damage_gives_an_error_of_ours_or_a_model(saved, data):
 
 def test_protobuf():
     assert message(b"\x08\x96\x01\x12\x02hi\x15\1\2\3\4") == {1: [150], 2: [b"hi", b"\1\2\3\4"]}
-    for damaged in (b"\x08", b"\x08" + b"\xff" * 10, b"\x12\x05hi", b"\x0b", b"\x15\1"):
+    for wrong in (b"\x08", b"\x08" + b"\xff" * 10, b"\x12\x05hi", b"\x0b", b"\x15\1"):
         with pytest.raises(ModelFileError, match="damaged protobuf"):
-            message(damaged)
+            message(wrong)
     with pytest.raises(ModelFileError):
         varint(b"", 0)

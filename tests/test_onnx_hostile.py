@@ -68,6 +68,8 @@ BAD = {
     "a weight of other rank": (rnn(W=np.ones((4, 3), np.float32)), r"RNN 'rnn' W: shape \(4, 3\)"),
     "a weight of NaN": (rnn(W=NAN), r"constant 'W' of shape \(1, 4, 3\) holds NaN"),
     "weights of other dtypes": (rnn(R=np.ones((1, 4, 4))), "RNN 'rnn' R: dtype float64, expected float32"),
+    "a sum of something that is left out": (model([node("Sum", ["x", "", "x"], ["y"])]), "one of its inputs is left out"),
+    "parts that are left out": (model([node("Concat", ["x", "", "x"], ["y"], axis=0)]), "one of its inputs is left out"),
     "dims without data": (model([node("Add", ["x", "w"], ["y"])], {"w": tensor([HUGE])}), "w"),
     "dims with too little data": (model([node("Add", ["x", "w"], ["y"])], {"w": tensor([HUGE], b"1234")}), "w"),
     "negative dims": (model([node("Add", ["x", "w"], ["y"])], {"w": tensor([-3], b"0" * 12)}), "w"),

@@ -139,10 +139,10 @@ def test_pieces_of_text_join_to_the_result():
         assert len({stream for stream, _ in step}) <= len(step) <= 2 * len(writing)
         for stream, piece in step:
             pieces[stream].append(piece)
-    for stream, given in writing.items():
+    for stream, options in writing.items():
         assert stream.ended and pieces[stream].pop() is None and None not in pieces[stream]
-        assert stream.result == WRITER.generate(stream.prompt, **{"max_new_tokens": 25, **given})
-        assert stream.result == (stream.prompt if given.get("echo") else "") + "".join(pieces[stream])
+        assert stream.result == WRITER.generate(stream.prompt, **{"max_new_tokens": 25, **options})
+        assert stream.result == (stream.prompt if options.get("echo") else "") + "".join(pieces[stream])
     assert len(batch) == 0 and list(batch) == []
 
 
