@@ -44,7 +44,7 @@ class Row:
 
     @property
     def ours(self) -> bool:
-        return self.floor is not None
+        return self.runtime.startswith("lstmrt")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def beside(one: Comparison, f32: bool) -> tuple[Cell, ...]:
     mine = (None, None) if ours is None else (ours.timing.median, ours.runtime)
     theirs = (None, None) if other is None else (other.timing.median, other.runtime)
     ratio = ours and other and other.timing.median / ours.timing.median
-    share = percent(ours and ours.floor / ours.timing.median)
+    share = percent(ours.floor / ours.timing.median if ours and ours.floor else None)
     return (*(mine[:1] if f32 else mine), *theirs, ratio, share)
 
 
