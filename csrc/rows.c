@@ -173,13 +173,18 @@ lstmrt_status lstmrt_time_run(const lstmrt_layer *layer, lstmrt_workspace *works
     return LSTMRT_OK;
 }
 
+/* One element a row goes in and one, of the same rows, comes out. */
+static lstmrt_status prepare_column(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer,
+                                    lstmrt_dtype from, lstmrt_dtype to)
+{
+    const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
+    layer->width = 1;
+    return lstmrt_value_is(x, from, -1, 1) && lstmrt_value_is(y, to, (int)x->rows, 1) ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+}
+
 lstmrt_status lstmrt_cast_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
-    const lstmrt_value *mask = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
-    layer->width = 1;
-    return lstmrt_value_is(mask, LSTMRT_BOOL, -1, 1) && lstmrt_value_is(y, LSTMRT_F32, (int)mask->rows, 1)
-               ? LSTMRT_OK
-               : LSTMRT_BAD_PROGRAM;
+    return prepare_column(model, step, layer, LSTMRT_BOOL, LSTMRT_F32);
 }
 
 lstmrt_status lstmrt_cast_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
@@ -193,11 +198,7 @@ lstmrt_status lstmrt_cast_run(const lstmrt_layer *layer, lstmrt_workspace *works
 
 lstmrt_status lstmrt_not_equal_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
-    const lstmrt_value *ids = lstmrt_input(model, step, 0), *mask = lstmrt_output(model, step, 0);
-    layer->width = 1;
-    return lstmrt_value_is(ids, LSTMRT_I64, -1, 1) && lstmrt_value_is(mask, LSTMRT_BOOL, (int)ids->rows, 1)
-               ? LSTMRT_OK
-               : LSTMRT_BAD_PROGRAM;
+    return prepare_column(model, step, layer, LSTMRT_I64, LSTMRT_BOOL);
 }
 
 lstmrt_status lstmrt_not_equal_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)

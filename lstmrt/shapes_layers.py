@@ -94,15 +94,19 @@ def _floats_alike(x: Tensor, *others: Tensor | None) -> None:
         same_dtype(x, tensor)
 
 
+def _check_kernel(x: Tensor, w: Tensor, kernel_shape: Sequence[int] | None) -> None:
+    if len(x.shape) < 3 or len(w.shape) != len(x.shape):
+        raise Mismatch(f"X of shape {x.shape} and W of shape {w.shape}")
+    if kernel_shape is not None and tuple(kernel_shape) != tuple(w.shape[2:]):
+        raise Mismatch(f"kernel_shape {kernel_shape}, but W has shape {w.shape}")
+
+
 def conv(x: Tensor, w: Tensor, b: Tensor | None = None, *, group, kernel_shape, **options) -> list[Tensor]:
     _floats_alike(x, w, b)
     if x.shape is None or w.shape is None:
         return [Tensor(x.dtype, None)]
-    if len(x.shape) < 3 or len(w.shape) != len(x.shape):
-        raise Mismatch(f"X of shape {x.shape} and W of shape {w.shape}")
+    _check_kernel(x, w, kernel_shape)
     filters, channels, *kernel = w.shape
-    if kernel_shape is not None and tuple(kernel_shape) != tuple(kernel):
-        raise Mismatch(f"kernel_shape {kernel_shape}, but W has shape {w.shape}")
     if not all(isinstance(size, int) for size in w.shape):
         return [Tensor(x.dtype, (x.shape[0], filters) + (None,) * len(kernel))]
     if group < 1 or filters % group or not same_size(x.shape[1], channels * group):
@@ -134,11 +138,8 @@ def conv_transpose(x: Tensor, w: Tensor, b: Tensor | None = None, *, group, kern
     _floats_alike(x, w, b)
     if x.shape is None or w.shape is None or not all(isinstance(size, int) for size in w.shape):
         return [Tensor(x.dtype, None)]
-    if len(x.shape) < 3 or len(w.shape) != len(x.shape):
-        raise Mismatch(f"X of shape {x.shape} and W of shape {w.shape}")
+    _check_kernel(x, w, kernel_shape)
     channels, filters, *kernel = w.shape
-    if kernel_shape is not None and tuple(kernel_shape) != tuple(kernel):
-        raise Mismatch(f"kernel_shape {kernel_shape}, but W has shape {w.shape}")
     if group < 1 or channels % group or not same_size(x.shape[1], channels):
         raise Mismatch(f"X of shape {x.shape} and W of shape {w.shape} with {group} groups")
     if b is not None and b.shape is not None and b.shape != (filters * group,):
