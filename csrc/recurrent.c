@@ -5,7 +5,7 @@
 
 #include "blocks.h"
 #include "pack.h"
-#include "program.h"
+#include "recurrent.h"
 
 enum { X, LENGTHS, H0, C0, MASK };  /* inputs of a recurrent step */
 enum { Y, Y_H, Y_C };               /* its outputs */
@@ -174,19 +174,10 @@ static lstmrt_status input_part(const lstmrt_layer *layer, lstmrt_workspace *ws,
     return LSTMRT_OK;
 }
 
-/* What says which time steps count. */
-typedef struct {
-    const lstmrt_workspace *workspace;
-    const int64_t *lengths;
-    const uint8_t *mask;
-    const lstmrt_value *mask_value;
-    size_t mask_stride;
-} validity;
-
-static validity validity_of(const lstmrt_layer *layer, const lstmrt_workspace *ws)
+static lstmrt_validity validity_of(const lstmrt_layer *layer, const lstmrt_workspace *ws)
 {
     const lstmrt_slot *lengths = lstmrt_input_slot(layer, ws, LENGTHS), *mask = lstmrt_input_slot(layer, ws, MASK);
-    return (validity){
+    return (lstmrt_validity){
         .workspace = ws,
         .lengths = lengths ? lengths->data : NULL,
         .mask = mask ? mask->data : NULL,
@@ -195,15 +186,15 @@ static validity validity_of(const lstmrt_layer *layer, const lstmrt_workspace *w
     };
 }
 
-static bool is_past_end(const validity *v, size_t t, size_t b) { return v->lengths && (int64_t)t >= v->lengths[b]; }
+static bool is_past_end(const lstmrt_validity *v, size_t t, size_t b) { return v->lengths && (int64_t)t >= v->lengths[b]; }
 
-static bool is_valid(const validity *v, size_t t, size_t b)
+static bool is_valid(const lstmrt_validity *v, size_t t, size_t b)
 {
     if (is_past_end(v, t, b)) return false;
     return !v->mask || v->mask[lstmrt_row_at(v->mask_value, v->workspace, t, b) * v->mask_stride];
 }
 
-static lstmrt_status check_lengths(const validity *v)
+static lstmrt_status check_lengths(const lstmrt_validity *v)
 {
     for (size_t b = 0; v->lengths && b < v->workspace->batch; b++)
         if (v->lengths[b] < 0 || (uint64_t)v->lengths[b] > v->workspace->time) return LSTMRT_BAD_ARGUMENT;
@@ -229,7 +220,7 @@ static void load_initial(const lstmrt_slot *initial, float *state, const lstmrt_
 }
 
 /* Rows whose step does not count keep the states they had. */
-static void keep_invalid(const lstmrt_layer *layer, const validity *v, size_t t, const lstmrt_cell_rows *rows,
+static void keep_invalid(const lstmrt_layer *layer, const lstmrt_validity *v, size_t t, const lstmrt_cell_rows *rows,
                          uint8_t *started)
 {
     const size_t size = layer->width * sizeof(float);
@@ -243,7 +234,7 @@ static void keep_invalid(const lstmrt_layer *layer, const validity *v, size_t t,
 }
 
 /* y at time t: the new h; at masked steps the h before, or 0 (see zero_masked_output in lstmrt.h); 0 past the end. */
-static void emit(const lstmrt_layer *layer, const lstmrt_workspace *ws, const validity *v, size_t t,
+static void emit(const lstmrt_layer *layer, const lstmrt_workspace *ws, const lstmrt_validity *v, size_t t,
                  const lstmrt_cell *cell)
 {
     const lstmrt_slot *y = lstmrt_output_slot(layer, ws, Y);
@@ -259,7 +250,7 @@ static void emit(const lstmrt_layer *layer, const lstmrt_workspace *ws, const va
     }
 }
 
-static bool any_valid(const validity *v, size_t t)
+static bool any_valid(const lstmrt_validity *v, size_t t)
 {
     for (size_t b = 0; b < v->workspace->batch; b++)
         if (is_valid(v, t, b)) return true;
@@ -338,7 +329,7 @@ static void step_all(const lstmrt_layer *layer, const lstmrt_workspace *ws, size
     }
 }
 
-static void advance(const lstmrt_layer *layer, const lstmrt_workspace *ws, const validity *v, size_t t,
+static void advance(const lstmrt_layer *layer, const lstmrt_workspace *ws, const lstmrt_validity *v, size_t t,
                     input_rows gates, size_t begun, lstmrt_cell *cell)
 {
     if (any_valid(v, t) || ws->moved > 0) {
@@ -351,43 +342,63 @@ static void advance(const lstmrt_layer *layer, const lstmrt_workspace *ws, const
     emit(layer, ws, v, t, cell);
 }
 
-/* The last states; rows of length 0 have none, not even the initial one (onnxruntime's reading of ONNX). */
-static void finish(const lstmrt_layer *layer, const lstmrt_workspace *ws, const validity *v, const lstmrt_cell *cell)
+size_t lstmrt_recurrence_most(const lstmrt_workspace *ws)
 {
-    const float *states[] = {[Y_H] = cell->h, [Y_C] = cell->c};
+    return LSTMRT_HOISTED_ROWS / ws->batch ? LSTMRT_HOISTED_ROWS / ws->batch : 1;
+}
+
+lstmrt_status lstmrt_recurrence_begin(const lstmrt_layer *layer, lstmrt_workspace *ws, lstmrt_recurrence *run)
+{
+    lstmrt_cell *cell = &ws->state->cells[layer->cell];
+    const bool from_zero = ws->state == &ws->own && layer->step.inputs[H0] < 0;
+    *run = (lstmrt_recurrence){.layer = layer, .workspace = ws, .cell = cell, .validity = validity_of(layer, ws),
+                               .begun = from_zero ? ws->batch : ws->begun};
+    const lstmrt_status status = check_lengths(&run->validity);
+    if (status) return status;
+    load_initial(lstmrt_input_slot(layer, ws, H0), cell->h, cell, ws->batch, layer->width);
+    load_initial(lstmrt_input_slot(layer, ws, C0), cell->c, cell, ws->batch, layer->width);
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_recurrence_block(lstmrt_recurrence *run, size_t steps)
+{
+    const lstmrt_layer *layer = run->layer;
+    lstmrt_workspace *ws = run->workspace;
+    const size_t begin = layer->step.reverse ? ws->time - run->done - steps : run->done;
+    input_rows gates;
+    const lstmrt_status status = input_part(layer, ws, begin, begin + steps, &gates);
+    if (status) return status;
+    for (size_t i = 0; i < steps; i++, run->begun = 0) {
+        const size_t at = layer->step.reverse ? steps - 1 - i : i;
+        const input_rows now = {gates.data + at * ws->batch * gates.stride, gates.stride};
+        advance(layer, ws, &run->validity, begin + at, now, run->begun, run->cell);
+    }
+    run->done += steps;
+    return LSTMRT_OK;
+}
+
+/* Rows of length 0 have no last states, not even the initial ones (onnxruntime's reading of ONNX). */
+void lstmrt_recurrence_finish(const lstmrt_recurrence *run)
+{
+    const float *states[] = {[Y_H] = run->cell->h, [Y_C] = run->cell->c};
+    const int64_t *lengths = run->validity.lengths;
+    const size_t batch = run->workspace->batch, width = run->layer->width;
     for (size_t i = Y_H; i <= Y_C; i++) {
-        const lstmrt_slot *out = lstmrt_output_slot(layer, ws, i);
+        const lstmrt_slot *out = lstmrt_output_slot(run->layer, run->workspace, i);
         if (!out) continue;
-        copy_rows(states[i], cell->stride, out->data, out->stride, ws->batch, layer->width);
-        for (size_t b = 0; v->lengths && b < ws->batch; b++)
-            if (v->lengths[b] == 0) memset((float *)out->data + b * out->stride, 0, layer->width * sizeof(float));
+        copy_rows(states[i], run->cell->stride, out->data, out->stride, batch, width);
+        for (size_t b = 0; lengths && b < batch; b++)
+            if (lengths[b] == 0) memset((float *)out->data + b * out->stride, 0, width * sizeof(float));
     }
 }
 
 lstmrt_status lstmrt_recurrent_run(const lstmrt_layer *layer, lstmrt_workspace *ws)
 {
-    lstmrt_cell *cell = &ws->state->cells[layer->cell];
-    const validity v = validity_of(layer, ws);
-    lstmrt_status status = check_lengths(&v);
-    if (status) return status;
-    load_initial(lstmrt_input_slot(layer, ws, H0), cell->h, cell, ws->batch, layer->width);
-    load_initial(lstmrt_input_slot(layer, ws, C0), cell->c, cell, ws->batch, layer->width);
-
-    const bool from_zero = ws->state == &ws->own && layer->step.inputs[H0] < 0;
-    size_t begun = from_zero ? ws->batch : ws->begun;
-    const size_t block = LSTMRT_HOISTED_ROWS / ws->batch ? LSTMRT_HOISTED_ROWS / ws->batch : 1, time = ws->time;
-    for (size_t done = 0; done < time; done += block) {
-        const size_t steps = time - done < block ? time - done : block;
-        const size_t begin = layer->step.reverse ? time - done - steps : done;
-        input_rows gates;
-        status = input_part(layer, ws, begin, begin + steps, &gates);
-        if (status) return status;
-        for (size_t i = 0; i < steps; i++, begun = 0) {
-            const size_t at = layer->step.reverse ? steps - 1 - i : i;
-            const input_rows now = {gates.data + at * ws->batch * gates.stride, gates.stride};
-            advance(layer, ws, &v, begin + at, now, begun, cell);
-        }
-    }
-    finish(layer, ws, &v, cell);
-    return LSTMRT_OK;
+    lstmrt_recurrence run;
+    lstmrt_status status = lstmrt_recurrence_begin(layer, ws, &run);
+    const size_t most = lstmrt_recurrence_most(ws);
+    while (!status && run.done < ws->time)
+        status = lstmrt_recurrence_block(&run, ws->time - run.done < most ? ws->time - run.done : most);
+    if (!status) lstmrt_recurrence_finish(&run);
+    return status;
 }

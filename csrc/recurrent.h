@@ -1,0 +1,34 @@
+/* A run of a recurrent layer, block by block of time steps, so that others can run between the blocks. */
+#ifndef LSTMRT_RECURRENT_H
+#define LSTMRT_RECURRENT_H
+
+#include "program.h"
+
+/* What says which time steps count. */
+typedef struct {
+    const lstmrt_workspace *workspace;
+    const int64_t *lengths;
+    const uint8_t *mask;
+    const lstmrt_value *mask_value;
+    size_t mask_stride;
+} lstmrt_validity;
+
+typedef struct {
+    const lstmrt_layer *layer;
+    lstmrt_workspace *workspace;
+    lstmrt_cell *cell;
+    lstmrt_validity validity;
+    size_t begun; /* as many of the last rows have an h of zeros */
+    size_t done;  /* time steps, in the order they run in */
+} lstmrt_recurrence;
+
+/* The most time steps that a block can have. */
+size_t lstmrt_recurrence_most(const lstmrt_workspace *workspace);
+/* Checks lengths and takes the initial states. */
+lstmrt_status lstmrt_recurrence_begin(const lstmrt_layer *layer, lstmrt_workspace *workspace, lstmrt_recurrence *run);
+/* Runs the next `steps` time steps. */
+lstmrt_status lstmrt_recurrence_block(lstmrt_recurrence *run, size_t steps);
+/* Gives the last states, once all time steps are done. */
+void lstmrt_recurrence_finish(const lstmrt_recurrence *run);
+
+#endif
