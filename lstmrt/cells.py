@@ -48,12 +48,17 @@ class Cell:
         names = dict.fromkeys(name for gate in self.gates.values() for name in gate.matrices)
         return list(names)
 
-    def matrix(self, name: str) -> np.ndarray | None:
-        """What `name` is multiplied with, as an ONNX weight (gates * hidden, width); None where it is not read."""
+    def parts(self, name: str) -> dict[str, np.ndarray]:
+        """What `name` is multiplied with for each gate that reads it, (width, hidden)."""
         found = {gate: self.gates[gate].matrices[name] for gate in ONNX[self.op]
                  if gate in self.gates and name in self.gates[gate].matrices}
         if name == self.h and self.reset is not None:
             found["h"] = self.reset[0]
+        return found
+
+    def matrix(self, name: str) -> np.ndarray | None:
+        """The same as one ONNX weight (gates * hidden, width); None where it is not read."""
+        found = self.parts(name)
         if not found:
             return None
         blank = np.zeros_like(next(iter(found.values())))
@@ -217,9 +222,9 @@ def _reset(terms: list, h: str, hidden: int) -> tuple[Activated, np.ndarray, np.
     matrix, bias, gates, linear = None, np.zeros(hidden), {}, True
     for coefficients, factors in terms:
         if len(factors) == 1 and isinstance(factors[0], Multiplied):  # (r * h) R
-            linear, product, factors = False, factors[0].matrix * coefficients, factors[0].factors
+            linear, product, factors = False, factors[0].matrix.scaled(coefficients).array, factors[0].factors
         else:
-            product = next((f.matrix * coefficients for f in factors if isinstance(f, Multiplied)), None)
+            product = next((f.matrix.scaled(coefficients).array for f in factors if isinstance(f, Multiplied)), None)
             states = [f.factors for f in factors if isinstance(f, Multiplied)]
             factors = [f for f in factors if not isinstance(f, Multiplied)] + [f for pair in states for f in pair]
         gates |= {f.key: f for f in factors if isinstance(f, Activated)}
@@ -247,7 +252,7 @@ def _gate(of: Formula, reader: Reader, state: str | None = None) -> Gate | None:
             continue
         source, product = factors[0], None
         if isinstance(source, Multiplied) and len(source.factors) == 1:
-            source, product = source.factors[0], source.matrix * coefficients
+            source, product = source.factors[0], source.matrix.scaled(coefficients).array
         if len(factors) > 1 or not isinstance(source, Read) or source.is_mask:
             return None
         if product is None and source.name == state and _is_state(source, of.width):
@@ -255,12 +260,14 @@ def _gate(of: Formula, reader: Reader, state: str | None = None) -> Gate | None:
             continue
         product = np.diag(coefficients) if product is None else product
         matrix = _placed(product, source, reader)
-        matrices[source.name] = matrices.get(source.name, 0) + matrix
+        matrices[source.name] = matrices[source.name] + matrix if source.name in matrices else matrix
     return Gate(of.constant, matrices, diagonal)
 
 
 def _placed(product: np.ndarray, source: Read, reader: Reader) -> np.ndarray:
     """The rows of a part of a value among those of the whole."""
+    if source.stop - source.start == reader.width(source.name):
+        return product
     matrix = np.zeros((reader.width(source.name), product.shape[1]))
     matrix[source.start:source.stop] = product
     return matrix

@@ -61,12 +61,36 @@ class Activated:
         return Activated(self.activation, self.of.cut(start, stop))
 
 
+class Matrix:
+    """Weights, which the steps of a layer share: what takes a pass over all of them is done once."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self._cuts: dict[tuple[int, int], Matrix] = {}
+
+    @cached_property
+    def digest(self) -> bytes:
+        return hashlib.sha256(np.ascontiguousarray(self.array)).digest()
+
+    def cut(self, start: int, stop: int) -> Matrix:
+        """Columns [start, stop)."""
+        if (start, stop) not in self._cuts:
+            self._cuts[start, stop] = Matrix(self.array[:, start:stop])
+        return self._cuts[start, stop]
+
+    def scaled(self, columns: np.ndarray) -> Matrix:
+        return self if (columns == 1).all() else Matrix(self.array * columns)
+
+    def weighted(self, rows: np.ndarray) -> Matrix:
+        return self if (rows == 1).all() else Matrix(rows[:, None] * self.array)
+
+
 @dataclass(frozen=True)
 class Multiplied:
     """The product of some factors, as a row, times a matrix."""
 
     factors: tuple[Factor, ...]
-    matrix: np.ndarray
+    matrix: Matrix
 
     @property
     def source(self) -> tuple:
@@ -74,10 +98,10 @@ class Multiplied:
 
     @cached_property
     def key(self) -> tuple:
-        return *self.source, hashlib.sha256(np.ascontiguousarray(self.matrix)).digest(), self.matrix.shape
+        return *self.source, self.matrix.digest, self.matrix.array.shape
 
     def cut(self, start: int, stop: int) -> Multiplied:
-        return Multiplied(self.factors, self.matrix[:, start:stop])
+        return Multiplied(self.factors, self.matrix.cut(start, stop))
 
 
 Factor = "Read | Activated | Multiplied"
@@ -115,17 +139,17 @@ class Formula:
         return formula(stop - start, [(coefficients[start:stop], tuple(factor.cut(start, stop) for factor in factors))
                                       for coefficients, factors in self.terms.values()])
 
-    def times(self, matrix: np.ndarray) -> Formula:
+    def times(self, matrix: Matrix) -> Formula:
         terms = []
         for coefficients, factors in self.terms.values():
-            weighted = coefficients[:, None] * matrix
+            weighted = matrix.weighted(coefficients)
             if not factors:
-                terms.append((weighted.sum(0), ()))
+                terms.append((weighted.array.sum(0), ()))
             elif len(factors) == 1 and isinstance(factors[0], Multiplied):
-                terms.append(_linear(factors[0].factors, factors[0].matrix @ weighted))
+                terms.append(_linear(factors[0].factors, Matrix(factors[0].matrix.array @ weighted.array)))
             else:
                 terms.append(_linear(factors, weighted))
-        return formula(matrix.shape[1], terms)
+        return formula(matrix.array.shape[1], terms)
 
     @property
     def constant(self) -> np.ndarray:
@@ -133,8 +157,8 @@ class Formula:
         return self.terms[()][0] if () in self.terms else np.zeros(self.width)
 
 
-def _linear(factors: tuple[Factor, ...], matrix: np.ndarray) -> tuple:
-    return np.ones(matrix.shape[1]), (Multiplied(factors, matrix),)
+def _linear(factors: tuple[Factor, ...], matrix: Matrix) -> tuple:
+    return np.ones(matrix.array.shape[1]), (Multiplied(factors, matrix),)
 
 
 def formula(width: int, terms: Iterable[tuple[np.ndarray, tuple[Factor, ...]]]) -> Formula:
@@ -145,7 +169,7 @@ def formula(width: int, terms: Iterable[tuple[np.ndarray, tuple[Factor, ...]]]) 
             continue
         factors = _ordered(factors)
         if len(factors) == 1 and isinstance(factors[0], Multiplied):
-            _add_linear(found, factors[0].factors, factors[0].matrix * coefficients)
+            _add_linear(found, factors[0].factors, factors[0].matrix.scaled(coefficients))
             continue
         key = tuple(factor.key for factor in factors)
         before = found[key][0] if key in found else 0
@@ -162,11 +186,11 @@ def _even(coefficients: np.ndarray) -> np.ndarray:
     return np.where(np.abs(coefficients - whole) < 1e-6, whole, coefficients)
 
 
-def _add_linear(found: dict, factors: tuple[Factor, ...], matrix: np.ndarray) -> None:
+def _add_linear(found: dict, factors: tuple[Factor, ...], matrix: Matrix) -> None:
     source = Multiplied(factors, matrix).source
     if source in found:
-        matrix = matrix + found[source][1][0].matrix
-    if matrix.any():
+        matrix = Matrix(matrix.array + found[source][1][0].matrix.array)
+    if matrix.array.any():
         found[source] = _linear(factors, matrix)
     else:
         found.pop(source, None)
@@ -203,6 +227,17 @@ class Reader:
     tensors: Mapping[str, Tensor]
     is_read: Callable[[str], bool]
     known: dict[str, Formula] = field(default_factory=dict)
+    matrices: dict[tuple, Matrix] = field(default_factory=dict)
+
+    def matrix(self, name: str, *, transposed: bool = False, scale: float = 1.0) -> Matrix | None:
+        """A constant of two axes, times `scale`; None where `name` is none."""
+        array = self.constants.get(name)
+        if array is None or array.ndim != 2:
+            return None
+        if (name, transposed, scale) not in self.matrices:
+            scaled = scale * array.astype(np.float64)
+            self.matrices[name, transposed, scale] = Matrix(scaled.T if transposed else scaled)
+        return self.matrices[name, transposed, scale]
 
     def formula(self, name: str) -> Formula:
         """Of a value that is rows of a known width. Raises Opaque where there is none."""
@@ -322,18 +357,16 @@ def _where(reader: Reader, node: Node, name: str) -> Formula:
 
 
 def _matmul(reader: Reader, node: Node, name: str) -> Formula | None:
-    matrix = reader.constants.get(node.inputs[1])
-    if matrix is None or matrix.ndim != 2:
-        return None
-    return reader.formula(node.inputs[0]).times(matrix.astype(np.float64))
+    matrix = reader.matrix(node.inputs[1])
+    return None if matrix is None else reader.formula(node.inputs[0]).times(matrix)
 
 
 def _gemm(reader: Reader, node: Node, name: str) -> Formula | None:
-    options, matrix = attributes(node), reader.constants.get(node.inputs[1])
+    options = attributes(node)
+    matrix = reader.matrix(node.inputs[1], transposed=bool(options["transB"]), scale=options["alpha"])
     if matrix is None or options["transA"]:
         return None
-    matrix = options["alpha"] * matrix.astype(np.float64)
-    product = reader.formula(node.inputs[0]).times(matrix.T if options["transB"] else matrix)
+    product = reader.formula(node.inputs[0]).times(matrix)
     if len(node.inputs) < 3 or not node.inputs[2]:
         return product
     c = _widened(reader.formula(node.inputs[2]), product.width)
@@ -401,7 +434,7 @@ def _concat(reader: Reader, node: Node, name: str) -> Formula | None:
         return None
     total, start = row(shape[-1], 0), 0
     for part in map(reader.formula, node.inputs):
-        total = total + part.times(np.eye(part.width, shape[-1], start))
+        total = total + part.times(Matrix(np.eye(part.width, shape[-1], start)))
         start += part.width
     return total
 

@@ -11,7 +11,7 @@ from ..gates import ONNX, gate_rows
 from ..graph import EXTENSION, Graph, Node, fresh_names
 from ..operators import is_recurrent, named_inputs
 
-ROWS_AT_ONCE = 256  # of a table that is being made
+ROWS_AT_ONCE = 128  # of a table that is being made
 LARGEST_TABLE = 64 << 20  # bytes; beyond it a lookup costs more memory than the multiplication it saves is worth
 
 
@@ -77,7 +77,10 @@ def _fused(node: Node, gather: Node, constants: dict[str, np.ndarray], names: It
 def _table(embeddings: np.ndarray, w: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """E·Wᵀ + b, some rows at a time: in float64 a large table would be twice as large as the model."""
     table = np.empty((len(embeddings), len(w)), np.float32)
+    products = np.empty((min(ROWS_AT_ONCE, len(table)), len(w)))  # one memory for all: new pages cost as much as the sums
     for start in range(0, len(table), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        table[rows] = embeddings[rows].astype(np.float64) @ w.T + bias
+        rows = embeddings[start:start + ROWS_AT_ONCE].astype(np.float64)
+        sums = np.matmul(rows, w.T, out=products[:len(rows)])
+        sums += bias
+        table[start:start + ROWS_AT_ONCE] = sums
     return table

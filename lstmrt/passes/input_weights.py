@@ -48,7 +48,7 @@ def _parts(formula: Formula, reader: Reader) -> tuple[str, np.ndarray, np.ndarra
     source = product.factors[0]
     if (source.start, source.stop) != (0, reader.width(source.name)):
         return None
-    return source.name, product.matrix, formula.constant
+    return source.name, product.matrix.array, formula.constant
 
 
 def _with_weights(node: Node, given: Mapping[str, str], x: str, matrix: np.ndarray, row: np.ndarray,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Iterator
+from typing import Iterator, Mapping
 
 import numpy as np
 
@@ -174,11 +174,11 @@ class _Search:
 
     def _turned(self, first: _Step, second: _Step) -> _Step | None:
         """The first step with the h that has the second's weights."""
-        r = second.cell.matrix(second.cell.h)
+        r = second.cell.parts(second.cell.h)
         for name in first.cell.reads():
             turned = replace(first, cell=replace(first.cell, h=name))
             if first.cell.reset is None or name == first.cell.h:
-                if np.array_equal(turned.cell.matrix(name), r) and turned.x is not None:
+                if _are_equal(turned.cell.parts(name), r) and turned.x is not None:
                     return turned
         return None
 
@@ -301,6 +301,10 @@ def _multiplies(node: Node, graph: Graph) -> bool:
 def _same_weights(a: _Step, b: _Step) -> bool:
     if a.x is None or b.x is None:
         return False
-    pairs = ((a.cell.matrix(a.cell.h), b.cell.matrix(b.cell.h)), (a.cell.matrix(a.x), b.cell.matrix(b.x)),
-             (a.cell.bias(), b.cell.bias()))
-    return all(np.array_equal(one, other) for one, other in pairs)
+    return (_are_equal(a.cell.parts(a.cell.h), b.cell.parts(b.cell.h)) and _are_equal(a.cell.parts(a.x), b.cell.parts(b.x))
+            and np.array_equal(a.cell.bias(), b.cell.bias()))
+
+
+def _are_equal(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
+    """Whether two cells multiply a value with the same matrices, which are mostly the same objects."""
+    return a.keys() == b.keys() and all(a[gate] is b[gate] or np.array_equal(a[gate], b[gate]) for gate in a)
