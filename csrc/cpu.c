@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* syscall */
 #include "cpu.h"
 
 bool lstmrt_cpu_always(void) { return true; }
@@ -17,9 +18,12 @@ enum {
     LEAF7_EBX_AVX512DQ = 1 << 17,
     LEAF7_EBX_AVX512BW = 1 << 30,
     LEAF7_ECX_AVX512VNNI = 1 << 11,
+    LEAF7_EDX_AMX_TILE = 1 << 24,
+    LEAF7_EDX_AMX_INT8 = 1 << 25,
     LEAF7_1_EAX_AVX512BF16 = 1 << 5,
     XCR0_YMM = 1 << 1 | 1 << 2,
     XCR0_ZMM = XCR0_YMM | 1 << 5 | 1 << 6 | 1 << 7, /* opmasks, upper halves of zmm0-15, zmm16-31 */
+    XCR0_TILES = 1 << 17 | 1 << 18, /* configuration and data */
 };
 
 static const uint32_t LEAF7_EBX_AVX512VL = UINT32_C(1) << 31;
@@ -64,6 +68,27 @@ bool lstmrt_cpu_has_avx512_bf16(void)
     return lstmrt_cpu_has_avx512_vnni() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) &&
            has_all(eax, LEAF7_1_EAX_AVX512BF16);
 }
+
+#if LSTMRT_AMX
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Linux makes room for the tiles of a process that asks, for good, in all its threads and in children of fork. */
+static bool gets_tiles(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+bool lstmrt_cpu_has_amx(void)
+{
+    uint32_t eax, ebx, ecx, edx;
+    return lstmrt_cpu_has_avx512_bf16() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&
+           has_all(edx, LEAF7_EDX_AMX_TILE | LEAF7_EDX_AMX_INT8) && has_all(xcr0(), XCR0_TILES) && gets_tiles();
+}
+
+#endif
 
 #else
 

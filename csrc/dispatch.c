@@ -12,6 +12,9 @@ static const lstmrt_isa SETS[] = { /* slowest first */
     {"avx512_vnni", lstmrt_cpu_has_avx512_vnni, &lstmrt_kernels_avx512, &lstmrt_int8_avx512_vnni, &lstmrt_bf16_avx512},
     {"avx512_bf16", lstmrt_cpu_has_avx512_bf16, &lstmrt_kernels_avx512, &lstmrt_int8_avx512_vnni, &lstmrt_bf16_avx512_bf16},
 #endif
+#if LSTMRT_AMX
+    {"amx", lstmrt_amx_works, &lstmrt_kernels_avx512, &lstmrt_int8_amx, &lstmrt_bf16_avx512_bf16},
+#endif
 };
 
 enum { SET_COUNT = sizeof SETS / sizeof SETS[0] };

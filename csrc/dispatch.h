@@ -17,6 +17,12 @@ typedef struct {
  * UNKNOWN_ISA: this build has no such set; UNSUPPORTED_ISA: this CPU cannot run it. */
 lstmrt_status lstmrt_isa_find(const char *name, const lstmrt_isa **isa);
 
+/* Whether this CPU runs the code for AMX, and gets from it what VNNI gets: tried once a process, as few machines that
+ * lstmrt is made on have AMX. */
+bool lstmrt_amx_works(void);
+/* The second half of that. */
+bool lstmrt_amx_agrees(void);
+
 /* The name of the slowest set with the same kernels for this precision. */
 const char *lstmrt_isa_shown(const lstmrt_isa *isa, lstmrt_precision precision);
 

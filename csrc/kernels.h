@@ -209,9 +209,10 @@ enum {
 
 #define LSTMRT_INT8_SMALLEST 0x1p-100f /* rows with no larger element are zeros */
 
-/* Inputs that a row is padded to, with zeros, and the bytes it then takes in the form that products read. */
+/* Inputs that a row is padded to, with zeros, and the bytes it then takes in the form that products read: an odd number of
+ * cache lines, lest several rows that are read at once fight for the same places of a cache. */
 static inline size_t lstmrt_reduced_padded(size_t inputs) { return (inputs + 15) & ~(size_t)15; }
-static inline size_t lstmrt_reduced_row_bytes(size_t inputs) { return 4 * lstmrt_reduced_padded(inputs); }
+static inline size_t lstmrt_reduced_row_bytes(size_t inputs) { return 4 * lstmrt_reduced_padded(inputs) | 64; }
 
 /* Rows in the form that products read. int8: x = scale x^ within scale / 2; a row with a NaN or an infinity gets the scale
  * NaN. bf16 has no scales. */
@@ -227,7 +228,7 @@ typedef struct {
     const void *x; /* rows of the same table */
     const float *x_scales;
     const void *weights; /* panels of LSTMRT_DENSE_VECTORS vectors, each with the weights of `group` inputs at a time */
-    const float *scales; /* int8: one for each output, by vectors */
+    const float *scales; /* int8: one for each output, by vectors; bf16: NULL */
     const float *init;   /* init_stride 0: one row for all */
     float *y;
     size_t init_stride, y_stride;
@@ -260,7 +261,8 @@ typedef struct {
     void (*probe)(const lstmrt_probe_fma_args *); /* its own products in place of float32's */
 } lstmrt_reduced_kernels;
 
-extern const lstmrt_reduced_kernels lstmrt_int8_scalar, lstmrt_int8_avx2, lstmrt_int8_avx512, lstmrt_int8_avx512_vnni;
+extern const lstmrt_reduced_kernels lstmrt_int8_scalar, lstmrt_int8_avx2, lstmrt_int8_avx512, lstmrt_int8_avx512_vnni,
+    lstmrt_int8_amx;
 extern const lstmrt_reduced_kernels lstmrt_bf16_scalar, lstmrt_bf16_avx2, lstmrt_bf16_avx512, lstmrt_bf16_avx512_bf16;
 
 #endif

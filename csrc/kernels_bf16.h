@@ -20,19 +20,6 @@ static void kernel_bf16_rows(const lstmrt_reduced_rows_args *a)
     }
 }
 
-static __attribute__((noinline)) void bf16_end(const lstmrt_reduced_product_args *a, const vf *sum, size_t vectors,
-                                               size_t rows, size_t vector, size_t row)
-{
-    reduced_place place = reduced_first(a, vector);
-    for (size_t v = 0; v < vectors; v++) {
-        const size_t at = reduced_at(a, &place);
-        for (size_t r = 0; r < rows; r++) {
-            const vf init = v_load(a->init + (row + r) * a->init_stride + at);
-            reduced_store(a, a->y + (row + r) * a->y_stride + at, v_add(init, sum[v * rows + r]));
-        }
-    }
-}
-
 /* sum[p][v][r] in one chain each: what blocks would save is nothing beside the rounding of the weights. */
 VEC_INLINE void bf16_tile(const lstmrt_reduced_product_args *a, int panels, int vectors, int rows, size_t panel, size_t row)
 {
@@ -51,7 +38,7 @@ VEC_INLINE void bf16_tile(const lstmrt_reduced_product_args *a, int panels, int 
             UNROLL for (int r = 0; r < rows; r++) sum[j * rows + r] = b_dot(sum[j * rows + r], w, xs[r]);
         }
     }
-    bf16_end(a, sum, (size_t)(panels * vectors), (size_t)rows, panel * LSTMRT_DENSE_VECTORS, row);
+    reduced_end(a, sum, (size_t)(panels * vectors), (size_t)rows, panel * LSTMRT_DENSE_VECTORS, row);
 }
 
 #define BF16_TILE_1(a, panels, rows, panel, row) bf16_tile(a, panels, 1, rows, panel, row)

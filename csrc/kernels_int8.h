@@ -55,22 +55,6 @@ static void kernel_int8_rows(const lstmrt_reduced_rows_args *a)
         int8_quantize_row(a->x + row * a->x_stride, a->inputs, (char *)a->reduced + row * bytes, a->scales + row);
 }
 
-/* Not inlined, like the end of every kernel: the sums pass through memory once, and the code stays small. */
-static __attribute__((noinline)) void int8_end(const lstmrt_reduced_product_args *a, const vf *total, size_t vectors,
-                                               size_t rows, size_t vector, size_t row)
-{
-    reduced_place place = reduced_first(a, vector);
-    for (size_t v = 0; v < vectors; v++) {
-        const size_t at = reduced_at(a, &place);
-        const vf scale = v_load(a->scales + (vector + v) * VEC_WIDTH);
-        for (size_t r = 0; r < rows; r++) {
-            const vf init = v_load(a->init + (row + r) * a->init_stride + at);
-            const vf z = v_fma(v_mul(scale, v_set1(a->x_scales[row + r])), total[v * rows + r], init);
-            reduced_store(a, a->y + (row + r) * a->y_stride + at, z);
-        }
-    }
-}
-
 /* Adds to total[p][v][r] the sums over groups [begin, end) of inputs, one block; panels, vectors and rows are constants
  * where this is called. */
 VEC_INLINE void int8_block(int panels, int vectors, int rows, const int8_t *weights, size_t panel_size, const char *x,
@@ -118,7 +102,7 @@ VEC_INLINE void int8_tile(const lstmrt_reduced_product_args *a, int panels, int 
         int8_block(panels, vectors, rows, (const int8_t *)a->weights + panel * panel_size, panel_size,
                    (const char *)a->x + row * row_bytes, row_bytes, pad, begin,
                    groups - begin < BLOCK ? groups : begin + BLOCK, total);
-    int8_end(a, total, (size_t)(panels * vectors), (size_t)rows, panel * LSTMRT_DENSE_VECTORS, row);
+    reduced_end(a, total, (size_t)(panels * vectors), (size_t)rows, panel * LSTMRT_DENSE_VECTORS, row);
 }
 
 #define INT8_TILE_1(a, panels, rows, panel, row) int8_tile(a, panels, 1, rows, panel, row)

@@ -55,3 +55,20 @@ VEC_INLINE void reduced_store(const lstmrt_reduced_product_args *a, float *y, vf
     const bool plain = a->activation.function == LSTMRT_IDENTITY && a->clip == INFINITY;
     v_store(y, plain ? z : v_activate(a->activation, v_clip(a->clip, z)));
 }
+
+/* y of vectors [vector, vector + vectors) and rows [row, row + rows) from their sums total[v][r]. Not inlined, like the
+ * end of every kernel: the sums pass through memory once, and the code stays small. */
+static __attribute__((noinline)) void reduced_end(const lstmrt_reduced_product_args *a, const vf *total, size_t vectors,
+                                                  size_t rows, size_t vector, size_t row)
+{
+    reduced_place place = reduced_first(a, vector);
+    for (size_t v = 0; v < vectors; v++) {
+        const size_t at = reduced_at(a, &place);
+        const vf scale = a->scales ? v_load(a->scales + (vector + v) * VEC_WIDTH) : v_set1(1.0f);
+        for (size_t r = 0; r < rows; r++) {
+            const vf init = v_load(a->init + (row + r) * a->init_stride + at), sum = total[v * rows + r];
+            const vf z = a->scales ? v_fma(v_mul(scale, v_set1(a->x_scales[row + r])), sum, init) : v_add(init, sum);
+            reduced_store(a, a->y + (row + r) * a->y_stride + at, z);
+        }
+    }
+}

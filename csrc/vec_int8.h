@@ -7,6 +7,7 @@
  *   INT8_OFFSET   what is added to weights, where an instruction takes unsigned ones
  *   i_weights(p)       the weights of a group of inputs for VEC_WIDTH outputs
  *   i_dot(sum, w, x)   sum + w x, for each output, over a group of inputs; x holds the group's four bytes of a half
+ *   i_load(p)          sums that a tile has left in memory (with VNNI alone)
  *   i_total(low, high, offset)  the halves' sums put together, less what INT8_OFFSET has added
  *   i_store(row, pad, i, t)     quantized inputs i, i + 1, ... from floats that hold each in their low 16 bits
  */
@@ -31,6 +32,7 @@ VEC_INLINE vi i_total(vi low, vi high, int32_t offset)
 {
     return _mm512_sub_epi32(_mm512_add_epi32(low, _mm512_slli_epi32(high, 8)), _mm512_set1_epi32(offset));
 }
+VEC_INLINE vi i_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 VEC_INLINE vf i_to_float(vi a) { return _mm512_cvtepi32_ps(a); }
 VEC_INLINE void i_store(void *row, size_t pad, size_t i, vf t)
 {

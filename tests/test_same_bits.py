@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from instruction_sets import REDUCED
 from strategies import Builder, recurrent_graphs
 
 from lstmrt import _core, passes
@@ -18,7 +19,6 @@ from lstmrt.gates import ONNX
 from lstmrt.graph import Graph, Node, Value
 
 ISAS = [name for name, supported in _core.isas() if supported]
-REDUCED = [(precision, name) for precision in ("bf16", "int8") for name, ok in _core.isas(precision) if ok]
 random_cases = settings(max_examples=60, deadline=None, derandomize=True,
                         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
@@ -82,7 +82,7 @@ def test_whole_stepped_and_batched_sequences(isa, with_table, drawn, batch, time
 
 @pytest.mark.parametrize("precision, isa", REDUCED)
 @settings(random_cases, max_examples=20)
-@given(drawn=language_models(), with_table=st.booleans(), batch=st.integers(2, 7), time=st.integers(1, 40),
+@given(drawn=language_models(), with_table=st.booleans(), batch=st.integers(2, 24), time=st.integers(1, 40),
        data=st.data())
 def test_whole_stepped_and_batched_sequences_with_reduced_weights(precision, isa, drawn, with_table, batch, time, data):
     graph, vocabulary = drawn
@@ -144,6 +144,16 @@ def check_rows_alone(case, executable):
         alone = executable.run({name: array[row:row + 1] for name, array in case.inputs.items()})
         for name, array in together.items():
             assert same_bits(alone[name], array[row:row + 1]), f"{name}, row {row}"
+
+
+@pytest.mark.skipif(("amx", True) not in _core.isas("int8"), reason="this CPU has no amx")
+@settings(random_cases, max_examples=30)
+@given(drawn=language_models(), batch=st.integers(2, 40), time=st.integers(1, 20))
+def test_amx_and_vnni(drawn, batch, time):
+    graph, vocabulary = drawn
+    ids = np.random.default_rng(batch).integers(0, vocabulary, (batch, time))
+    by_amx, by_vnni = (compile_graph(graph, isa, precision="int8").run({"ids": ids}) for isa in ("amx", "avx512_vnni"))
+    assert same_bits(by_amx["probabilities"], by_vnni["probabilities"])
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -1,6 +1,7 @@
 """Looks into compiled csrc objects: `python check_objects.py OBJECT...` prints every breach and exits 1 on any.
 
-- isa_avx512*.o use zmm registers, isa_avx512_vnni.o VNNI, isa_avx512_bf16.o BF16, and isa_avx2.o ymm and FMA but no zmm; no other object uses either.
+- isa_avx512*.o use zmm registers, isa_avx512_vnni.o VNNI, isa_avx512_bf16.o BF16, isa_amx.o tiles, and isa_avx2.o ymm and FMA but no zmm; no other
+  object uses any.
 - An isa_*.o exports its tables alone; every other exported name starts with lstmrt_.
 - Nothing refers to a function that prints, exits or aborts.
 """
@@ -14,16 +15,17 @@ FORBIDDEN = re.compile(
     r"_*(v?[fs]?n?printf(_chk)?|puts|fputs|putchar|fputc|fwrite|perror|exit|_exit|abort|assert_fail|raise"
     r"|stdout|stderr|stdin)"
 )
-TABLES = {"isa_avx512_vnni": {"int8"}, "isa_avx512_bf16": {"bf16"}}  # the others have one of each kind
+TABLES = {"isa_avx512_vnni": {"int8"}, "isa_avx512_bf16": {"bf16"}, "isa_amx": {"int8"}}  # the others have one of each kind
 ALL_TABLES = {"kernels", "int8", "bf16"}
 # What its code must use, and what it must not.
 REGISTERS = {
-    "isa_avx512": (r"%zmm", r"vpdp|vdpbf16"),
-    "isa_avx512_vnni": (r"vpdpbusd .*%zmm", r"vdpbf16"),
-    "isa_avx512_bf16": (r"vdpbf16ps .*%zmm", r"vpdp"),
+    "isa_avx512": (r"%zmm", r"vpdp|vdpbf16|%tmm"),
+    "isa_avx512_vnni": (r"vpdpbusd .*%zmm", r"vdpbf16|%tmm"),
+    "isa_avx512_bf16": (r"vdpbf16ps .*%zmm", r"vpdp|%tmm"),
+    "isa_amx": (r"tdpbsud .*%tmm", r"vpdp|vdpbf16"),
     "isa_avx2": (r"vfmadd\w+ .*%ymm", r"%zmm|%[xy]mm(1[6-9]|2\d|3[01])|%k[0-7]"),
 }
-BASELINE = (None, r"%[yz]mm")
+BASELINE = (None, r"%[tyz]mm")
 
 
 def output_of(*command: str) -> str:
