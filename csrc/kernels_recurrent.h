@@ -16,8 +16,15 @@ VEC_INLINE bool is_plain(lstmrt_activation f, lstmrt_activation g, float clip)
 
 VEC_INLINE bool lstm_is_plain(const lstmrt_lstm_args *a)
 {
-    return is_plain(a->f, a->g, a->clip) && a->activation_h.function == LSTMRT_TANH && !a->input_forget &&
-           !a->peepholes;
+    return is_plain(a->f, a->g, a->clip) && a->activation_h.function == LSTMRT_TANH && !a->input_forget;
+}
+
+enum { PEEPHOLE_I, PEEPHOLE_O, PEEPHOLE_F, PEEPHOLES };
+
+/* z plus a gate's peephole weights times c, where there are any. */
+VEC_INLINE vf lstm_peek(const lstmrt_lstm_args *a, int gate, size_t unit, vf c, vf z)
+{
+    return a->peepholes ? v_fma(v_load(a->peepholes + PEEPHOLES * unit + (size_t)gate * VEC_WIDTH), c, z) : z;
 }
 
 /* c', and then h, of one vector of hidden units of one row from its gate sums z[gate * pitch]: the cell that nearly all
@@ -26,18 +33,22 @@ VEC_INLINE bool lstm_is_plain(const lstmrt_lstm_args *a)
 VEC_INLINE void lstm_unit_c(const lstmrt_lstm_args *a, const vf *z, size_t pitch, size_t unit, size_t row)
 {
     const size_t at = row * a->stride + unit;
+    const vf c = v_load(a->c + at);
     vf unused;
-    const v_fraction i = v_sigmoid_fraction(z[LSTM_I * pitch], &unused), g = v_tanh_fraction(z[LSTM_C * pitch]);
-    const v_fraction f = v_sigmoid_fraction(z[LSTM_F * pitch], &unused);
-    const vf kept = v_mul(f.n, v_load(a->c + at)), added = v_mul(i.n, g.n), d = v_mul(i.d, g.d);
+    const v_fraction i = v_sigmoid_fraction(lstm_peek(a, PEEPHOLE_I, unit, c, z[LSTM_I * pitch]), &unused);
+    const v_fraction f = v_sigmoid_fraction(lstm_peek(a, PEEPHOLE_F, unit, c, z[LSTM_F * pitch]), &unused);
+    const v_fraction g = v_tanh_fraction(z[LSTM_C * pitch]);
+    const vf kept = v_mul(f.n, c), added = v_mul(i.n, g.n), d = v_mul(i.d, g.d);
     v_store(a->c_next + at, v_div(v_fma(kept, d, v_mul(f.d, added)), v_mul(f.d, d)));
 }
 
 VEC_INLINE void lstm_unit_h(const lstmrt_lstm_args *a, const vf *z, size_t pitch, size_t unit, size_t row)
 {
     const size_t at = row * a->stride + unit;
+    const vf c_next = v_load(a->c_next + at);
     vf unused;
-    const v_fraction o = v_sigmoid_fraction(z[LSTM_O * pitch], &unused), h = v_tanh_fraction(v_load(a->c_next + at));
+    const v_fraction o = v_sigmoid_fraction(lstm_peek(a, PEEPHOLE_O, unit, c_next, z[LSTM_O * pitch]), &unused);
+    const v_fraction h = v_tanh_fraction(c_next);
     v_store(a->h_next + at, v_div(v_mul(o.n, h.n), v_mul(o.d, h.d)));
 }
 
@@ -46,18 +57,13 @@ VEC_INLINE void lstm_unit(const lstmrt_lstm_args *a, const vf *z, size_t pitch, 
 {
     const size_t at = row * a->stride + unit;
     const vf c = v_load(a->c + at);
-    vf zi = z[LSTM_I * pitch], zo = z[LSTM_O * pitch], zf = z[LSTM_F * pitch];
-    const float *peephole = a->peepholes ? a->peepholes + 3 * unit : NULL;
-    if (peephole) {
-        zi = v_fma(v_load(peephole), c, zi);
-        zf = v_fma(v_load(peephole + 2 * VEC_WIDTH), c, zf);
-    }
+    const vf zi = lstm_peek(a, PEEPHOLE_I, unit, c, z[LSTM_I * pitch]);
+    const vf zf = lstm_peek(a, PEEPHOLE_F, unit, c, z[LSTM_F * pitch]);
     const vf i = v_activate(a->f, v_clip(a->clip, zi));
     const vf f = a->input_forget ? v_sub(v_set1(1.0f), i) : v_activate(a->f, v_clip(a->clip, zf));
     const vf g = v_activate(a->g, v_clip(a->clip, z[LSTM_C * pitch]));
     const vf c_next = v_fma(f, c, v_mul(i, g));
-    if (peephole) zo = v_fma(v_load(peephole + VEC_WIDTH), c_next, zo);
-    const vf o = v_activate(a->f, v_clip(a->clip, zo));
+    const vf o = v_activate(a->f, v_clip(a->clip, lstm_peek(a, PEEPHOLE_O, unit, c_next, z[LSTM_O * pitch])));
     v_store(a->c_next + at, c_next);
     v_store(a->h_next + at, v_mul(o, v_activate(a->activation_h, c_next)));
 }

@@ -176,6 +176,7 @@ class NativeStep:
                              if role in port.roles] for role in (BATCH, TIME, SOURCE)}
         self._last = _Shapes((0, 0, 0), [])
         self.is_flat = any(port.sizes for port in program.input_ports)  # nothing of it runs over time
+        self._takes_one = not all(BATCH in port.roles for port in (*self.input_ports, *self.output_ports)) and not self.is_flat
         self.steppable = self.model.steppable and not self.is_flat
         self.before: list[HostStep] = []  # what takes states out of stacked inputs
         self.after: list[HostStep] = []  # and puts them together in outputs
@@ -193,6 +194,7 @@ class NativeStep:
             if array.ndim != (len(port.roles) or 1):  # ascontiguousarray gives a number an axis
                 raise InputError(f"'{port.name}': expected {len(port.roles)} axes, got shape {array.shape}")
         batch, time, source = self._size(BATCH, arrays), self._size(TIME, arrays), self._size(SOURCE, arrays)
+        self.check_batch(batch)
         if source == 0 or (time == 0 and not all(TIME in port.roles for port in self.output_ports)):
             raise InputError("expected at least one time step, got none")
         outputs = self._outputs((batch, time, source))
@@ -203,6 +205,11 @@ class NativeStep:
                 self.explain(arrays)
                 raise
         values.update(zip(self.fresh, outputs))
+
+    def check_batch(self, batch: int) -> None:
+        """Raises InputError for several sequences where some value has no axis for them."""
+        if self._takes_one and batch != 1:
+            raise InputError(f"this model takes one sequence at a time, got {batch}")
 
     def _outputs(self, sizes: tuple[int, int, int]) -> tuple[np.ndarray, ...]:
         last = self._last
@@ -235,6 +242,7 @@ class StepForm:
 
     def __init__(self, native: NativeStep, batch_size: int) -> None:
         (port,) = native.input_ports
+        native.check_batch(batch_size)
         self.shape, self.dtype = port.shape(batch_size, None), np.dtype(port.dtype)
         self._output, *self._others = [(port.shape(batch_size, None), np.dtype(port.dtype)) for port in native.output_ports]
         self._native, self._run = native, native.model.step

@@ -11,7 +11,7 @@ from .gates import ONNX, gate_rows
 from .graph import Node
 from .operators import attributes, is_attention, is_recurrent, named_inputs, named_outputs
 from .regions import Region, column_slice, row, smaller_first
-from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, SOURCE, TIME, WIDTH, Roles
+from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Roles
 from .shapes import normal_axis
 
 
@@ -124,7 +124,7 @@ class _Lowering:
 
     def _make(self, name: str) -> int:
         roles = self.roles[name]
-        rows = ROWS[tuple(role for role in roles if role in (BATCH, TIME, SOURCE))]
+        rows = _rows(roles)
         width = self.facts.shape(name)[roles.index(WIDTH)] if WIDTH in roles else 1
         self.values.append((DTYPES[self.facts.dtype(name)], rows, width, ACROSS.get(roles[-1], "")))
         self.ids[name] = len(self.values) - 1
@@ -268,8 +268,7 @@ class _Lowering:
         self._emit_for(node, "NOT_EQUAL", ids, constant=constant)
 
     def _move(self, node: Node) -> None:
-        before, after = ([role for role in self.roles[name] if role in (BATCH, TIME)]
-                         for name in (node.inputs[0], node.outputs[0]))
+        before, after = (_rows(self.roles[name]) for name in (node.inputs[0], node.outputs[0]))
         if before == after:
             self._alias(node)
         else:
@@ -325,6 +324,12 @@ def _table_has_biases(node: Node, b: np.ndarray | None) -> bool:
     if attributes(node).get("linear_before_reset"):
         rest[len(b) // 2:][gate_rows(ONNX["GRU"], "h", attributes(node)["hidden_size"])] = 0
     return not rest.any()
+
+
+def _rows(roles: Roles) -> str:
+    """The core's name for what rows run over."""
+    rows = tuple(role for role in roles if role in (BATCH, TIME, SOURCE))
+    return ROWS[rows] if rows in ROWS else ROWS_OF_ONE[rows]
 
 
 def _float32(array: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from .activations import elementwise_activation
 from .graph import Dim, Node
 from .operators import attributes, is_attention, is_recurrent, named_inputs, named_outputs
-from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, SOURCE, TIME, WIDTH, Contradiction, Facts, Roles, Tie
+from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Contradiction, Facts, Roles, Tie
 from .shapes import normal_axis
 
 _WIDEST = 1 << 28  # floats in a row
@@ -88,7 +88,8 @@ class Region:
         if shape is None or len(shape) != len(roles) or self.facts.dtype(name) not in DTYPES:
             raise Contradiction
         seen = tuple(role for role in roles if role != ONE and role not in ACROSS)
-        if (seen[:-1] if seen[-1:] == (WIDTH,) else seen) not in ROWS:
+        rows = seen[:-1] if seen[-1:] == (WIDTH,) else seen
+        if rows not in ROWS and not (rows in ROWS_OF_ONE and sizes.get(BATCH) == 1):
             raise Contradiction
         for role, size in zip(roles, shape):
             if (role == ONE and size != 1) or (role == WIDTH and not (isinstance(size, int) and size <= _WIDEST)):
@@ -528,21 +529,33 @@ def _moved(node: Node, facts: Facts, pairs: list[tuple[int, int]]) -> Tie | None
         return None
     floats = facts.dtype(source) == "float32"
 
-    def carry(roles: Roles, pairs: list[tuple[int, int]], shape: tuple[Dim, ...]) -> Roles:
-        moved, rank = dict(pairs), len(shape)
-        if any(role in (BATCH, TIME, SOURCE) and axis not in moved for axis, role in enumerate(roles)):
+    def carry(roles: Roles, pairs: list[tuple[int, int]], old: tuple[Dim, ...], new: tuple[Dim, ...]) -> Roles | None:
+        moved, rank = dict(pairs), len(new)
+        gone = {role: old[axis] for axis, role in enumerate(roles) if axis not in moved}
+        if gone.keys() & {TIME, SOURCE} or gone.get(BATCH, 1) != 1:
             raise Contradiction
         carried = [ONE] * rank
         for axis, new_axis in pairs:
             carried[new_axis] = roles[axis]
-        if floats and WIDTH in carried[:-1] and shape[carried.index(WIDTH)] == 1:
+        added = [axis for axis in range(rank) if axis not in moved.values()]
+        if BATCH not in carried and added:  # one of them is that of the only sequence
+            if len(added) > 1:
+                return None
+            carried[added[0]] = BATCH
+        if floats and WIDTH in carried[:-1] and new[carried.index(WIDTH)] == 1:
             carried[carried.index(WIDTH)] = ONE
         elif floats and rank and WIDTH not in carried and rank - 1 not in moved.values():
             carried[-1] = WIDTH  # a width of 1 comes and goes as an axis of size 1 does
         return tuple(carried)
 
-    back = [(j, i) for i, j in pairs]
-    return _mapped(source, target, lambda roles: carry(roles, pairs, after), lambda roles: carry(roles, back, before))
+    def imply(known: Mapping[str, Roles]) -> Mapping[str, Roles]:
+        forward = carry(known[source], pairs, before, after) if source in known else None
+        if forward is not None:
+            return {target: forward}
+        backward = carry(known[target], [(j, i) for i, j in pairs], after, before) if target in known else None
+        return {} if backward is None else {source: backward}
+
+    return Tie((source, target), imply)
 
 
 _RULES = {

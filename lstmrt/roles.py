@@ -14,6 +14,7 @@ ACROSS = {"across time": TIME, "across source": SOURCE}  # the last axis of weig
 Roles = "tuple[str, ...]"  # of these, one for each axis
 
 ROWS = {(BATCH,): "batch", (BATCH, TIME): "batch_time", (TIME, BATCH): "time_batch", (BATCH, SOURCE): "batch_source"}
+ROWS_OF_ONE = {(): "batch", (TIME,): "time_batch"}  # of a single sequence, without an axis for the batch
 DTYPES = {"float32": "f32", "int64": "i64", "int32": "i64", "bool": "bool"}
 
 
