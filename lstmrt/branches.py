@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Callable, Mapping
+from typing import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -15,9 +15,17 @@ from .shapes import Tensor
 
 
 def is_choice(node: Node, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a node is an If that is worth compiling: with a recurrent node inside, and all known that it captures."""
-    return (node.op == "If" and not node.domain and any(map(is_recurrent, all_nodes([node])))
+    """Whether a node is an If that is worth compiling: with a recurrent node inside, or what may be lifted to one, and all
+    known that it captures."""
+    return (node.op == "If" and not node.domain and _may_recur(all_nodes([node]))
             and all(name in tensors for name in node.reads))
+
+
+def _may_recur(nodes: Iterable[Node]) -> bool:
+    """A cell that is written out multiplies and activates; passes lift it in a branch when that stands alone."""
+    nodes = list(nodes)
+    ops = {node.op for node in nodes if not node.domain}
+    return any(map(is_recurrent, nodes)) or bool(ops & {"Gemm", "MatMul"} and ops & {"Tanh", "Sigmoid"})
 
 
 class BranchStep:

@@ -230,6 +230,43 @@ def test_branches_with_recurrent_nodes_are_native_programs(tmp_path, rate):
     assert "onnxruntime" not in {segment.kind for segment in executable.segments}
 
 
+def written_out_file():
+    """As `rates_file`, of one GRU step written out with Gemm, Sigmoid and Tanh."""
+    rng, hidden = np.random.default_rng(8), 5
+
+    def branch(name: str):
+        arrays = {"W": (3, 3 * hidden), "R": (hidden, 3 * hidden), "Wb": (3 * hidden,), "Rb": (3 * hidden,)}
+        nodes = [helper.make_node("Gemm", ["x", "W", "Wb"], ["of x"]), helper.make_node("Gemm", ["h", "R", "Rb"], ["of h"]),
+                 helper.make_node("Split", ["of x", "sizes"], ["rx", "zx", "nx"], axis=1),
+                 helper.make_node("Split", ["of h", "sizes"], ["rh", "zh", "nh"], axis=1),
+                 helper.make_node("Add", ["rx", "rh"], ["r sum"]), helper.make_node("Sigmoid", ["r sum"], ["r"]),
+                 helper.make_node("Add", ["zx", "zh"], ["z sum"]), helper.make_node("Sigmoid", ["z sum"], ["z"]),
+                 helper.make_node("Mul", ["r", "nh"], ["reset"]), helper.make_node("Add", ["nx", "reset"], ["n sum"]),
+                 helper.make_node("Tanh", ["n sum"], ["n"]), helper.make_node("Sub", ["h", "n"], ["apart"]),
+                 helper.make_node("Mul", ["z", "apart"], ["kept"]), helper.make_node("Add", ["n", "kept"], [f"new h {name}"])]
+        return helper.make_graph(nodes, name, [], [value(f"new h {name}", shape=("batch", hidden))],
+                                 [initializer(key, rng.normal(size=shape) / 2) for key, shape in arrays.items()])
+
+    graph = helper.make_graph(
+        [helper.make_node("Equal", ["rate", "sixteen"], ["is sixteen"]),
+         helper.make_node("If", ["is sixteen"], ["hn"], "rates", then_branch=branch("high"), else_branch=branch("low"))],
+        "steps", [value("x", shape=("batch", 3)), value("h", shape=("batch", hidden)), value("rate", TensorProto.INT64, ())],
+        [value("hn", shape=("batch", hidden))],
+        [numpy_helper.from_array(np.array(16000), "sixteen"), numpy_helper.from_array(np.array([hidden] * 3), "sizes")])
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+
+
+@pytest.mark.parametrize("rate", [16000, 8000])
+def test_steps_that_branches_write_out_are_lifted(tmp_path, rate):
+    executable = compile_graph(passes.load(passes.canonical(saved(tmp_path, written_out_file()))))
+    inputs = {"x": RNG.normal(size=(2, 3)), "h": RNG.normal(size=(2, 5)), "rate": np.array(rate)}
+    inputs = {name: array.astype(np.float32) if array.ndim else array for name, array in inputs.items()}
+    np.testing.assert_allclose(executable.run(inputs)["hn"], run_onnxruntime(written_out_file(), inputs)[0], atol=1e-6)
+    (choice,) = (segment for segment in executable.segments if segment.kind == "branches")
+    for branch in choice.branches.values():
+        assert any(node.op == "GRU" for segment in branch.segments if segment.kind == "native" for node in segment.nodes)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_branches_have_the_precision_of_their_model(tmp_path, precision):
     graph = passes.canonical(saved(tmp_path, rates_file()))
