@@ -1,4 +1,4 @@
-/* The int8 product of many rows for AMX; all else is AVX-512's, VNNI's and BF16's. Compiles to nothing where there is no AMX. */
+/* The int8 product of several rows for AMX; all else is AVX-512's, VNNI's and BF16's. Compiles to nothing where there is no AMX. */
 #include "cpu.h"
 
 #if LSTMRT_AMX
