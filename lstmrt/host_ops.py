@@ -16,8 +16,11 @@ from .graph import Node
 from .shapes import INTEGERS, MOST_AXES, slice_of
 
 _PARTS = frozenset(("Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"))
-# Operators that only move, choose or compare elements: they need no float64 and hand on the dtypes that they are given.
 _MOVES = _PARTS | {"Equal", "Expand", "Flatten", "Shape", "Tile", "Where"}
+# Operators that only move, choose or compare elements: they need no float64 and hand on the dtypes that they are given.
+_EXACT = _MOVES | {"Abs", "And", "ArgMax", "ArgMin", "GatherElements", "GatherND", "Greater", "GreaterOrEqual", "IsNaN", "Less",
+                   "LessOrEqual", "Max", "Min", "Neg", "Not", "Or", "ReduceMax", "ReduceMin", "ReverseSequence", "Sign",
+                   "TopK", "Trilu"}
 
 
 def moves(node: Node) -> bool:
@@ -35,8 +38,10 @@ def hands_parts_on(node: Node, dtypes: Mapping[str, str | None], constants: Cont
     return node.op in _PARTS
 
 
-def _quick(node: Node, constants: Mapping[str, np.ndarray]) -> Callable[..., np.ndarray] | None:
-    """The node as one call of NumPy with all but its data at hand, for what states are taken apart and put together with."""
+def _quick(node: Node, dtypes: Mapping[str, str | None], constants: Mapping[str, np.ndarray]) -> Callable | None:
+    """The node as one call of NumPy with all but its data at hand, for what is moved between programs."""
+    if node.op == "Cast" and not node.domain:
+        return _quick_cast(*(dtypes.get(name) for name in (*node.inputs, *node.outputs)))
     known = [constants.get(name) for name in node.inputs[1:]]
     if node.domain or node.op not in _QUICK or (node.op != "Concat" and any(array is None for array in known)):
         return None
@@ -69,7 +74,22 @@ def _quick_unsqueeze(node: Node, axes: np.ndarray) -> Callable | None:
     return functools.partial(np.expand_dims, axis=tuple(axes.tolist()))
 
 
+def _quick_cast(before: str | None, after: str | None) -> Callable | None:
+    return None if None in (before, after) or "object" in (before, after) else operator.methodcaller("astype", after)
+
+
+def _quick_reshape(node: Node, shape: np.ndarray) -> Callable | None:
+    return operator.methodcaller("reshape", tuple(shape.tolist())) if shape.all() else None
+
+
+def _quick_shape(node: Node) -> Callable:
+    sizes = slice(node.attributes.get("start", 0), node.attributes.get("end"))
+    return lambda data: np.array(data.shape[sizes], np.int64)
+
+
 _QUICK: Mapping[str, Callable] = {
+    "Reshape": _quick_reshape, "Shape": _quick_shape,
+    "Transpose": lambda node: operator.methodcaller("transpose", node.attributes.get("perm")),
     "Slice": _quick_slice, "Gather": _quick_gather, "Squeeze": _quick_squeeze, "Unsqueeze": _quick_unsqueeze,
     "Concat": lambda node, *_: lambda *arrays: np.concatenate(arrays, node.attributes["axis"]),
 }
@@ -83,9 +103,10 @@ class HostStep:
     def __init__(self, node: Node, dtypes: Mapping[str, str | None], constants: Mapping[str, np.ndarray]) -> None:
         self.nodes, self.reads = [node], node.inputs
         self.fresh = node.outputs if node.op == "Concat" and not node.domain else ()  # others may give views
-        quick = _quick(node, constants)
+        quick = _quick(node, dtypes, constants)
         self._quick = None if quick is None else (quick, node.inputs if node.op == "Concat" else node.inputs[:1])
-        self._moves = moves(node)
+        self._is_exact = node.op in _EXACT and not node.domain
+        self._function: Callable | None = None
         self._dtypes = [dtypes.get(name) for name in node.outputs]
         self.hands_parts_on = hands_parts_on(node, dtypes, constants)
 
@@ -98,11 +119,10 @@ class HostStep:
             except (ValueError, IndexError) as error:
                 raise InputError(f"{node}: {error}") from error
             return
-        from .reference import as_float64, run_node  # no native model needs it
-
         given = [values[name] if name else None for name in node.inputs]
+        function = self._function or self._bind()
         try:
-            made = run_node(node, given if self._moves else [None if a is None else as_float64(a) for a in given])
+            made = function(*given) if self._is_exact else function(*[None if a is None else _as_float64(a) for a in given])
         except (ValueError, IndexError) as error:  # sizes that only this call knows
             raise InputError(f"{node}: {error}") from error
         except MemoryError as error:
@@ -110,6 +130,16 @@ class HostStep:
         for name, array, dtype in zip(node.outputs, made, self._dtypes):
             if name:
                 values[name] = np.asarray(array, dtype or _dtype(array, given))
+
+    def _bind(self) -> Callable:
+        from .reference import function  # no native model needs it
+
+        self._function = function(self.nodes[0])
+        return self._function
+
+
+def _as_float64(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
 def _dtype(result: np.ndarray, given: list[np.ndarray | None]) -> np.dtype:

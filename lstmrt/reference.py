@@ -6,6 +6,7 @@ they are. Formulas are those of the ONNX specification at opset 20 and of the ex
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Callable, Iterable, Mapping
 
@@ -89,21 +90,31 @@ def as_float64(array: np.ndarray) -> np.ndarray:
 
 def run_node(node: Node, inputs: list[np.ndarray | None]) -> list[np.ndarray]:
     """The outputs of one node; `inputs` in the node's order, floats as float64, None where one is left out."""
+    return function(node)(*inputs)
+
+
+def function(node: Node) -> Callable[..., list[np.ndarray]]:
+    """What run_node does to the node's inputs, for nodes that run more than once."""
     if find(node) is None:
         raise UnsupportedError(f"{node}: no reference for this operator")
     if is_recurrent(node):
-        return run_recurrent(node, inputs)
+        return lambda *inputs: run_recurrent(node, list(inputs))
     if node.op in _OPERATORS:
-        try:
-            made = _OPERATORS[node.op](*inputs, **attributes(node))
-        except Mismatch as mismatch:
-            raise ValueError("; ".join(mismatch.args)) from None
-        return list(made) if isinstance(made, tuple) else [made]
+        return functools.partial(_run_operator, _OPERATORS[node.op], attributes(node))
     if node.op == "Dropout":
-        return _dropout(node, *inputs)
+        return functools.partial(_dropout, node)
     if node.op == "Clip":
-        return [_clip(*inputs)]
-    return [activate(elementwise_activation(node, {}), inputs[0])]
+        return lambda *inputs: [_clip(*inputs)]
+    activation = elementwise_activation(node, {})
+    return lambda x: [activate(activation, x)]
+
+
+def _run_operator(operator: Callable, options: Mapping, *inputs: np.ndarray | None) -> list[np.ndarray]:
+    try:
+        made = operator(*inputs, **options)
+    except Mismatch as mismatch:
+        raise ValueError("; ".join(mismatch.args)) from None
+    return list(made) if isinstance(made, tuple) else [made]
 
 
 def _dropout(node: Node, data: np.ndarray, ratio=None, training_mode=None) -> list[np.ndarray]:
