@@ -1,7 +1,6 @@
 """From a graph to something that runs: segments of native, NumPy and onnxruntime work, one after the other.
 
-Each node goes to the earliest segment of its kind that has all it needs; regions.py says which nodes fit together in a
-native one. Language models, taggers and forecasters come out as a single native program.
+segments.py says which nodes go where. Language models, taggers and forecasters come out as a single native program.
 """
 
 from __future__ import annotations
@@ -16,16 +15,15 @@ from . import _core
 from .binding import Binding
 from .branches import BranchStep, is_choice
 from .errors import InputError, IsaError
-from .graph import Graph, Node, all_nodes
+from .graph import Graph, Node
 from .fixed_sizes import FixedSizes
 from .flat import FlatRegion
-from .host_ops import HostStep, hands_parts_on, moves
+from .host_ops import HostStep
 from .native import Port, Program, lower
-from .onnx_proto import go_together
-from .operators import find, is_attention, is_recurrent
+from .operators import find
 from .passes import infer_shapes
-from .regions import Region
 from .roles import BATCH, SOURCE, TIME, Facts
+from .segments import Segment, segments
 
 if TYPE_CHECKING:
     from .foreign import ForeignStep
@@ -84,7 +82,7 @@ class Executable:
         facts = Facts.of(graph, tensors)
         self.inputs, self.outputs = graph.inputs, graph.outputs
         self._binding = Binding(graph.inputs)
-        self.segments = _segments(graph, facts, target)
+        self.segments = _steps(graph, facts, target)
         read = {name for segment in self.segments for name in segment.reads} | {value.name for value in graph.outputs}
         self._constants = {name: array for name, array in graph.constants.items() if name in read}
         self._of_sizes = FixedSizes(graph, lambda fixed: Executable(fixed, target)) if _may_gain(graph, self.segments) else None
@@ -271,42 +269,18 @@ def check_ids(port: Port, ids: np.ndarray) -> None:
         raise InputError(f"input '{port.name}': id {wrong[0]} is outside the vocabulary of {port.vocabulary}")
 
 
-# ---- segments ----
+# ---- from segments to steps ----
 
 
-@dataclass
-class _Segment:
-    """Nodes of one kind; `region` where they are native."""
-
-    nodes: list[Node]
-    region: Region | FlatRegion | None
-    foreign: bool
-    choice: bool = False  # an If with compiled branches
-
-
-# What NumPy is slow at, one of these or many of any kind: where native programs have no place for such nodes, onnxruntime
-# runs them if it is installed. A step of NumPy costs some 10 us, a session as much for all its nodes together.
-_HEAVY = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "MatMul", "Gemm", "Einsum", "MatMulInteger",
-          "QLinearMatMul"}
-_MANY = 4
-
-
-def _segments(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | HostStep | ForeignStep | BranchStep]:
+def _steps(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | HostStep | ForeignStep | BranchStep]:
     from .foreign import has_runtime, require_runtime
 
     foreign = [node for node in graph.nodes if find(node) is None and not is_choice(node, facts.tensors)]
     if foreign:
         require_runtime(foreign)
-    segments = _settled(graph, facts, bool(foreign))
-    if not foreign and _are_heavy(segments):
-        flat = _settled(graph, facts, False, flat=True) if target.precision == "f32" else segments
-        if not _are_heavy(flat) and (not has_runtime() or _pays(flat)):
-            segments = flat
-        elif has_runtime():
-            segments = _settled(graph, facts, True)
     dtypes = {name: tensor.dtype for name, tensor in facts.tensors.items()}
     steps = []
-    for segment in segments:
+    for segment in segments(graph, facts, target.precision == "f32", has_runtime(), bool(foreign)):
         if segment.region:
             steps += _native_steps(segment, graph, dtypes, target)
         elif segment.choice:
@@ -319,19 +293,7 @@ def _segments(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | H
     return _with_moves_inside(steps)
 
 
-def _are_heavy(segments: list[_Segment]) -> bool:
-    """Whether NumPy would be too slow at what is not native."""
-    computing = [node.op for segment in segments if not segment.region for node in segment.nodes if not moves(node)]
-    return len(computing) >= _MANY or bool(_HEAVY.intersection(computing))
-
-
-def _pays(segments: list[_Segment]) -> bool:
-    """Whether flat programs are faster than sessions in their place would be."""
-    costs = [segment.region.microseconds() for segment in segments if isinstance(segment.region, FlatRegion)]
-    return sum(ours for ours, _ in costs) <= sum(theirs for _, theirs in costs)
-
-
-def _native_steps(segment: _Segment, graph: Graph, dtypes: Mapping[str, str],
+def _native_steps(segment: Segment, graph: Graph, dtypes: Mapping[str, str],
                   target: Target) -> list[NativeStep | HostStep]:
     program, renaming = segment.region.lower() if isinstance(segment.region, FlatRegion) else lower(segment.region)
     if not program.steps:
@@ -346,7 +308,7 @@ def _host_steps(nodes: list[Node], graph: Graph, dtypes: Mapping[str, str]) -> l
     return [HostStep(node, dtypes, graph.constants) for node in nodes]
 
 
-def _foreign_step(segment: _Segment, graph: Graph, facts: Facts, threads: int) -> ForeignStep:
+def _foreign_step(segment: Segment, graph: Graph, facts: Facts, threads: int) -> ForeignStep:
     from .foreign import ForeignStep
 
     inside = set(map(id, segment.nodes))
@@ -380,109 +342,3 @@ def _with_moves_inside(steps: list) -> list:
     made.update(name for step in before for name in step.nodes[0].outputs)
     native.reads = list(dict.fromkeys(name for step in (*before, native, *after) for name in step.reads if name not in made))
     return [native]
-
-
-def _settled(graph: Graph, facts: Facts, with_runtime: bool, flat: bool = False) -> list[_Segment]:
-    """The nodes in segments whose native ones are known to work out; `flat` ones may be among them.
-
-    A model that needs onnxruntime for something, `with_runtime`, gives it everything that is not in a native program
-    with a recurrent layer or an attention: few large sessions cost less than many small steps between them.
-    """
-    fitting = {id(node) for node in graph.nodes if find(node) is not None and any(
-        kind(facts).take(node) for kind in _kinds(node, flat))}
-    while True:
-        segments = _partition(graph, facts, fitting, with_runtime, flat)
-        odd = [node for segment in segments if segment.region for node in segment.region.settle()]
-        if not odd:
-            odd = [node for segment in segments if segment.region and _only_moves(segment, facts) for node in segment.nodes]
-        if with_runtime and not odd:
-            odd = [node for segment in segments if segment.region and not any(map(_stays_native, segment.nodes))
-                   for node in segment.nodes]
-        if not odd:
-            return segments
-        fitting.difference_update(map(id, odd))
-
-
-def _stays_native(node: Node) -> bool:
-    return is_recurrent(node) or is_attention(node)
-
-
-def _kinds(node: Node, flat: bool) -> list[type]:
-    """The kinds of region that may take a node, the one that is to begin with it first."""
-    return [FlatRegion, Region] if flat and not _stays_native(node) else [Region]
-
-
-def _only_moves(segment: _Segment, facts: Facts) -> bool:
-    """Whether the segment does nothing that NumPy does not do at once."""
-    if isinstance(segment.region, FlatRegion):
-        return False
-    dtypes = {name: facts.dtype(name) for node in segment.nodes for name in (*node.reads, *node.outputs)}
-    return all(hands_parts_on(node, dtypes, facts.constants) for node in segment.nodes)
-
-
-def _partition(graph: Graph, facts: Facts, fitting: set[int], with_runtime: bool, flat: bool) -> list[_Segment]:
-    """The nodes in segments; those in `fitting`, by id, in native ones where these agree."""
-    segments = [_Segment([], None, False)]  # what NumPy does with inputs comes first, so that it parts nothing
-    made_in: dict[str, int] = {}  # value -> the segment that makes it
-    several_opsets = any(node.opset is not None and not node.domain for node in all_nodes(graph.nodes))
-    for node in _by_turns(graph.nodes, fitting):
-        earliest = max((made_in[name] for name in node.reads if name in made_in), default=0)
-        region = _native_place(node, segments, earliest, flat, facts) if id(node) in fitting else None
-        index = _other_place(node, segments, earliest, with_runtime, several_opsets, facts) if region is None else region
-        segments[index].nodes.append(node)
-        made_in.update((name, index) for name in node.outputs if name)
-    return segments if segments[0].nodes else segments[1:]
-
-
-def _by_turns(nodes: tuple[Node, ...], fitting: set[int]) -> list[Node]:
-    """`nodes` in an order that changes between native programs and the rest as seldom as can be: first the rest, as
-    far as it needs no native result, then the native ones (`fitting`, by id) that need nothing more, and so on."""
-    turns: list[int] = []  # of each node; native ones have odd turns
-    made_in: dict[str, int] = {}
-    for node in nodes:
-        turn = max((made_in[name] for name in node.reads if name in made_in), default=0)
-        turns.append(turn + (turn % 2 != (id(node) in fitting)))
-        made_in.update((name, turns[-1]) for name in node.outputs if name)
-    return [nodes[i] for i in sorted(range(len(nodes)), key=turns.__getitem__)]
-
-
-def _native_place(node: Node, segments: list[_Segment], earliest: int, flat: bool, facts: Facts) -> int | None:
-    """The index of the native segment that takes `node`, perhaps a new one at the end; None where none can."""
-    for index in range(earliest, len(segments)):
-        if segments[index].region and segments[index].region.take(node):
-            return index
-    for kind in _kinds(node, flat):
-        region = kind(facts)
-        if region.take(node):
-            segments.append(_Segment([], region, False))
-            return len(segments) - 1
-    return None
-
-
-def _other_place(node: Node, segments: list[_Segment], earliest: int, with_runtime: bool, several_opsets: bool,
-                 facts: Facts) -> int:
-    """The index of the segment of NumPy or onnxruntime that takes `node`; a new one at the end where none does, and for
-    an If with compiled branches."""
-    choice = is_choice(node, facts.tensors)
-    foreign = not choice and (find(node) is None or (with_runtime and _portable(node, facts)))
-    for index in range(earliest, len(segments)):
-        segment = segments[index]
-        if segment.foreign != foreign or segment.region or segment.choice or choice:
-            continue
-        if not (foreign and several_opsets) or go_together([*segment.nodes, node]):
-            return index
-    segments.append(_Segment([], None, foreign, choice))
-    return len(segments) - 1
-
-
-def _portable(node: Node, facts: Facts) -> bool:
-    """Whether onnxruntime runs a node of the table as NumPy does: it knows no extensions, not all that recurrent nodes may
-    be, and at this opset not the dtypes that later ones added."""
-    if node.domain or is_recurrent(node):
-        return False
-    if node.op not in ("Mod", "BitShift"):
-        return True
-    dtype = facts.dtype(node.inputs[0]) or ""
-    if node.op == "Mod":
-        return bool(node.attributes.get("fmod")) or not dtype.startswith("float")
-    return not dtype.startswith("int")

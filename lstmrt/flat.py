@@ -52,15 +52,14 @@ class FlatRegion:
         self._steps: list[dict[str, Any]] = []
         self._inputs: dict[str, int] = {}
         self._flats: dict[str, Flat] = {}
-        self._work = 0  # multiply-adds of products, zeros left out
 
     def take(self, node: Node) -> bool:
         """Adds `node` if it can run so, and its free size is the region's."""
-        before = self._batch, list(self._widths), list(self._steps), dict(self._inputs), dict(self._flats), self._work
+        before = self._batch, list(self._widths), list(self._steps), dict(self._inputs), dict(self._flats)
         try:
             self._lower(node)
         except Misfit:
-            self._batch, self._widths, self._steps, self._inputs, self._flats, self._work = before
+            self._batch, self._widths, self._steps, self._inputs, self._flats = before
             return False
         self.nodes.append(node)
         return True
@@ -84,8 +83,8 @@ class FlatRegion:
                        [self._port(name, id) for name, id in self._inputs.items()],
                        [self._port(name, id) for name, id in zip(names, ids)]), []
 
-    def microseconds(self) -> tuple[float, float]:
-        """About what this program takes for a row, and what onnxruntime takes for its nodes, as measured on one core."""
+    def microseconds(self) -> float:
+        """About what this program takes for a row, as measured on one core: see estimates.py."""
         ours = 3.5 + 0.1 * len(self._steps)
         for step in self._steps:
             width = self._widths[step["outputs"][0]]
@@ -93,8 +92,8 @@ class FlatRegion:
                 runs = 1 + np.count_nonzero(np.diff(step["indices"], 2)) / 2
                 ours += 0.0003 * width + 0.002 * runs
             else:
-                ours += width * len(step["weights"][0]) / 55e3 if step["op"] == "CONV" else 0.0003 * width
-        return ours, 10 + 1.5 * len(self.nodes) + self._work / 20e3
+                ours += width * len(step["weights"][0]) / 55e3 if step["op"] == "CONV" else 0.0004 * width
+        return ours
 
     def _port(self, name: str, id: int) -> Port:
         sizes = tuple(size if isinstance(size, int) else None for size in self.facts.shape(name))
@@ -414,7 +413,6 @@ class FlatRegion:
             raise Misfit
         order = np.argsort(seen[(seen >= 0).sum(1).argmax()], kind="stable")  # long runs, whatever the layout
         filters, inputs = w.shape[1], len(w)
-        self._work += len(seen) * np.count_nonzero(w)
         padded = -(-filters // PAD) * PAD
         weights, bias = np.zeros((inputs, padded), np.float32), np.zeros(padded, np.float32)
         weights[:, :filters] = w[order]

@@ -19,13 +19,13 @@ _PARTS = frozenset(("Concat", "Gather", "Identity", "Reshape", "Slice", "Split",
 _MOVES = _PARTS | {"Equal", "Expand", "Flatten", "Shape", "Tile", "Where"}
 # Operators that only move, choose or compare elements: they need no float64 and hand on the dtypes that they are given.
 _EXACT = _MOVES | {"Abs", "And", "ArgMax", "ArgMin", "GatherElements", "GatherND", "Greater", "GreaterOrEqual", "IsNaN", "Less",
-                   "LessOrEqual", "Max", "Min", "Neg", "Not", "Or", "ReduceMax", "ReduceMin", "ReverseSequence", "Sign",
-                   "TopK", "Trilu"}
+                   "LessOrEqual", "Max", "Min", "Neg", "Not", "Or", "Pad", "ReduceMax", "ReduceMin", "ReverseSequence",
+                   "Sign", "TopK", "Trilu"}
 
 
-def moves(node: Node) -> bool:
-    """Whether a node computes nothing."""
-    return node.op in _MOVES and not node.domain
+def is_exact(node: Node) -> bool:
+    """Whether floats of any type give what they give as float64."""
+    return node.op in _EXACT and not node.domain
 
 
 def hands_parts_on(node: Node, dtypes: Mapping[str, str | None], constants: Container[str]) -> bool:
@@ -105,7 +105,7 @@ class HostStep:
         self.fresh = node.outputs if node.op == "Concat" and not node.domain else ()  # others may give views
         quick = _quick(node, dtypes, constants)
         self._quick = None if quick is None else (quick, node.inputs if node.op == "Concat" else node.inputs[:1])
-        self._is_exact = node.op in _EXACT and not node.domain
+        self._is_exact = is_exact(node)
         self._function: Callable | None = None
         self._dtypes = [dtypes.get(name) for name in node.outputs]
         self.hands_parts_on = hands_parts_on(node, dtypes, constants)
