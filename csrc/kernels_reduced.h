@@ -49,26 +49,24 @@ VEC_INLINE size_t reduced_at(const lstmrt_reduced_product_args *a, reduced_place
     return at;
 }
 
-/* y = activation(clip(z)), most often z itself. */
-VEC_INLINE void reduced_store(const lstmrt_reduced_product_args *a, float *y, vf z)
-{
-    const bool plain = a->activation.function == LSTMRT_IDENTITY && a->clip == INFINITY;
-    v_store(y, plain ? z : v_activate(a->activation, v_clip(a->clip, z)));
-}
-
 /* y of vectors [vector, vector + vectors) and rows [row, row + rows) from their sums total[v][r]. Not inlined, like the
  * end of every kernel: the sums pass through memory once, and the code stays small. */
 static __attribute__((noinline)) void reduced_end(const lstmrt_reduced_product_args *a, const vf *total, size_t vectors,
                                                   size_t rows, size_t vector, size_t row)
 {
+    const bool plain = a->activation.function == LSTMRT_IDENTITY && a->clip == INFINITY; /* most often */
+    const size_t init_stride = a->init_stride, y_stride = a->y_stride;
+    const float *x_scales = a->x_scales, *scales = a->scales;
     reduced_place place = reduced_first(a, vector);
     for (size_t v = 0; v < vectors; v++) {
         const size_t at = reduced_at(a, &place);
-        const vf scale = a->scales ? v_load(a->scales + (vector + v) * VEC_WIDTH) : v_set1(1.0f);
-        for (size_t r = 0; r < rows; r++) {
-            const vf init = v_load(a->init + (row + r) * a->init_stride + at), sum = total[v * rows + r];
-            const vf z = a->scales ? v_fma(v_mul(scale, v_set1(a->x_scales[row + r])), sum, init) : v_add(init, sum);
-            reduced_store(a, a->y + (row + r) * a->y_stride + at, z);
+        const float *init = a->init + row * init_stride + at;
+        float *y = a->y + row * y_stride + at;
+        for (size_t r = 0; r < rows; r++, init += init_stride, y += y_stride) {
+            vf scale = v_set1(1.0f);
+            if (scales) scale = v_mul(v_load(scales + (vector + v) * VEC_WIDTH), v_set1(x_scales[row + r]));
+            const vf z = v_fma(scale, total[v * rows + r], v_load(init));
+            v_store(y, plain ? z : v_activate(a->activation, v_clip(a->clip, z)));
         }
     }
 }
