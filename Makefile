@@ -19,7 +19,7 @@ OBJECTS = $(SOURCES:csrc/%.c=$(OUT)/%.o)
 PROGRAMS = $(TESTS:%=$(OUT)/%)
 RUN = # what runs the programs, where this machine does not
 
-.PHONY: build test test-isa debug c-test asan ubsan tsan check-objects exhaustive cross bench onnx-suite onnx-page keras-page fuzz-onnx fuzz-keras clean
+.PHONY: build test test-isa debug c-test asan ubsan tsan emulated check-objects exhaustive cross bench onnx-suite onnx-page keras-page fuzz-onnx fuzz-keras clean
 
 build:
 	$(PYTHON) -m pip install --editable .
@@ -59,6 +59,10 @@ ubsan:
 
 tsan:
 	TSAN_OPTIONS=die_after_fork=0 $(MAKE) c-test NAME=$(NAME)-tsan CFLAGS="$(CFLAGS) $(SANITIZE) -fsanitize=thread" TESTS="test_threads test_pool test_screen"
+
+# The core with AMX, on a model of its tiles where this machine has none.
+emulated:
+	$(MAKE) c-test NAME=$(NAME)-emulated LDFLAGS="-Wl,--wrap=lstmrt_cpu_has_amx tests/c/emulated.c" TESTS="test_reduced test_screen test_threads test_allocation"
 
 check-objects: $(OBJECTS)
 	$(PYTHON) tests/c/check_objects.py $(OBJECTS)

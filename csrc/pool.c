@@ -131,14 +131,24 @@ static bool make_thread(size_t number, const pthread_attr_t *attributes)
            pthread_create(&thread, attributes, worker, (void *)(uintptr_t)number) == 0;
 }
 
+/* All signals but those of a thread's own faults, which end a process that blocks them before its handlers can tell. */
+static sigset_t others_signals(void)
+{
+    static const int FAULTS[] = {SIGILL, SIGFPE, SIGSEGV, SIGBUS};
+    sigset_t set;
+    sigfillset(&set);
+    for (size_t i = 0; i < sizeof FAULTS / sizeof *FAULTS; i++) sigdelset(&set, FAULTS[i]);
+    return set;
+}
+
 /* Makes threads up to number `wanted` - 1, signals blocked: those are for the program's own threads. The caller has
  * taken the pool. Returns how many threads there are with the caller. */
 static size_t make_threads(size_t wanted)
 {
     if (!pool.forks_watched) pool.forks_watched = pthread_atfork(NULL, NULL, forget_threads) == 0;
-    sigset_t all, before;
-    sigfillset(&all);
-    if (!pool.forks_watched || pthread_sigmask(SIG_SETMASK, &all, &before)) return 1;
+    const sigset_t blocked = others_signals();
+    sigset_t before;
+    if (!pool.forks_watched || pthread_sigmask(SIG_SETMASK, &blocked, &before)) return 1;
     pthread_attr_t attributes;
     if (pthread_attr_init(&attributes) == 0) {
         pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
