@@ -221,6 +221,9 @@ class _Reader:
         for made in upgraded(node, self.opsets.get("", OPSET), self):
             self.nodes.append(self.with_hidden_size(made) if is_recurrent(made) else made)
 
+    def constant(self, name: str) -> np.ndarray | None:
+        return self.constants.get(name)
+
     def rank(self, name: str) -> int | None:
         return self.constants[name].ndim if name in self.constants else self.types.rank(name)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Iterable, Mapping, Protocol, Sequence
+from typing import Any, Callable, Iterable, Mapping, Protocol
 
 import numpy as np
 
 from ..errors import ModelFileError
-from ..graph import OPSET, Attribute, Node
+from ..graph import EXTENSION, OPSET, Attribute, Node
 from ..operators import OPERATORS, is_recurrent
 from ..shapes import MOST_AXES
 from ..validate import operator_faults
@@ -31,6 +31,8 @@ class Surroundings(Protocol):
 
     def add_array(self, array: np.ndarray) -> str:
         """A new constant; returns its name."""
+
+    def constant(self, name: str) -> np.ndarray | None: ...
 
     def fresh_name(self, stem: str) -> str: ...
 
@@ -158,35 +160,38 @@ def _settle_defaults(draft: Draft, there: Any, here: Any) -> None:
 
 
 def from_microsoft(node: Node, version: int, around: Surroundings) -> list[Node]:
-    """A node of the domain com.microsoft. DynamicQuantizeLSTM is an LSTM of dequantized weights: its inputs and states,
-    which onnxruntime also rounds to 8 bits at each step, keep all of theirs. Others are foreign."""
-    if node.op != "DynamicQuantizeLSTM" or len(node.inputs) != 12:
-        return [replace(node, opset=version)]
-    ranks = [around.rank(name) for name in node.inputs[8:]]
-    if not set(ranks) <= {1, 2}:
-        return [replace(node, opset=version)]
-    nodes, weights = [], []
-    for position, name in enumerate(node.inputs[1:3]):
-        scale, zero = node.inputs[8 + 2 * position:10 + 2 * position]
-        weights.append(_dequantized(name, scale, zero, ranks[2 * position:], around, nodes))
-    inputs = (node.inputs[0], *weights, *node.inputs[3:8])
-    return [*nodes, Node("LSTM", tuple(_trimmed(list(inputs))), node.outputs, node.attributes, node.name)]
+    """A node of the domain com.microsoft: DynamicQuantizeLSTM with constant weights is an LSTM with weights in int8. Others
+    are foreign."""
+    made = _dynamic_lstm(node, around) if node.op == "DynamicQuantizeLSTM" and len(node.inputs) == 12 else None
+    return [replace(node, opset=version) if made is None else made]
 
 
-def _dequantized(weights: str, scale: str, zero: str, ranks: Sequence[int], around: Surroundings,
-                 nodes: list[Node]) -> str:
-    """The name of (directions, gates, inputs) floats of (directions, inputs, gates) bytes; scales and zero points are
-    one for each direction, or for each gate of each direction."""
-    def made(op: str, *inputs: str, **attributes: Attribute) -> str:
-        nodes.append(Node(op, inputs, (name := around.fresh_name(f"{weights}_{op}"),), attributes))
-        return name
+def _dynamic_lstm(node: Node, around: Surroundings) -> Node | None:
+    arrays = [around.constant(name) for name in (*node.inputs[1:3], *node.inputs[8:])]
+    if any(array is None for array in arrays):
+        return None
+    w, r, w_scale, w_zero, r_scale, r_zero = arrays
+    halves = [_signed(w, w_zero), _signed(r, r_zero)]
+    if None in halves:
+        return None
+    (w, w_zero), (r, r_zero) = halves
+    x, _, _, *others = node.inputs[:8]
+    quantization = map(around.add_array, (w_scale, w_zero, r_scale, r_zero))
+    inputs = (x, around.add_array(w), around.add_array(r), *others, "", *quantization)
+    return Node("LSTM", inputs, node.outputs, node.attributes, node.name, EXTENSION)
 
-    def spread(name: str, rank: int) -> str:
-        return made("Unsqueeze", name, around.add_array(np.array([1, 2] if rank == 1 else [1])))
 
-    zero = spread(made("Cast", zero, to=1), ranks[1])
-    shifted = made("Sub", made("Cast", weights, to=1), zero)
-    return made("Transpose", made("Mul", shifted, spread(scale, ranks[0])), perm=(0, 2, 1))
+def _signed(weights: np.ndarray, zero: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(directions, inputs, outputs) bytes as (directions, outputs, inputs) signed ones, and the zero point of each direction;
+    None where onnxruntime has a fault to find, as with zero points that differ from output to output."""
+    if weights.ndim != 3 or weights.dtype != zero.dtype or weights.dtype.name not in ("int8", "uint8") or zero.ndim not in (1, 2):
+        return None
+    first = zero.reshape(len(zero), -1)[:, :1]
+    if zero.size == 0 or (zero != first.reshape(zero.shape[:1] + (1,) * (zero.ndim - 1))).any():
+        return None
+    shift = np.uint8(0 if weights.dtype == np.int8 else 128)
+    return (np.ascontiguousarray((weights.view(np.uint8) ^ shift).view(np.int8).transpose(0, 2, 1)),
+            (first[:, 0].view(np.uint8) ^ shift).view(np.int8))
 
 
 # ---- what older opsets wrote otherwise ----

@@ -6,11 +6,14 @@ import os
 from dataclasses import replace
 from typing import Any, Callable, Iterator
 
+import numpy as np
+
 from ..activations import activation_attributes, recurrent_activations
 from ..errors import GraphError, MissingDependencyError, UnsupportedError
 from ..graph import EXTENSION, Graph, Node, fresh_names, map_subgraphs
 from ..onnx_proto import model_proto
-from ..operators import find, is_recurrent, named_inputs
+from ..operators import find, is_dynamic, is_recurrent, named_inputs
+from .onnx_upgrade import MICROSOFT
 
 
 def write_onnx(graph: Graph, path: str | os.PathLike) -> None:
@@ -27,7 +30,7 @@ def to_onnx_model(graph: Graph) -> Any:
     layout 1. Raises UnsupportedError that names every node that ONNX cannot express, or for more than 2 GiB of
     constants; MissingDependencyError without the onnx package.
     """
-    graph = _time_major(_without_extensions(graph))
+    graph = _with_dynamic_lstms(_time_major(_without_extensions(graph)))
     try:
         model = model_proto(graph.name, graph.inputs, graph.outputs, graph.nodes, graph.constants)
     except ImportError as error:
@@ -91,8 +94,41 @@ def _plain(node: Node) -> Node:
     functions = [function for direction in recurrent_activations(node) for function in direction]
     attributes = {name: value for name, value in node.attributes.items()
                   if name != "masked_output" and not name.startswith("activation")}
-    given = tuple(name for formal, name in named_inputs(node).items() if formal != "mask")
-    return replace(node, domain="", inputs=given, attributes={**attributes, **activation_attributes(functions)})
+    attributes |= activation_attributes(functions)
+    if is_dynamic(node):
+        return replace(node, attributes=attributes)
+    given = named_inputs(replace(node, domain="", inputs=()))
+    return replace(node, domain="", inputs=node.inputs[:len(given)], attributes=attributes)
+
+
+def _with_dynamic_lstms(graph: Graph) -> Graph:
+    """`graph` with each LSTM that has weights in int8 as onnxruntime's."""
+    names, constants = fresh_names(graph), dict(graph.constants)
+
+    def of_microsoft(node: Node) -> list[Node]:
+        return [_dynamic_lstm(node, constants, names) if is_dynamic(node) else node]
+
+    graph = _map_nodes(graph, of_microsoft)
+    read = {name for node in graph.nodes for name in node.reads} | {value.name for value in graph.outputs}
+    return replace(graph, constants={name: array for name, array in constants.items() if name in read})
+
+
+def _dynamic_lstm(node: Node, constants: dict[str, np.ndarray], names: Iterator[str]) -> Node:
+    """onnxruntime has weights (directions, inputs, outputs), zero points like its scales, and for a scale of each output
+    signed weights without one."""
+    given = named_inputs(node)
+    del given["mask"]
+    for name in "WR":
+        parts = [constants.get(given[formal]) for formal in (name, f"{name}_scale", f"{name}_zero_point")]
+        if any(part is None for part in parts):
+            raise UnsupportedError(f"{node}: ONNX cannot express its {name} in int8, which is no constant")
+        weights, scale, zero = parts
+        shift = np.uint8(128 if scale.ndim == 2 and zero.any() else 0)
+        weights, zero = ((array.view(np.uint8) ^ shift).view(np.uint8 if shift else np.int8) for array in (weights, zero))
+        given[name], given[f"{name}_zero_point"] = next(names), next(names)
+        constants[given[name]] = np.ascontiguousarray(weights.transpose(0, 2, 1))
+        constants[given[f"{name}_zero_point"]] = np.broadcast_to(zero.reshape(-1, *(1,) * (scale.ndim - 1)), scale.shape)
+    return replace(node, op="DynamicQuantizeLSTM", inputs=tuple(given.values()), domain=MICROSOFT, opset=1)
 
 
 def _time_major(graph: Graph) -> Graph:

@@ -17,7 +17,8 @@ static void multiply(const lstmrt_reduced_kernels *kernels, const float *x, cons
     float scales[OUTPUTS], x_scales[ROWS], zeros[OUTPUTS] = {0};
     char rows[ROWS * (4 * PADDED + 64)];
     for (size_t i = 0; i < OUTPUTS; i++) scales[i] = 1;
-    kernels->rows(&(lstmrt_reduced_rows_args){x, rows, x_scales, INPUTS, ROWS, INPUTS});
+    kernels->rows(&(lstmrt_reduced_rows_args){
+        .x = x, .reduced = rows, .scales = x_scales, .x_stride = INPUTS, .rows = ROWS, .inputs = INPUTS});
     kernels->product(&(lstmrt_reduced_product_args){
         .x = rows, .x_scales = x_scales, .weights = weights, .scales = scales, .init = zeros, .y = y, .y_stride = OUTPUTS,
         .rows = ROWS, .inputs = INPUTS, .vectors = VECTORS, .gates = 1, .pitch = OUTPUTS / VECTORS, .panels = {0, 1, false},

@@ -14,7 +14,7 @@ lstmrt_status lstmrt_decode_check(const lstmrt_model *model, const lstmrt_decode
     switch (options->mode) {
     case LSTMRT_DECODE_STATEFUL: return model->steppable ? LSTMRT_OK : LSTMRT_NOT_STEPPABLE;
     case LSTMRT_DECODE_STAGGERED:
-        if (!model->steppable) return LSTMRT_NOT_STEPPABLE;
+        if (!model->steppable || model->dynamic) return LSTMRT_NOT_STEPPABLE;
         return options->window > 0 && !options->pad_right ? LSTMRT_OK : LSTMRT_BAD_ARGUMENT;
     case LSTMRT_DECODE_WINDOW: return options->window > 0 ? LSTMRT_OK : LSTMRT_BAD_ARGUMENT;
     case LSTMRT_DECODE_GROWING: return options->max_length > 0 ? LSTMRT_OK : LSTMRT_BAD_ARGUMENT;

@@ -22,7 +22,7 @@ static lstmrt_status prepare_product(const lstmrt_model *model, const lstmrt_ste
     layer->gate_vectors = columns.vectors;
     layer->x_panels = lstmrt_dense_panels(columns.vectors);
     if (!status)
-        status = lstmrt_pack_weights(model, w->data, w->rows, w->cols, 1, &columns, LSTMRT_DENSE_VECTORS,
+        status = lstmrt_pack_weights(model, w, w->rows, w->cols, 1, &columns, LSTMRT_DENSE_VECTORS,
                                      &layer->x_weights, &layer->x_reduced);
     if (!status)
         status = lstmrt_pack_rows(b->data, 1, w->cols, NULL, &columns, columns.vectors * columns.width, &layer->x_bias);
@@ -104,8 +104,8 @@ void lstmrt_dense_share(const lstmrt_workspace *ws, const lstmrt_layer *layer, c
         const size_t taken = rows - row < most ? rows - row : most;
         const float *from = x + row * x_stride;
         const dense_work work = work_of(ws, layer, from, x_stride, taken, y + row * y_stride, y_stride);
-        if (layer->x_reduced.weights) lstmrt_reduced_take(ws, from, x_stride, taken, layer->inputs);
-        lstmrt_share(ws, lstmrt_reduced_floats(ws->model, weights), taken, dense_part, &work);
+        if (layer->x_reduced.weights) lstmrt_reduced_take(ws, &layer->x_reduced, from, x_stride, taken, layer->dynamic ? ws->batch : 0);
+        lstmrt_share(ws, lstmrt_reduced_floats(ws->model, layer, weights), taken, dense_part, &work);
     }
 }
 

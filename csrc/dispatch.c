@@ -5,15 +5,18 @@
 #include "cpu.h"
 
 static const lstmrt_isa SETS[] = { /* slowest first */
-    {"scalar", lstmrt_cpu_always, &lstmrt_kernels_scalar, &lstmrt_int8_scalar, &lstmrt_bf16_scalar},
+    {"scalar", lstmrt_cpu_always, &lstmrt_kernels_scalar, &lstmrt_int8_scalar, &lstmrt_bf16_scalar, &lstmrt_bytes_scalar},
 #if defined(__x86_64__)
-    {"avx2", lstmrt_cpu_has_avx2, &lstmrt_kernels_avx2, &lstmrt_int8_avx2, &lstmrt_bf16_avx2},
-    {"avx512", lstmrt_cpu_has_avx512, &lstmrt_kernels_avx512, &lstmrt_int8_avx512, &lstmrt_bf16_avx512},
-    {"avx512_vnni", lstmrt_cpu_has_avx512_vnni, &lstmrt_kernels_avx512, &lstmrt_int8_avx512_vnni, &lstmrt_bf16_avx512},
-    {"avx512_bf16", lstmrt_cpu_has_avx512_bf16, &lstmrt_kernels_avx512, &lstmrt_int8_avx512_vnni, &lstmrt_bf16_avx512_bf16},
+    {"avx2", lstmrt_cpu_has_avx2, &lstmrt_kernels_avx2, &lstmrt_int8_avx2, &lstmrt_bf16_avx2, &lstmrt_bytes_avx2},
+    {"avx512", lstmrt_cpu_has_avx512, &lstmrt_kernels_avx512, &lstmrt_int8_avx512, &lstmrt_bf16_avx512, &lstmrt_bytes_avx512},
+    {"avx512_vnni", lstmrt_cpu_has_avx512_vnni, &lstmrt_kernels_avx512, &lstmrt_int8_avx512_vnni, &lstmrt_bf16_avx512,
+     &lstmrt_bytes_avx512_vnni},
+    {"avx512_bf16", lstmrt_cpu_has_avx512_bf16, &lstmrt_kernels_avx512, &lstmrt_int8_avx512_vnni, &lstmrt_bf16_avx512_bf16,
+     &lstmrt_bytes_avx512_vnni},
 #endif
 #if LSTMRT_AMX
-    {"amx", lstmrt_amx_works, &lstmrt_kernels_avx512, &lstmrt_int8_amx, &lstmrt_bf16_avx512_bf16},
+    {"amx", lstmrt_amx_works, &lstmrt_kernels_avx512, &lstmrt_int8_amx, &lstmrt_bf16_avx512_bf16,
+     &lstmrt_bytes_avx512_vnni},
 #endif
 };
 

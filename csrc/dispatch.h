@@ -11,6 +11,7 @@ typedef struct {
     bool (*supported)(void);
     const lstmrt_kernels *f32;
     const lstmrt_reduced_kernels *int8, *bf16;
+    const lstmrt_reduced_kernels *bytes; /* of weights that are bytes in a program of any precision */
 } lstmrt_isa;
 
 /* The set called `name`, or for NULL the fastest this CPU runs.

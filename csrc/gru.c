@@ -15,7 +15,7 @@ static lstmrt_status pack_gates(const lstmrt_model *model, const lstmrt_step *st
     lstmrt_columns columns;
     lstmrt_status status = lstmrt_columns_gates(gates, n_gates, hidden, model->kernels->width, 0, &columns);
     if (!status)
-        status = lstmrt_pack_weights(model, step->weights[1].data, hidden, 1, hidden, &columns, n_gates, packed, reduced);
+        status = lstmrt_pack_weights(model, &step->weights[1], hidden, 1, hidden, &columns, n_gates, packed, reduced);
     lstmrt_columns_free(&columns);
     return status;
 }

@@ -15,5 +15,6 @@
 #include "kernels_stream.h"
 #include "kernels_reduced.h"
 #include "kernels_int8.h"
+#include "kernels_bytes.h"
 #include "target.h"
 #endif

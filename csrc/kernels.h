@@ -201,11 +201,40 @@ typedef struct {
  * numbers x^ in [-LSTMRT_INT8_LARGEST, LSTMRT_INT8_LARGEST] with one scale for each row. Sums of q x^ over a block of
  * LSTMRT_INT8_BLOCK inputs are exact, so that they are the same on every instruction set.
  * bf16: weights are the upper halves of floats, rounded to nearest, and so are rows where an instruction multiplies bf16
- * with bf16; sums are floats, each one chain. */
+ * with bf16; sums are floats, each one chain.
+ * bytes: a weight is scale (q - zero), q a signed byte, as a model's file has it; a row is scale (x^ - zero), x^ in
+ * [0, LSTMRT_BYTES_LARGEST], with a quantum of its own or one that is given. Sums over all inputs are exact. */
 enum {
     LSTMRT_INT8_LARGEST = 8191,
-    LSTMRT_INT8_BLOCK = 2048 /* 127 * 8191 * 2048 < 2^31 */
+    LSTMRT_INT8_BLOCK = 2048, /* 127 * 8191 * 2048 < 2^31 */
+    LSTMRT_BYTES_LARGEST = 255,
+    LSTMRT_BYTES_INPUTS = 1 << 15 /* at most: 255 * 255 * 2^15 < 2^31 */
 };
+
+/* What unsigned bytes x^ stand for: scale (x^ - zero). */
+typedef struct {
+    float scale;
+    int32_t zero;
+} lstmrt_quantum;
+
+/* The quantum of numbers in [low, high], low <= 0 <= high: that of ONNX's DynamicQuantizeLinear. Its scale is NaN where the
+ * range is not finite. */
+static inline lstmrt_quantum lstmrt_quantum_of(float low, float high)
+{
+    const float round = 0x1.8p23f, range = high - low; /* a float plus `round` is rounded to a whole number */
+    if (!(range <= 0x1.fffffep127f)) return (lstmrt_quantum){range - range, 0};
+    const float scale = range / LSTMRT_BYTES_LARGEST;
+    if (!(scale > 0.0f)) return (lstmrt_quantum){1.0f, 0};
+    const float zero = -low / scale, most = LSTMRT_BYTES_LARGEST;
+    return (lstmrt_quantum){scale, (int32_t)((zero < most ? zero : most) + round - round)};
+}
+
+/* *quantum = that of all of x, zero included. bytes alone. */
+typedef struct {
+    const float *x; /* rows x inputs */
+    lstmrt_quantum *quantum;
+    size_t x_stride, rows, inputs;
+} lstmrt_reduced_range_args;
 
 #define LSTMRT_INT8_SMALLEST 0x1p-100f /* rows with no larger element are zeros */
 
@@ -214,13 +243,16 @@ enum {
 static inline size_t lstmrt_reduced_padded(size_t inputs) { return (inputs + 15) & ~(size_t)15; }
 static inline size_t lstmrt_reduced_row_bytes(size_t inputs) { return 4 * lstmrt_reduced_padded(inputs) | 64; }
 
-/* Rows in the form that products read. int8: x = scale x^ within scale / 2; a row with a NaN or an infinity gets the scale
- * NaN. bf16 has no scales. */
+/* Rows in the form that products read. int8, bytes: x = scale x^ within scale / 2; a row with a NaN or an infinity gets the
+ * scale NaN. bf16 has no scales. */
 typedef struct {
     const float *x; /* rows x inputs */
     void *reduced;  /* rows, lstmrt_reduced_row_bytes(inputs) apart */
     float *scales;  /* one for each row */
     size_t x_stride, rows, inputs;
+    int32_t *zeros; /* bytes: one for each row */
+    const lstmrt_quantum *quanta; /* bytes: row r has number r % n_quanta; with none each row has its own */
+    size_t n_quanta;
 } lstmrt_reduced_rows_args;
 
 /* y = activation(clip(init + x W)). Vector v of a row of init and of y stands at (v / gates) pitch + (v % gates) vectors. */
@@ -228,7 +260,9 @@ typedef struct {
     const void *x; /* rows of the same table */
     const float *x_scales;
     const void *weights; /* panels of LSTMRT_DENSE_VECTORS vectors, each with the weights of `group` inputs at a time */
-    const float *scales; /* int8: one for each output, by vectors; bf16: NULL */
+    const float *scales; /* int8, bytes: one for each output, by vectors; bf16: NULL */
+    const int32_t *x_zeros, *sums; /* bytes: of rows; of each output's weights, by vectors */
+    int32_t zero;                  /* bytes: of weights */
     const float *init;   /* init_stride 0: one row for all */
     float *y;
     size_t init_stride, y_stride;
@@ -256,6 +290,7 @@ extern const lstmrt_kernels lstmrt_kernels_scalar, lstmrt_kernels_avx2, lstmrt_k
 typedef struct {
     size_t group; /* inputs whose weights stand side by side for each output */
     int offset;   /* int8: added to each weight */
+    void (*range)(const lstmrt_reduced_range_args *); /* bytes alone */
     void (*rows)(const lstmrt_reduced_rows_args *);
     void (*product)(const lstmrt_reduced_product_args *);
     void (*probe)(const lstmrt_probe_fma_args *); /* its own products in place of float32's */
@@ -263,6 +298,7 @@ typedef struct {
 
 extern const lstmrt_reduced_kernels lstmrt_int8_scalar, lstmrt_int8_avx2, lstmrt_int8_avx512, lstmrt_int8_avx512_vnni,
     lstmrt_int8_amx;
+extern const lstmrt_reduced_kernels lstmrt_bytes_scalar, lstmrt_bytes_avx2, lstmrt_bytes_avx512, lstmrt_bytes_avx512_vnni;
 extern const lstmrt_reduced_kernels lstmrt_bf16_scalar, lstmrt_bf16_avx2, lstmrt_bf16_avx512, lstmrt_bf16_avx512_bf16;
 
 #endif

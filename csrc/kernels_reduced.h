@@ -49,12 +49,18 @@ VEC_INLINE size_t reduced_at(const lstmrt_reduced_product_args *a, reduced_place
     return at;
 }
 
+/* Whether y = activation(clip(z)) is z itself, as it is most often. */
+VEC_INLINE bool reduced_plain(const lstmrt_reduced_product_args *a)
+{
+    return a->activation.function == LSTMRT_IDENTITY && a->clip == INFINITY;
+}
+
 /* y of vectors [vector, vector + vectors) and rows [row, row + rows) from their sums total[v][r]. Not inlined, like the
  * end of every kernel: the sums pass through memory once, and the code stays small. */
 static __attribute__((noinline)) void reduced_end(const lstmrt_reduced_product_args *a, const vf *total, size_t vectors,
                                                   size_t rows, size_t vector, size_t row)
 {
-    const bool plain = a->activation.function == LSTMRT_IDENTITY && a->clip == INFINITY; /* most often */
+    const bool plain = reduced_plain(a);
     const size_t init_stride = a->init_stride, y_stride = a->y_stride;
     const float *x_scales = a->x_scales, *scales = a->scales;
     reduced_place place = reduced_first(a, vector);

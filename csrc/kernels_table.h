@@ -13,6 +13,7 @@
 #include "kernels_screen.h"
 #include "kernels_reduced.h"
 #include "kernels_int8.h"
+#include "kernels_bytes.h"
 #include "kernels_bf16.h"
 
 const lstmrt_kernels LSTMRT_TABLE(kernels, VEC_ISA) = {

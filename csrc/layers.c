@@ -1,5 +1,6 @@
 /* The list of layer kinds, and what they share. */
 #include <math.h>
+#include <string.h>
 
 #include "blocks.h"
 #include "program.h"
@@ -67,7 +68,7 @@ lstmrt_status lstmrt_layer_prepare(const lstmrt_model *model, const lstmrt_step 
 {
     if ((unsigned)step->op >= LSTMRT_OP_COUNT || !activations_known(step)) return LSTMRT_BAD_PROGRAM;
     layer->step = *step;
-    for (size_t i = 0; i < LSTMRT_MAX_WEIGHTS; i++) layer->step.weights[i].data = NULL;
+    memset(layer->step.weights, 0, sizeof layer->step.weights);
     layer->step.indices = NULL;
     layer->step.clip = step->clip > 0 ? step->clip : INFINITY;
     return KINDS[step->op].prepare(model, step, layer);

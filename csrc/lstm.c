@@ -39,7 +39,7 @@ static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step
     lstmrt_columns columns;
     lstmrt_status status = lstmrt_columns_gates((int[]){0, 1, 2, 3}, 4, layer->width, width, layer->rest_vectors, &columns);
     if (!status)
-        status = lstmrt_pack_weights(model, r->data, layer->width, 1, layer->width, &columns, 4, &layer->h_weights,
+        status = lstmrt_pack_weights(model, r, layer->width, 1, layer->width, &columns, 4, &layer->h_weights,
                                      &layer->h_reduced);
     lstmrt_columns_free(&columns);
     if (status || !p->data) return status;

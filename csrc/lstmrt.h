@@ -138,9 +138,15 @@ typedef enum {
     LSTMRT_OP_COUNT
 } lstmrt_op;
 
+/* W and R of an LSTM may be bytes instead of floats, both of them: then x and h are rounded to bytes, with one scale and zero
+ * point for all that a call gives of a sequence of x (its time steps before its length), and for each h: ONNX Runtime's
+ * DynamicQuantizeLSTM, each sequence by itself. */
 typedef struct {
-    const float *data; /* NULL: absent */
+    const float *data; /* NULL: absent, or bytes */
     size_t rows, cols; /* a vector has rows = 1 */
+    const int8_t *bytes; /* a weight is scale (byte - zero) */
+    const float *scales; /* one for each row */
+    int32_t zero;        /* in [-128, 127] */
 } lstmrt_weight;
 
 enum { LSTMRT_MAX_INPUTS = 8, LSTMRT_MAX_OUTPUTS = 3, LSTMRT_MAX_WEIGHTS = 5, LSTMRT_MAX_GATE_FUNCTIONS = 3 };

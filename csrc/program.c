@@ -66,7 +66,7 @@ size_t lstmrt_layer_weights(const lstmrt_model *model, const lstmrt_layer *layer
     const size_t outputs = layer->gate_vectors * model->kernels->width;
     const size_t x = layer->x_weights || layer->x_reduced.weights ? layer->inputs : 0;
     const size_t h = layer->h_weights || layer->h_reduced.weights ? layer->width : 0;
-    return lstmrt_reduced_floats(model, (x + h) * outputs);
+    return lstmrt_reduced_floats(model, layer, (x + h) * outputs);
 }
 
 static bool reads(const lstmrt_step *step, const lstmrt_step *other)
@@ -99,6 +99,7 @@ static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *p
         if (status) return status;
         if (lstmrt_op_recurrent(layer->step.op)) layer->cell = model->n_cells++;
         model->steppable = model->steppable && lstmrt_layer_steppable(layer);
+        model->dynamic = model->dynamic || layer->dynamic;
         model->weights = lstmrt_size_sum(model->weights, lstmrt_layer_weights(model, layer));
     }
     find_pairs(model);
@@ -162,7 +163,7 @@ void lstmrt_model_free(lstmrt_model *model)
 
 const char *lstmrt_model_isa(const lstmrt_model *model)
 {
-    return lstmrt_isa_shown(model->isa, model->precision);
+    return lstmrt_isa_shown(model->isa, model->dynamic ? LSTMRT_PRECISION_INT8 : model->precision);
 }
 
 void lstmrt_model_set_threads(lstmrt_model *model, size_t threads) { model->threads = threads; }

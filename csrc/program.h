@@ -50,7 +50,8 @@ struct lstmrt_layer {
     size_t width;     /* width of y; hidden units of a recurrent layer */
     /* dense: y = x W + bias; recurrent: gates = x W + bias, gates side by side for each vector of units */
     float *x_weights, *x_bias;
-    lstmrt_reduced_matrix x_reduced; /* in place of x_weights, where the model's precision is reduced */
+    lstmrt_reduced_matrix x_reduced; /* in place of x_weights, where the model's precision is reduced, or `dynamic` */
+    bool dynamic; /* weights are bytes, and what they are multiplied with is quantized in each call */
     size_t gate_vectors; /* vectors in a row of gates */
     size_t rest_vectors; /* LSTM: of those, how many the last panel has, where its gates share them; else 0 */
     size_t x_panels, h_panels; /* panels of x_weights and of h_weights, or of the reduced ones; see gru.c */
@@ -100,8 +101,10 @@ struct lstmrt_workspace {
     float *z, *reset_h; /* between the halves of a GRU */
     float *scores;      /* of LSTMRT_SCORED_ROWS rows with the steps of a sequence, `scores_stride` apart */
     size_t scores_stride;
-    void *reduced_rows; /* what reduced weights are multiplied with: `most_rows` rows, and their scales */
+    void *reduced_rows; /* what reduced weights are multiplied with: `most_rows` rows, their scales and zeros */
     float *reduced_scales;
+    int32_t *reduced_zeros;
+    lstmrt_quantum *quanta; /* of x, one for each sequence: a dynamic layer's */
     size_t most_rows;
     lstmrt_state *state;     /* what recurrent layers read and advance: `own`, or the caller's */
     lstmrt_state own;
@@ -122,6 +125,7 @@ struct lstmrt_model {
     int32_t *inputs, *outputs;
     size_t n_inputs, n_outputs;
     bool steppable;
+    bool dynamic;   /* a layer is */
     size_t threads; /* at most in a call; 0: as many as there are idle processors */
     size_t processors;
     size_t weights; /* floats that a time step of one row streams */
@@ -205,14 +209,16 @@ lstmrt_status lstmrt_table_lookup(const lstmrt_model *model, const lstmrt_layer 
 
 /* reduced.c */
 
-/* Packs a matrix as lstmrt_pack_matrix does, or reduces it, as the model's precision says. */
-lstmrt_status lstmrt_pack_weights(const lstmrt_model *model, const float *data, size_t inputs, size_t k_stride,
+/* Packs a matrix as lstmrt_pack_matrix does, or reduces it, as the model's precision says; one of bytes as it is. */
+lstmrt_status lstmrt_pack_weights(const lstmrt_model *model, const lstmrt_weight *weight, size_t inputs, size_t k_stride,
                                   size_t j_stride, const lstmrt_columns *columns, size_t panel_vectors, float **packed,
                                   lstmrt_reduced_matrix *reduced);
 /* As many floats as these weights take. */
-size_t lstmrt_reduced_floats(const lstmrt_model *model, size_t weights);
-/* Takes up to workspace->most_rows rows of x, to be multiplied by the next ones; by one thread. */
-void lstmrt_reduced_take(const lstmrt_workspace *workspace, const float *x, size_t stride, size_t rows, size_t inputs);
+size_t lstmrt_reduced_floats(const lstmrt_model *model, const lstmrt_layer *layer, size_t weights);
+/* Takes up to workspace->most_rows rows of x, to be multiplied by the next ones; by one thread. For bytes row r has quantum
+ * r % n_quanta of the workspace's or, with none, one of its own. */
+void lstmrt_reduced_take(const lstmrt_workspace *workspace, const lstmrt_reduced_matrix *matrix, const float *x,
+                         size_t stride, size_t rows, size_t n_quanta);
 /* What the dense kernel does, but with the rows that were taken. */
 void lstmrt_reduced_dense(const lstmrt_workspace *workspace, const lstmrt_reduced_matrix *matrix,
                           const lstmrt_dense_args *args);

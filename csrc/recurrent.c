@@ -23,6 +23,14 @@ static bool optional_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows,
     return !value || lstmrt_value_is(value, dtype, rows, width);
 }
 
+static bool are_bytes(const lstmrt_step *step) { return step->weights[W].bytes || step->weights[R].bytes; }
+
+static bool bytes_are(const lstmrt_weight *weight, size_t rows, size_t cols)
+{
+    return weight->bytes && weight->scales && !weight->data && weight->rows == rows && weight->cols == cols &&
+           cols <= LSTMRT_BYTES_INPUTS && weight->zero >= INT8_MIN && weight->zero <= INT8_MAX;
+}
+
 static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidden, size_t n_gates)
 {
     const lstmrt_value *x = lstmrt_input(model, step, X), *mask = lstmrt_input(model, step, MASK);
@@ -30,9 +38,11 @@ static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidd
     const bool table = w[TABLE].data != NULL;
     return hidden > 0 && lstmrt_value_is(x, table ? LSTMRT_I64 : LSTMRT_F32, -1, table ? 1 : 0) &&
            lstmrt_over_time(x) &&
-           (table ? w[TABLE].rows > 0 && lstmrt_weight_is(&w[TABLE], w[TABLE].rows, n_gates * hidden)
-                  : lstmrt_weight_is(&w[W], n_gates * hidden, x->width)) &&
-           lstmrt_weight_is(&w[R], n_gates * hidden, hidden) &&
+           (are_bytes(step) ? step->op == LSTMRT_OP_LSTM && !table && bytes_are(&w[W], n_gates * hidden, x->width) &&
+                                  bytes_are(&w[R], n_gates * hidden, hidden)
+                            : (table ? w[TABLE].rows > 0 && lstmrt_weight_is(&w[TABLE], w[TABLE].rows, n_gates * hidden)
+                                     : lstmrt_weight_is(&w[W], n_gates * hidden, x->width)) &&
+                                  lstmrt_weight_is(&w[R], n_gates * hidden, hidden)) &&
            (!w[B].data || lstmrt_weight_is(&w[B], 1, 2 * n_gates * hidden)) &&
            (!w[P].data || (step->op == LSTMRT_OP_LSTM && lstmrt_weight_is(&w[P], 1, 3 * hidden))) &&
            optional_is(lstmrt_input(model, step, LENGTHS), LSTMRT_I64, LSTMRT_ROWS_BATCH, 1) &&
@@ -59,7 +69,7 @@ static lstmrt_status pack_input_part(const lstmrt_model *model, const lstmrt_ste
         if (!status) lstmrt_block_share(&layer->table, layer->vocabulary * layer->gates_stride * sizeof *layer->table);
         return status;
     }
-    const lstmrt_status status = lstmrt_pack_weights(model, w[W].data, layer->inputs, 1, layer->inputs, columns,
+    const lstmrt_status status = lstmrt_pack_weights(model, &w[W], layer->inputs, 1, layer->inputs, columns,
                                                      LSTMRT_DENSE_VECTORS, &layer->x_weights, &layer->x_reduced);
     if (status || !w[B].data)
         return status ? status : lstmrt_pack_rows(NULL, 1, outputs, NULL, columns, layer->gates_stride, &layer->x_bias);
@@ -89,10 +99,12 @@ lstmrt_status lstmrt_recurrent_prepare(const lstmrt_model *model, const lstmrt_s
     layer->inputs = lstmrt_input(model, step, X)->width;
     layer->width = hidden;
     layer->step.linear_before_reset = step->linear_before_reset && step->op == LSTMRT_OP_GRU;
-    layer->skips_zeros = model->precision == LSTMRT_PRECISION_F32 && all_finite(&step->weights[R]);
+    layer->dynamic = are_bytes(step);
+    const bool f32 = model->precision == LSTMRT_PRECISION_F32 && !layer->dynamic;
+    layer->skips_zeros = f32 && all_finite(&step->weights[R]);
 
     const size_t width = model->kernels->width, rest = hidden % width;
-    const bool can_share = step->op == LSTMRT_OP_LSTM && model->precision == LSTMRT_PRECISION_F32 && rest > 0;
+    const bool can_share = step->op == LSTMRT_OP_LSTM && f32 && rest > 0;
     layer->rest_vectors = !can_share || 2 * rest > width ? 0 : 4 * rest > width ? 2 : 1;
     lstmrt_columns columns;
     lstmrt_status status =
@@ -324,8 +336,8 @@ static void step_all(const lstmrt_layer *layer, const lstmrt_workspace *ws, size
         const size_t left_out = i == 0 && layer->skips_zeros ? begun : 0;
         step_work work = {layer, ws, *rows, last_rows(rows, left_out), layer->phases[i], backward};
         work.rows.rows -= left_out;
-        if (layer->h_reduced.weights) lstmrt_reduced_take(ws, multiplied[i], rows->stride, rows->rows, layer->width);
-        lstmrt_share(ws, lstmrt_reduced_floats(ws->model, weights), ws->batch, step_part, &work);
+        if (layer->h_reduced.weights) lstmrt_reduced_take(ws, &layer->h_reduced, multiplied[i], rows->stride, rows->rows, 0);
+        lstmrt_share(ws, lstmrt_reduced_floats(ws->model, layer, weights), ws->batch, step_part, &work);
     }
 }
 
@@ -342,6 +354,22 @@ static void advance(const lstmrt_layer *layer, const lstmrt_workspace *ws, const
     emit(layer, ws, v, t, cell);
 }
 
+/* Of x, one for each sequence: its time steps before its length. */
+static void find_quanta(const lstmrt_layer *layer, const lstmrt_workspace *ws, const lstmrt_validity *v)
+{
+    const lstmrt_value *value = lstmrt_input(ws->model, &layer->step, X);
+    for (size_t b = 0; b < ws->batch; b++) {
+        const lstmrt_rows_view x = lstmrt_sequence(value, lstmrt_input_slot(layer, ws, X), ws, b);
+        layer->x_reduced.kernels->range(&(lstmrt_reduced_range_args){
+            .x = x.first,
+            .quantum = &ws->quanta[b],
+            .x_stride = x.stride,
+            .rows = v->lengths ? (size_t)v->lengths[b] : x.count,
+            .inputs = layer->inputs,
+        });
+    }
+}
+
 size_t lstmrt_recurrence_most(const lstmrt_workspace *ws)
 {
     return LSTMRT_HOISTED_ROWS / ws->batch ? LSTMRT_HOISTED_ROWS / ws->batch : 1;
@@ -355,6 +383,7 @@ lstmrt_status lstmrt_recurrence_begin(const lstmrt_layer *layer, lstmrt_workspac
                                .begun = from_zero ? ws->batch : ws->begun};
     const lstmrt_status status = check_lengths(&run->validity);
     if (status) return status;
+    if (layer->dynamic) find_quanta(layer, ws, &run->validity);
     load_initial(lstmrt_input_slot(layer, ws, H0), cell->h, cell, ws->batch, layer->width);
     load_initial(lstmrt_input_slot(layer, ws, C0), cell->c, cell, ws->batch, layer->width);
     return LSTMRT_OK;

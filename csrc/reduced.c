@@ -10,29 +10,33 @@ void lstmrt_reduced_free(lstmrt_reduced_matrix *matrix)
 {
     lstmrt_block_release(matrix->weights);
     lstmrt_release(matrix->scales);
+    lstmrt_release(matrix->sums);
     *matrix = (lstmrt_reduced_matrix){0};
 }
 
-lstmrt_status lstmrt_pack_weights(const lstmrt_model *model, const float *data, size_t inputs, size_t k_stride,
+lstmrt_status lstmrt_pack_weights(const lstmrt_model *model, const lstmrt_weight *weight, size_t inputs, size_t k_stride,
                                   size_t j_stride, const lstmrt_columns *columns, size_t panel_vectors, float **packed,
                                   lstmrt_reduced_matrix *reduced)
 {
+    const lstmrt_isa *isa = model->isa;
+    const float *data = weight->data;
+    if (weight->bytes) return lstmrt_bytes_pack(isa, weight, inputs, k_stride, j_stride, columns, reduced);
     switch (model->precision) {
-    case LSTMRT_PRECISION_INT8: return lstmrt_int8_pack(model->isa, data, inputs, k_stride, j_stride, columns, reduced);
-    case LSTMRT_PRECISION_BF16: return lstmrt_bf16_pack(data, inputs, k_stride, j_stride, columns, reduced);
+    case LSTMRT_PRECISION_INT8:
+        reduced->kernels = isa->int8;
+        return lstmrt_int8_pack(isa, data, inputs, k_stride, j_stride, columns, reduced);
+    case LSTMRT_PRECISION_BF16:
+        reduced->kernels = isa->bf16;
+        return lstmrt_bf16_pack(data, inputs, k_stride, j_stride, columns, reduced);
     default: return lstmrt_pack_matrix(data, inputs, k_stride, j_stride, columns, panel_vectors, packed);
     }
 }
 
 /* ---- products ---- */
 
-static const lstmrt_reduced_kernels *kernels_of(const lstmrt_model *model)
+size_t lstmrt_reduced_floats(const lstmrt_model *model, const lstmrt_layer *layer, size_t weights)
 {
-    return model->precision == LSTMRT_PRECISION_INT8 ? model->isa->int8 : model->isa->bf16;
-}
-
-size_t lstmrt_reduced_floats(const lstmrt_model *model, size_t weights)
-{
+    if (layer->dynamic) return weights / 4;
     switch (model->precision) {
     case LSTMRT_PRECISION_INT8: return weights / 4;
     case LSTMRT_PRECISION_BF16: return weights / 2;
@@ -40,10 +44,20 @@ size_t lstmrt_reduced_floats(const lstmrt_model *model, size_t weights)
     }
 }
 
-void lstmrt_reduced_take(const lstmrt_workspace *ws, const float *x, size_t stride, size_t rows, size_t inputs)
+void lstmrt_reduced_take(const lstmrt_workspace *ws, const lstmrt_reduced_matrix *matrix, const float *x, size_t stride,
+                         size_t rows, size_t n_quanta)
 {
-    kernels_of(ws->model)->rows(
-        &(lstmrt_reduced_rows_args){x, ws->reduced_rows, ws->reduced_scales, stride, rows, inputs});
+    matrix->kernels->rows(&(lstmrt_reduced_rows_args){
+        .x = x,
+        .reduced = ws->reduced_rows,
+        .scales = ws->reduced_scales,
+        .x_stride = stride,
+        .rows = rows,
+        .inputs = matrix->inputs,
+        .zeros = ws->reduced_zeros,
+        .quanta = ws->quanta,
+        .n_quanta = n_quanta,
+    });
 }
 
 static void multiply(const lstmrt_workspace *ws, const lstmrt_reduced_matrix *matrix, lstmrt_reduced_product_args args)
@@ -52,9 +66,12 @@ static void multiply(const lstmrt_workspace *ws, const lstmrt_reduced_matrix *ma
     args.x_scales = ws->reduced_scales;
     args.weights = matrix->weights;
     args.scales = matrix->scales;
+    args.x_zeros = ws->reduced_zeros;
+    args.sums = matrix->sums;
+    args.zero = matrix->zero;
     args.inputs = matrix->inputs;
     args.vectors = matrix->vectors;
-    kernels_of(ws->model)->product(&args);
+    matrix->kernels->product(&args);
 }
 
 void lstmrt_reduced_dense(const lstmrt_workspace *ws, const lstmrt_reduced_matrix *matrix, const lstmrt_dense_args *a)

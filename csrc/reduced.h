@@ -5,10 +5,13 @@
 #include "dispatch.h"
 #include "pack.h"
 
-/* In the panels that the products of reduced weights read; scales, of int8 alone, stand output by output. */
+/* In the panels that the products of reduced weights read; scales, of int8 and bytes, stand output by output. */
 typedef struct {
+    const lstmrt_reduced_kernels *kernels; /* that multiply with it */
     void *weights; /* NULL: there is no matrix */
     float *scales;
+    int32_t *sums; /* bytes: of each output's weights */
+    int32_t zero;  /* bytes */
     size_t inputs, vectors;
 } lstmrt_reduced_matrix;
 
@@ -18,6 +21,9 @@ lstmrt_status lstmrt_int8_pack(const lstmrt_isa *isa, const float *data, size_t 
                                size_t j_stride, const lstmrt_columns *columns, lstmrt_reduced_matrix *matrix);
 lstmrt_status lstmrt_bf16_pack(const float *data, size_t inputs, size_t k_stride, size_t j_stride,
                                const lstmrt_columns *columns, lstmrt_reduced_matrix *matrix);
+/* Of a weight that is bytes. */
+lstmrt_status lstmrt_bytes_pack(const lstmrt_isa *isa, const lstmrt_weight *weight, size_t inputs, size_t k_stride,
+                                size_t j_stride, const lstmrt_columns *columns, lstmrt_reduced_matrix *matrix);
 void lstmrt_reduced_free(lstmrt_reduced_matrix *matrix);
 
 /* lstmrt_int8_pack a panel at a time: room for a matrix; the panel that begins at packed column `begin`, whose columns are

@@ -34,7 +34,7 @@ static lstmrt_status pack_recurrent(const lstmrt_model *model, const lstmrt_step
     lstmrt_columns columns;
     lstmrt_status status = lstmrt_columns_plain(hidden, model->kernels->width, &columns);
     if (!status)
-        status = lstmrt_pack_weights(model, step->weights[1].data, hidden, 1, hidden, &columns, LSTMRT_DENSE_VECTORS,
+        status = lstmrt_pack_weights(model, &step->weights[1], hidden, 1, hidden, &columns, LSTMRT_DENSE_VECTORS,
                                      &layer->h_weights, &layer->h_reduced);
     lstmrt_columns_free(&columns);
     return status;

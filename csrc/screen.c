@@ -336,8 +336,9 @@ static void choose_together(const choice *c, const lstmrt_workspace *ws, size_t 
     const lstmrt_screen_scratch *scratch = c->scratch;
     const lstmrt_screen *screen = scratch->screen;
     const size_t inputs = screen->matrix.inputs, outputs = outputs_of(screen), width = screen->isa->f32->width;
-    screen->isa->int8->rows(
-        &(lstmrt_reduced_rows_args){c->x, scratch->quantized, scratch->scales, c->x_stride, c->rows, inputs});
+    screen->isa->int8->rows(&(lstmrt_reduced_rows_args){
+        .x = c->x, .reduced = scratch->quantized, .scales = scratch->scales, .x_stride = c->x_stride, .rows = c->rows,
+        .inputs = inputs});
     for (size_t i = 0; i < c->rows; i++) measure_row(screen, x_of(c, i), scratch->scales[i], &scratch->rows[i]);
     lstmrt_share(ws, inputs * outputs / sizeof(float), c->rows, bound_part, c);
     lstmrt_share(ws, 4 * outputs, c->rows, left_part, c); /* it reads y and the slopes, twice */

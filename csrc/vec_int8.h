@@ -7,9 +7,15 @@
  *   INT8_OFFSET   what is added to weights, where an instruction takes unsigned ones
  *   i_weights(p)       the weights of a group of inputs for VEC_WIDTH outputs
  *   i_dot(sum, w, x)   sum + w x, for each output, over a group of inputs; x holds the group's four bytes of a half
- *   i_load(p)          sums that a tile has left in memory (with VNNI alone)
+ *   i_load(p)          sums that a tile has left in memory
  *   i_total(low, high, offset)  the halves' sums put together, less what INT8_OFFSET has added
  *   i_store(row, pad, i, t)     quantized inputs i, i + 1, ... from floats that hold each in their low 16 bits
+ *
+ * Those of rows that are unsigned bytes:
+ *
+ *   BYTES_GROUP        as INT8_GROUP; weights are i_weights' signed ones
+ *   i_dot_bytes(sum, w, x)   sum + w x, exactly, for all of the group
+ *   i_store_bytes(row, i, t) bytes i, i + 1, ... from floats that hold each in their low bits
  */
 
 #if defined(INT8_VNNI)
@@ -32,13 +38,24 @@ VEC_INLINE vi i_total(vi low, vi high, int32_t offset)
 {
     return _mm512_sub_epi32(_mm512_add_epi32(low, _mm512_slli_epi32(high, 8)), _mm512_set1_epi32(offset));
 }
-VEC_INLINE vi i_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 VEC_INLINE vf i_to_float(vi a) { return _mm512_cvtepi32_ps(a); }
 VEC_INLINE void i_store(void *row, size_t pad, size_t i, vf t)
 {
     const __m512i x = _mm512_castps_si512(t), rounded = _mm512_add_epi32(x, _mm512_set1_epi32(128));
     _mm_storeu_si128((void *)((char *)row + i), _mm512_cvtepi32_epi8(x));
     _mm_storeu_si128((void *)((char *)row + pad + i), _mm512_cvtepi32_epi8(_mm512_srli_epi32(rounded, 8)));
+}
+
+#define BYTES_GROUP 4
+
+VEC_INLINE vi i_dot_bytes(vi sum, vw w, vi x)
+{
+    __asm__("vpdpbusd %1, %2, %0" : "+v"(sum) : "v"(w), "v"(x));
+    return sum;
+}
+VEC_INLINE void i_store_bytes(void *row, size_t i, vf t)
+{
+    _mm_storeu_si128((void *)((char *)row + i), _mm512_cvtepi32_epi8(_mm512_castps_si512(t)));
 }
 
 #else
@@ -113,4 +130,26 @@ VEC_INLINE vi i_total(vi low, vi high, int32_t offset)
     return low;
 }
 
+#define BYTES_GROUP INT8_GROUP
+
+VEC_INLINE vi i_dot_bytes(vi sum, vw w, vi x) { return i_dot(sum, w, x); }
+VEC_INLINE void i_store_bytes(void *row, size_t i, vf t) { i_store(row, 0, i, t); }
+
+#endif
+
+#if VEC_WIDTH == 16
+VEC_INLINE vi i_load(const int32_t *p) { return _mm512_loadu_si512(p); }
+VEC_INLINE vi i_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+VEC_INLINE vi i_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+VEC_INLINE vi i_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
+#elif VEC_WIDTH == 8
+VEC_INLINE vi i_load(const int32_t *p) { return _mm256_loadu_si256((const void *)p); }
+VEC_INLINE vi i_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
+VEC_INLINE vi i_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+VEC_INLINE vi i_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
+#else
+VEC_INLINE vi i_load(const int32_t *p) { return *p; }
+VEC_INLINE vi i_add(vi a, vi b) { return a + b; }
+VEC_INLINE vi i_sub(vi a, vi b) { return a - b; }
+VEC_INLINE vi i_mul(vi a, vi b) { return a * b; }
 #endif

@@ -74,6 +74,8 @@ static void place_scratch(lstmrt_workspace *ws, lstmrt_arena *arena, scratch_siz
     ws->most_rows = s.rows;
     ws->reduced_rows = lstmrt_arena_take(arena, s.rows, s.row_bytes);
     ws->reduced_scales = lstmrt_arena_take(arena, s.row_bytes > 0 ? s.rows : 0, sizeof(float));
+    ws->reduced_zeros = lstmrt_arena_take(arena, ws->model->dynamic ? s.rows : 0, sizeof *ws->reduced_zeros);
+    ws->quanta = lstmrt_arena_take(arena, ws->model->dynamic ? ws->batch : 0, sizeof *ws->quanta);
 }
 
 static void place(void *owner)

@@ -1,6 +1,6 @@
 # csrc/lstmrt.h as Cython sees it. C code calls nothing back: every function is noexcept and runs without the GIL.
 
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef extern from *:
@@ -90,6 +90,9 @@ cdef extern from "lstmrt.h" nogil:
         const float *data
         size_t rows
         size_t cols
+        const int8_t *bytes
+        const float *scales
+        int32_t zero
 
     ctypedef struct lstmrt_step:
         lstmrt_op op

@@ -9,7 +9,7 @@ from cpython.buffer cimport (
 )
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int8_t, int32_t, int64_t
 
 from ._clib cimport *
 
@@ -34,19 +34,11 @@ _OPS = {lstmrt_op_names[i].decode(): i for i in range(LSTMRT_OP_COUNT)}
 _FUNCTIONS = {lstmrt_function_names[i].decode(): i for i in range(LSTMRT_ACTIVATION_COUNT)}
 _PRECISIONS = {"f32": LSTMRT_PRECISION_F32, "bf16": LSTMRT_PRECISION_BF16, "int8": LSTMRT_PRECISION_INT8}
 _DTYPES = {"f32": LSTMRT_F32, "i64": LSTMRT_I64, "bool": LSTMRT_BOOL}
-_ROWS = {
-    "batch": LSTMRT_ROWS_BATCH,
-    "batch_time": LSTMRT_ROWS_BATCH_TIME,
-    "time_batch": LSTMRT_ROWS_TIME_BATCH,
-    "batch_source": LSTMRT_ROWS_BATCH_SOURCE,
-}
+_ROWS = {"batch": LSTMRT_ROWS_BATCH, "batch_time": LSTMRT_ROWS_BATCH_TIME, "time_batch": LSTMRT_ROWS_TIME_BATCH,
+         "batch_source": LSTMRT_ROWS_BATCH_SOURCE}
 _ACROSS = {"": LSTMRT_ACROSS_NOTHING, "time": LSTMRT_ACROSS_TIME, "source": LSTMRT_ACROSS_SOURCE}
-_MODES = {
-    "stateful": LSTMRT_DECODE_STATEFUL,
-    "staggered": LSTMRT_DECODE_STAGGERED,
-    "window": LSTMRT_DECODE_WINDOW,
-    "growing": LSTMRT_DECODE_GROWING,
-}
+_MODES = {"stateful": LSTMRT_DECODE_STATEFUL, "staggered": LSTMRT_DECODE_STAGGERED, "window": LSTMRT_DECODE_WINDOW,
+          "growing": LSTMRT_DECODE_GROWING}
 _STEP_FIELDS = {
     "op", "inputs", "outputs", "weights", "activations", "clip", "epsilon", "scale", "hidden", "constant", "causal",
     "indices", "reverse", "linear_before_reset", "input_forget", "zero_masked_output",
@@ -228,7 +220,9 @@ cdef class Program:
         cdef Py_buffer buffer
         at_most(LSTMRT_MAX_WEIGHTS, weights, "weights")
         for i, weight in enumerate(weights):
-            if weight is None:
+            if isinstance(weight, tuple):  # (bytes, scales of rows, zero point)
+                self.fill_bytes(&step.weights[i], weight[0], weight[1], weight[2])
+            if weight is None or isinstance(weight, tuple):
                 continue
             view = memoryview(weight)
             if view.format != "f" or view.ndim not in (1, 2) or not view.c_contiguous:
@@ -240,6 +234,15 @@ cdef class Program:
             PyBuffer_Release(&buffer)
             step.weights[i].rows = view.shape[0] if view.ndim == 2 else 1
             step.weights[i].cols = view.shape[-1]
+        return 0
+
+    cdef int fill_bytes(self, lstmrt_weight *weight, const int8_t[:, ::1] matrix, const float[::1] scales,
+                        int32_t zero) except -1:
+        if scales.shape[0] != matrix.shape[0] or matrix.shape[1] == 0:
+            raise GraphError(f"{scales.shape[0]} scales for {matrix.shape[0]} rows of {matrix.shape[1]} bytes")
+        self.weights += [matrix, scales]
+        weight.bytes, weight.scales, weight.zero = &matrix[0, 0], &scales[0], zero
+        weight.rows, weight.cols = matrix.shape[0], matrix.shape[1]
         return 0
 
     cdef int fill_activations(self, lstmrt_step *step, activations) except -1:

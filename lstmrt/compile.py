@@ -20,7 +20,7 @@ from .fixed_sizes import FixedSizes
 from .flat import FlatRegion
 from .host_ops import HostStep
 from .native import Port, Program, lower
-from .operators import find
+from .operators import find, is_dynamic
 from .passes import infer_shapes
 from .roles import BATCH, SOURCE, TIME, Facts
 from .segments import Segment, segments
@@ -176,6 +176,7 @@ class NativeStep:
         self.is_flat = any(port.sizes for port in program.input_ports)  # nothing of it runs over time
         self._takes_one = not all(BATCH in port.roles for port in (*self.input_ports, *self.output_ports)) and not self.is_flat
         self.steppable = self.model.steppable and not self.is_flat
+        self.steps_add_up = self.steppable and not any(map(is_dynamic, nodes))  # to what the whole gives, to the bit
         self.before: list[HostStep] = []  # what takes states out of stacked inputs
         self.after: list[HostStep] = []  # and puts them together in outputs
 

@@ -349,10 +349,10 @@ def masks_input(graph: Graph) -> bool:
 def decode_mode(model: Model, defaults: GenerationDefaults, length: int) -> dict:
     """The core's mode. On a causal model a growing context is the carried state, bit for bit, and the windows of
     successive tokens can be advanced together."""
-    steppable = model.program.steppable
-    if defaults.mode == "stateful" or (defaults.mode == "growing" and steppable):
+    steps_add_up = model.program.steps_add_up
+    if defaults.mode == "stateful" or (defaults.mode == "growing" and steps_add_up):
         return {"mode": "stateful"}
     if defaults.mode == "growing":
         return {"mode": "growing", "max_length": length}
-    staggered = steppable and defaults.padding == "left"
+    staggered = steps_add_up and defaults.padding == "left"
     return {"mode": "staggered" if staggered else "window", "window": defaults.window}

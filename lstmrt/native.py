@@ -9,7 +9,7 @@ import numpy as np
 from .activations import Activation, elementwise_activation, recurrent_activations
 from .gates import ONNX, gate_rows
 from .graph import Node
-from .operators import attributes, is_attention, is_recurrent, named_inputs, named_outputs
+from .operators import WEIGHTS, attributes, is_attention, is_dynamic, is_recurrent, named_inputs, named_outputs
 from .regions import Region, column_slice, row, smaller_first
 from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Roles
 from .shapes import normal_axis
@@ -286,7 +286,7 @@ class _Lowering:
 
     def _recurrent(self, node: Node) -> None:
         given, made, options = named_inputs(node), named_outputs(node), attributes(node)
-        w, r, b, p = (self._one_direction(given.get(name, "")) for name in ("W", "R", "B", "P"))
+        w, r, b, p, *quantization = (self._one_direction(given.get(name, "")) for name in WEIGHTS)
         table = None
         if w is None and given["X"] in self.embedded and _table_has_biases(node, b):
             table, ids = self.embedded[given["X"]]
@@ -294,7 +294,9 @@ class _Lowering:
             b = b if options.get("linear_before_reset") else None
         else:
             x = self._value(given["X"])
-        if w is None and table is None:
+        if is_dynamic(node):
+            w, r = _bytes(w, *quantization[:2]), _bytes(r, *quantization[2:])
+        elif w is None and table is None:
             w = np.eye(len(r), dtype=np.float32)  # X is the input part already
         states = [self._optional(given.get(name, "")) for name in ("initial_h", "initial_c")]
         self._emit(
@@ -313,7 +315,15 @@ class _Lowering:
             del self.embedded[given["X"]]
 
     def _one_direction(self, name: str) -> np.ndarray | None:
-        return _float32(self.facts.constants[name][0]) if name else None
+        if not name:
+            return None
+        part = self.facts.constants[name][0]
+        return np.ascontiguousarray(part) if part.dtype == np.int8 else _float32(part)
+
+
+def _bytes(matrix: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """A weight that the core multiplies as it is: bytes, a scale for each row, the zero point."""
+    return matrix, np.ascontiguousarray(np.broadcast_to(scale, len(matrix))), int(zero[0])
 
 
 def _table_has_biases(node: Node, b: np.ndarray | None) -> bool:

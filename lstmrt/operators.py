@@ -7,7 +7,11 @@ Extensions: LSTM, GRU and RNN of the domain `lstmrt` are ONNX's, and also
   Y is, with masked_output "carry", the output of the step processed before (0 before the first valid one, whatever
   the initial state), with "zero", 0;
 * may leave W out: then X is the input part X·Wᵀ + Wb itself, gates in ONNX's order, (..., gates * hidden_size);
-* know the further functions in activations.py.
+* know the further functions in activations.py;
+* an LSTM may have W and R in int8: it is onnxruntime's DynamicQuantizeLSTM, each sequence by itself. A weight is scale *
+  (byte - zero point); scales are float32, (directions,) or (directions, 4 * hidden_size), zero points int8, (directions,).
+  What W is multiplied with, the time steps of a sequence before its length, becomes unsigned bytes as DynamicQuantizeLinear
+  makes them of a tensor, and so does what R is multiplied with, h of a sequence at a step.
 
 Attention of the domain `lstmrt`: for each query of Q (batch, time, heads * a) the softmax, over the keys of K (batch, length,
 heads * a), of their scores, Y (batch, time, heads * b) the sums of V (batch, length, heads * b) so weighted, each head on its
@@ -83,6 +87,11 @@ def is_recurrent(node: Node) -> bool:
     return node.op in ("LSTM", "GRU", "RNN") and node.domain in ("", EXTENSION)
 
 
+def is_dynamic(node: Node) -> bool:
+    """Whether a recurrent node has weights in int8, and quantizes what it multiplies them with."""
+    return node.domain == EXTENSION and node.op == "LSTM" and bool(named_inputs(node)["W_scale"])
+
+
 _AXIS_0 = {"axis": AttributeSpec("int", 0)}
 _RECURRENT = {
     "hidden_size": AttributeSpec("int", REQUIRED),
@@ -100,12 +109,15 @@ _CELLS = {
     "RNN": ((), (), {}),
 }
 
+# Inputs of recurrent nodes that each direction has its own of, and that are the model's.
+WEIGHTS = ("W", "R", "B", "P", "W_scale", "W_zero_point", "R_scale", "R_zero_point")
+
 
 def _recurrent(op: str, extension: bool) -> Operator:
     inputs, outputs, further = _CELLS[op]
     inputs = ("X", "W?" if extension else "W", "R", "B?", "sequence_lens?", "initial_h?") + inputs
     if extension:
-        inputs += ("mask?",)
+        inputs += ("mask?", *(("W_scale?", "W_zero_point?", "R_scale?", "R_zero_point?") if op == "LSTM" else ()))
         further = {**further, "masked_output": AttributeSpec("string", "carry", ("carry", "zero"))}
     return Operator(inputs, ("Y?", "Y_h?") + outputs, shapes.RECURRENT[op], {**_RECURRENT, **further})
 

@@ -19,7 +19,7 @@ from .graph import Graph, Node
 from .operators import attributes, find, is_recurrent, named_inputs
 from .reference_axes import AXES
 from .reference_control import run_control
-from .reference_layers import LAYERS
+from .reference_layers import LAYERS, dynamic_product
 from .shapes import DTYPES, Mismatch, check_fill, slice_of
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -166,11 +166,10 @@ def _run_direction(node: Node, given: Mapping[str, np.ndarray | None], functions
     """
     options = attributes(node)
     hidden, gates = options["hidden_size"], len(ONNX[node.op])
-    x = given["X"] if given["W"] is None else given["X"] @ given["W"].T
-    time, batch = x.shape[:2]
-    input_bias, recurrent_bias = np.zeros((2, gates * hidden)) if given["B"] is None else np.split(given["B"], 2)
-    x = x + input_bias
+    time, batch = given["X"].shape[:2]
     lengths = np.full(batch, time) if given["sequence_lens"] is None else given["sequence_lens"]
+    input_bias, recurrent_bias = np.zeros((2, gates * hidden)) if given["B"] is None else np.split(given["B"], 2)
+    x = _input_part(given, lengths) + input_bias
     mask = np.ones((time, batch), bool) if given.get("mask") is None else given["mask"]
     states = [np.zeros((batch, hidden)) if given.get(name) is None else given[name]
               for name in (("initial_h", "initial_c") if node.op == "LSTM" else ("initial_h",))]
@@ -188,6 +187,25 @@ def _run_direction(node: Node, given: Mapping[str, np.ndarray | None], functions
     return y, *(np.where(started, state, 0) for state in states)
 
 
+def _input_part(given: Mapping[str, np.ndarray | None], lengths: np.ndarray) -> np.ndarray:
+    """X W, (time, batch, gates * hidden); where W is bytes, 0 past a sequence's length."""
+    x, w = given["X"], given["W"]
+    if w is None:
+        return x
+    if given.get("W_scale") is None:
+        return x @ w.T
+    part = np.zeros((*x.shape[:2], len(w)))
+    for b, length in enumerate(lengths):
+        part[:length, b] = dynamic_product(x[:length, b], w, given["W_scale"], given["W_zero_point"])
+    return part
+
+
+def _recurrent_part(h: np.ndarray, given: Mapping[str, np.ndarray | None]) -> np.ndarray:
+    if given.get("R_scale") is None:
+        return h @ given["R"].T
+    return np.stack([dynamic_product(row, given["R"], given["R_scale"], given["R_zero_point"]) for row in h])
+
+
 def _clipped(x: np.ndarray, clip: float | None) -> np.ndarray:
     return np.clip(x, -clip, clip) if clip else x
 
@@ -196,7 +214,7 @@ def _lstm(x, states, given, recurrent_bias, functions, options):
     h, c = states
     f, g, h_function = functions
     hidden = options["hidden_size"]
-    total = x + h @ given["R"].T + recurrent_bias
+    total = x + _recurrent_part(h, given) + recurrent_bias
 
     def gate(name: str, cell: np.ndarray | None, function: Activation) -> np.ndarray:
         part = total[:, gate_rows(ONNX["LSTM"], name, hidden)]

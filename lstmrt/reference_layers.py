@@ -180,6 +180,15 @@ def _dynamic_quantize(x):
     return _rounded(np.rint(np.float32(x) / scale) + zero, np.dtype("uint8")), np.float64(scale), zero
 
 
+def dynamic_product(x: np.ndarray, q: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
+    """x (..., inputs), quantized as one range, times the weights scale (q - zero), q (outputs, inputs): (..., outputs)."""
+    if x.size == 0:
+        return np.zeros((*x.shape[:-1], len(q)))
+    whole, x_scale, x_zero = _dynamic_quantize(x)
+    total = _shifted(whole, x_zero, True) @ _shifted(q, zero, True).T
+    return total * np.float64(np.float32(x_scale) * np.float32(scale))
+
+
 def _shifted(x: np.ndarray, zero: np.ndarray | None, row: bool) -> np.ndarray:
     if zero is None:
         return x.astype(np.int64)

@@ -16,11 +16,12 @@ import numpy as np
 
 from .activations import elementwise_activation
 from .graph import Dim, Node
-from .operators import attributes, is_attention, is_recurrent, named_inputs, named_outputs
+from .operators import WEIGHTS, attributes, is_attention, is_dynamic, is_recurrent, named_inputs, named_outputs
 from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Contradiction, Facts, Roles, Tie
 from .shapes import normal_axis
 
 _WIDEST = 1 << 28  # floats in a row
+_MOST_BYTES = 1 << 15  # that are summed in 32 bits
 _SEQUENCE_END = -(2**31)  # a Slice that goes backwards to here or further takes the whole axis
 
 
@@ -146,8 +147,10 @@ def _mapped(source: str, target: str, forward: Callable[[Roles], Roles], backwar
 def _recurrent(node: Node, facts: Facts) -> Tie | None:
     """One direction with constant weights. What else it reads and makes has fixed roles."""
     given, options = named_inputs(node), attributes(node)
-    weights = [given[name] for name in ("W", "R", "B", "P") if given.get(name)]
+    weights = [given[name] for name in WEIGHTS if given.get(name)]
     if options["direction"] == "bidirectional" or not all(name in facts.constants for name in weights):
+        return None
+    if is_dynamic(node) and max(facts.constants[given[name]].shape[2] for name in "WR") > _MOST_BYTES:
         return None
     rows = (BATCH, TIME) if options["layout"] else (TIME, BATCH)
     state = (BATCH, ONE, WIDTH) if options["layout"] else (ONE, BATCH, WIDTH)

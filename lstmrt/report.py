@@ -44,7 +44,7 @@ def layer_rows(model: Model) -> list[LayerRow]:
     for nodes in groups:
         weights = {name for node in nodes for name in node.reads if name in graph.constants} - counted
         counted |= weights
-        arrays = [graph.constants[name] for name in weights if graph.constants[name].dtype.kind == "f"]
+        arrays = [array for name in weights if _is_weight(array := graph.constants[name])]
         absent = [_absent_bias(node, graph) for node in nodes]
         last = nodes[-1].outputs[0]
         kinds = {runs_in[name] for node in nodes for name in node.outputs if name in runs_in} or {only or "native"}
@@ -57,6 +57,11 @@ def layer_rows(model: Model) -> list[LayerRow]:
             ", ".join(sorted(kinds)),
         ))
     return rows
+
+
+def _is_weight(array: np.ndarray) -> bool:
+    """Whether a constant is numbers that were trained: floats, or a matrix of bytes that stand for such."""
+    return array.dtype.kind == "f" or (array.dtype in (np.int8, np.uint8) and array.ndim > 1)
 
 
 def _absent_bias(node: Node, graph: Graph) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Iterable, NamedTuple
+from typing import Iterable, Iterator, NamedTuple
 
 import numpy as np
 
@@ -491,8 +491,10 @@ def _recurrent(op: str):
     gates = len(ONNX[op])
 
     def rule(x, w, r, b=None, sequence_lens=None, initial_h=None, *further, hidden_size, direction, layout, **_):
-        initial_c, peepholes, mask = (further + (None,) * 3)[:3] if op == "LSTM" else (None, None, (*further, None)[0])
+        further = further if op == "LSTM" else (None, None, *further)
+        initial_c, peepholes, mask, *quantization = (further + (None,) * 7)[:7]
         require(x, FLOATS)
+        weights = "int8" if any(quantization) else x.dtype
         hidden, directions = hidden_size, 2 if direction == "bidirectional" else 1
         if x.shape is not None and len(x.shape) != 3:
             raise Mismatch(f"X: shape {x.shape}, expected 3 axes")
@@ -501,14 +503,15 @@ def _recurrent(op: str):
         states = (batch, directions, hidden) if layout else (directions, batch, hidden)
         faults = [message for message in (
             _fault("X", x, x.dtype, (*outer, gates * hidden)) if w is None else None,
-            _fault("W", w, x.dtype, (directions, gates * hidden, inputs)),
-            _fault("R", r, x.dtype, (directions, gates * hidden, hidden)),
+            _fault("W", w, weights, (directions, gates * hidden, inputs)),
+            _fault("R", r, weights, (directions, gates * hidden, hidden)),
             _fault("B", b, x.dtype, (directions, 2 * gates * hidden)),
             _fault("sequence_lens", sequence_lens, "int32", (batch,)),
             _fault("initial_h", initial_h, x.dtype, states),
             _fault("initial_c", initial_c, x.dtype, states),
             _fault("P", peepholes, x.dtype, (directions, 3 * hidden)),
             _fault("mask", mask, "bool", outer),
+            *_quantization_faults(w, quantization, directions, gates * hidden),
         ) if message]
         if faults and _is_projected(r, initial_c, hidden):
             faults.append("h and c are of different sizes, as those of an LSTM with projections (proj_size) are: ONNX's "
@@ -519,6 +522,17 @@ def _recurrent(op: str):
         return [Tensor(x.dtype, y)] + [Tensor(x.dtype, states)] * (2 if op == "LSTM" else 1)
 
     return rule
+
+
+def _quantization_faults(w: Tensor | None, quantization: list[Tensor | None], directions: int,
+                         outputs: int) -> Iterator[str | None]:
+    """Of scales and zero points of W and of R, which come together."""
+    if any(quantization) and None in (w, *quantization):
+        yield "weights in int8: expected W, R, and scales and zero points of both"
+    for name, scale, zero in zip("WR", quantization[::2], quantization[1::2]):
+        of_outputs = scale is not None and scale.shape is not None and len(scale.shape) == 2
+        yield _fault(f"{name}_scale", scale, "float32", (directions, outputs) if of_outputs else (directions,))
+        yield _fault(f"{name}_zero_point", zero, "int8", (directions,))
 
 
 def _is_projected(r: Tensor, initial_c: Tensor | None, hidden: int) -> bool:

@@ -42,8 +42,9 @@ float16 models are computed in float32, as onnxruntime does on CPUs, and their i
 double are computed in double, with NumPy. Inputs, outputs and constants may be of any integer or float type from 8 to 64 bits,
 bool or strings; bfloat16 and smaller floats, sequences and optional values live inside onnxruntime's part alone.
 
-`com.microsoft.DynamicQuantizeLSTM` is a native LSTM of its dequantized weights. onnxruntime also rounds inputs and states to 8 bits at
-every step, which costs accuracy and is not copied: results differ by what that rounding does, some 1e-3.
+`com.microsoft.DynamicQuantizeLSTM`, which onnxruntime's quantizer writes, is native where its weights are constant: an LSTM with int8
+weights, whose inputs and states become bytes at every call as they do in onnxruntime. At batch 1 results are onnxruntime's, but where a number
+lies in the middle between two bytes. Each sequence of a batch is quantized by itself; onnxruntime's share a scale. See NUMERICS.md.
 
 An LSTM's length 0 leaves zeros in Y_h and Y_c, also where there are initial states; `input_forget` and `layout` 1 are the
 specification's; Y is 0 past a row's length.

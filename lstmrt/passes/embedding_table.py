@@ -9,7 +9,7 @@ import numpy as np
 
 from ..gates import ONNX, gate_rows
 from ..graph import EXTENSION, Graph, Node, fresh_names
-from ..operators import is_recurrent, named_inputs
+from ..operators import is_dynamic, is_recurrent, named_inputs
 
 ROWS_AT_ONCE = 128  # of a table that is being made
 LARGEST_TABLE = 64 << 20  # bytes; beyond it a lookup costs more memory than the multiplication it saves is worth
@@ -48,6 +48,8 @@ def _is_embedding(node: Node, constants: dict[str, np.ndarray]) -> bool:
 
 def _is_eligible(node: Node, embedded: str, table: np.ndarray, constants: dict[str, np.ndarray], limit: int) -> bool:
     if not is_recurrent(node) or node.inputs.count(embedded) > 1 or node.attributes.get("direction") == "bidirectional":
+        return False
+    if is_dynamic(node):  # what is embedded is quantized before it is multiplied
         return False
     given = named_inputs(node)
     if given["X"] != embedded or given["W"] not in constants or (given["B"] and given["B"] not in constants):

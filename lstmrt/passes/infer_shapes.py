@@ -7,7 +7,7 @@ from typing import Callable, Iterable, Mapping
 
 from ..errors import GraphError
 from ..graph import Dim, Graph, Node
-from ..operators import attributes, find, is_recurrent, named_inputs
+from ..operators import attributes, find, is_dynamic, is_recurrent, named_inputs
 from ..shapes import Mismatch, Shape, Tensor, with_named_sizes
 from ..sizes import with_sizes
 
@@ -65,7 +65,7 @@ def _read_by_recurrent(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, T
     given, options = named_inputs(node), attributes(node)
     w, r = (tensors[given[name]].shape if given[name] in tensors else None for name in ("W", "R"))
     x = tensors.get(given["X"])
-    dtype = tensors[given["R"]].dtype if given["R"] in tensors else "float32"
+    dtype = tensors[given["R"]].dtype if given["R"] in tensors and not is_dynamic(node) else "float32"
     wanted = {}
     outer = [x.shape[i] if x and x.shape is not None and len(x.shape) == 3 else None for i in (0, 1)]
     outer = [f"{given['X']}.{i}" if size is None else size for i, size in enumerate(outer)]

@@ -8,7 +8,7 @@ from typing import Mapping
 import numpy as np
 
 from ..graph import Graph, Node, fresh_names
-from ..operators import is_recurrent, named_inputs
+from ..operators import is_dynamic, is_recurrent, named_inputs
 from ..symbolic import Formula, Multiplied, Opaque, Read, Reader
 from .infer_shapes import infer_shapes
 
@@ -18,7 +18,7 @@ def input_weights(graph: Graph) -> Graph:
     tensors, names = infer_shapes(graph), fresh_names(graph)
     constants, nodes, producers = dict(graph.constants), [], graph.producers()
     for node in graph.nodes:
-        given = named_inputs(node) if is_recurrent(node) else {}
+        given = named_inputs(node) if is_recurrent(node) and not is_dynamic(node) else {}
         w = graph.constants.get(given.get("W", ""))
         if w is not None and len(w) == 1 and ((w != 0).sum(2) == 1).all() and (not given["B"] or given["B"] in constants):
             reader = Reader(producers, graph.constants, tensors, lambda name: False)

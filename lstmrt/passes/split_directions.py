@@ -9,10 +9,9 @@ import numpy as np
 
 from ..activations import activation_attributes, recurrent_activations
 from ..graph import Graph, Node, fresh_names
-from ..operators import is_recurrent, named_inputs
+from ..operators import WEIGHTS, is_recurrent, named_inputs
 
 _STATES = ("initial_h", "initial_c")
-_WEIGHTS = ("W", "R", "B", "P")
 
 
 def split_directions(graph: Graph) -> Graph:
@@ -33,7 +32,7 @@ def _split(node: Node, constants: dict[str, np.ndarray], names: Iterator[str]) -
     for d, direction in enumerate(("forward", "reverse")):
         inputs = []
         for formal, name in named_inputs(node).items():
-            if name and formal in _WEIGHTS + _STATES:
+            if name and formal in WEIGHTS + _STATES:
                 axis = 1 if batch_first and formal in _STATES else 0
                 name = _part(name, axis, d, constants, names, slices)
             inputs.append(name)

@@ -52,7 +52,7 @@ static inline lstmrt_weight random_weight(builder *b, size_t rows, size_t cols, 
     float *data = b->arrays[b->n_arrays++] = malloc(rows * cols * sizeof *data);
     REQUIRE(data);
     fill_random(data, rows * cols, scale);
-    return (lstmrt_weight){data, rows, cols};
+    return (lstmrt_weight){.data = data, .rows = rows, .cols = cols};
 }
 
 /* A step of one input and one output, which gets `rows` and `width`; its output. */

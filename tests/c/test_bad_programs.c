@@ -18,6 +18,18 @@ static lstmrt_value *input_of(builder *b, lstmrt_op op, size_t i) { return &b->v
 
 static lstmrt_value *output_of(builder *b, lstmrt_op op, size_t i) { return &b->values[step_of(b, op)->outputs[i]]; }
 
+/* W and R as bytes. */
+static void make_bytes(lstmrt_step *step)
+{
+    static const int8_t bytes[10000];
+    static const float scales[1000];
+    for (size_t i = 0; i < 2; i++) {
+        lstmrt_weight *weight = &step->weights[i];
+        REQUIRE(weight->rows * weight->cols <= COUNT(bytes) && weight->rows <= COUNT(scales));
+        *weight = (lstmrt_weight){.rows = weight->rows, .cols = weight->cols, .bytes = bytes, .scales = scales};
+    }
+}
+
 /* X(name, what it does to everything()). */
 #define FAULTS(X)                                                                                        \
     X(no_outputs, b->n_outputs = 0)                                                                      \
@@ -54,6 +66,11 @@ static lstmrt_value *output_of(builder *b, lstmrt_op op, size_t i) { return &b->
     X(y_too_wide, output_of(b, LSTMRT_OP_LSTM, 0)->width++)                                              \
     X(y_in_other_rows, output_of(b, LSTMRT_OP_LSTM, 0)->rows = LSTMRT_ROWS_TIME_BATCH)                   \
     X(y_h_too_wide, output_of(b, LSTMRT_OP_LSTM, 1)->width++)                                            \
+    X(lstm_of_bytes_without_scales, (make_bytes(lstm_of(b)), lstm_of(b)->weights[1].scales = NULL))      \
+    X(lstm_of_bytes_and_floats, (make_bytes(lstm_of(b)), lstm_of(b)->weights[1].bytes = NULL))           \
+    X(lstm_of_bytes_too_short, (make_bytes(lstm_of(b)), lstm_of(b)->weights[0].rows--))                  \
+    X(lstm_of_bytes_with_a_large_zero, (make_bytes(lstm_of(b)), lstm_of(b)->weights[0].zero = 128))      \
+    X(gru_of_bytes, make_bytes(step_of(b, LSTMRT_OP_GRU)))                                               \
     X(gru_with_c, step_of(b, LSTMRT_OP_GRU)->inputs[3] = lstm_of(b)->inputs[3])                          \
     X(dense_without_w, step_of(b, LSTMRT_OP_DENSE)->weights[0].data = NULL)                              \
     X(dense_w_too_short, step_of(b, LSTMRT_OP_DENSE)->weights[0].rows--)                                 \

@@ -106,7 +106,9 @@ static void run_free(run *r)
 static void multiply(run *r, const problem *p, size_t row, size_t rows)
 {
     char *x = (char *)r->rows + row * lstmrt_reduced_row_bytes(p->inputs);
-    r->kernels->rows(&(lstmrt_reduced_rows_args){p->x.x + row * p->inputs, x, r->scales + row, p->inputs, rows, p->inputs});
+    r->kernels->rows(&(lstmrt_reduced_rows_args){
+        .x = p->x.x + row * p->inputs, .reduced = x, .scales = r->scales + row, .x_stride = p->inputs, .rows = rows,
+        .inputs = p->inputs});
     r->kernels->product(&(lstmrt_reduced_product_args){
         .x = x, .x_scales = r->scales + row, .weights = r->matrix.weights, .scales = r->matrix.scales,
         .init = r->init + row * r->stride, .y = r->y + row * r->stride, .init_stride = r->stride, .y_stride = r->stride,
@@ -210,7 +212,8 @@ static void test_same_sums(bool extreme)
     FOR_EACH_SET(isa, LSTMRT_PRECISION_INT8) {
         run r = run_new(isa, LSTMRT_PRECISION_INT8, &p, 1);
         for (size_t j = 0; j < OUTPUTS; j++) r.matrix.scales[j] = 1;
-        isa->int8->rows(&(lstmrt_reduced_rows_args){p.x.x, r.rows, r.scales, N, HELD, N});
+        isa->int8->rows(&(lstmrt_reduced_rows_args){
+            .x = p.x.x, .reduced = r.rows, .scales = r.scales, .x_stride = N, .rows = HELD, .inputs = N});
         for (size_t row = 0; row < HELD; row++) r.scales[row] = 1;
         isa->int8->product(&(lstmrt_reduced_product_args){
             .x = r.rows, .x_scales = r.scales, .weights = r.matrix.weights, .scales = r.matrix.scales,

@@ -19,8 +19,8 @@ static screened screened_new(const char *isa, float *weights, float *bias)
     builder b = {0};
     const int32_t x = add_input(&b, LSTMRT_F32, LSTMRT_ROWS_BATCH, INPUTS);
     add_output(&b, add_simple(&b, LSTMRT_OP_DENSE, x, LSTMRT_ROWS_BATCH, OUTPUTS));
-    last_step(&b)->weights[0] = (lstmrt_weight){weights, INPUTS, OUTPUTS};
-    last_step(&b)->weights[1] = (lstmrt_weight){bias, 1, OUTPUTS};
+    last_step(&b)->weights[0] = (lstmrt_weight){.data = weights, .rows = INPUTS, .cols = OUTPUTS};
+    last_step(&b)->weights[1] = (lstmrt_weight){.data = bias, .rows = 1, .cols = OUTPUTS};
     screened s = {.model = model_of(&b, isa)};
     s.layer = &s.model->layers[0];
     const lstmrt_isa *set;

@@ -51,7 +51,8 @@ static guarded multiply(const lstmrt_reduced_kernels *kernels, const problem *p,
     guarded rows = guarded_new(p->rows * lstmrt_reduced_row_bytes(p->inputs) / sizeof(float));
     guarded x_scales = guarded_new(p->rows), y = guarded_new(p->rows * p->y_stride);
     for (size_t i = 0; i < y.n; i++) y.x[i] = (float)(i % 97);
-    kernels->rows(&(lstmrt_reduced_rows_args){p->x.x, rows.x, x_scales.x, p->inputs, p->rows, p->inputs});
+    kernels->rows(&(lstmrt_reduced_rows_args){
+        .x = p->x.x, .reduced = rows.x, .scales = x_scales.x, .x_stride = p->inputs, .rows = p->rows, .inputs = p->inputs});
     kernels->product(&(lstmrt_reduced_product_args){
         .x = rows.x, .x_scales = x_scales.x, .weights = p->weights.x, .scales = p->scales.x,
         .init = how == IN_PLACE ? y.x : p->bias.x, .init_stride = how == IN_PLACE ? p->y_stride : 0,

@@ -1,0 +1,316 @@
+"""LSTMs with weights in int8 whose inputs and states become bytes in each call, against onnxruntime's DynamicQuantizeLSTM.
+
+At batch 1 both round the same numbers to bytes, and differ in the last bits of float32. Where one of them falls to the other
+side of the middle between two bytes, a state moves by one step of its scale for a while: at most 2 / 255 of what it is multiplied
+with. Tests compare with that, and count how many of the cases are as near as floats are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import lstmrt
+from lstmrt import format, passes, reference
+from lstmrt._core import isas
+from lstmrt.compile import compile_graph
+from lstmrt.converters.from_onnx import from_proto
+from lstmrt.converters.to_onnx import to_onnx_model
+from lstmrt.verify import verify
+
+NEAR = 3e-6  # of values that are at most 1
+HIDDEN = 13
+
+
+@dataclass(frozen=True)
+class Case:
+    """A DynamicQuantizeLSTM node by itself; `flip` is how far one byte of a state can move a gate."""
+
+    model: onnx.ModelProto
+    inputs: Mapping[str, np.ndarray]
+    flip: float
+
+    def onnxruntime(self, inputs: Mapping[str, np.ndarray] | None = None) -> list[np.ndarray]:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(self.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return session.run(None, dict(self.inputs if inputs is None else inputs))
+
+    def graph(self) -> Any:
+        return passes.load(passes.canonical(from_proto(self.model)))
+
+    def ours(self, isa: str | None = None) -> list[np.ndarray]:
+        return list(compile_graph(self.graph(), isa).run(self.inputs).values())
+
+
+def case(seed: int = 0, *, dtype: str = "int8", per_channel: bool = False, direction: str = "forward", time: int = 7,
+         batch: int = 1, inputs: int = 5, hidden: int = HIDDEN, states: bool = False, lengths: tuple[int, ...] = (),
+         peepholes: bool = False, bias: bool = True, vary: bool = False, outputs: tuple[str, ...] = ("Y", "Y_h", "Y_c"),
+         **attributes: Any) -> Case:
+    random = np.random.default_rng(seed)
+    directions = 2 if direction == "bidirectional" else 1
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max + 1
+
+    def floats(*shape: int, scale: float = 1.0) -> np.ndarray:
+        return (random.normal(size=shape) * scale).astype(np.float32)
+
+    def quantization(width: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = (directions, 4 * hidden) if per_channel else (directions,)
+        scales = (random.uniform(0.5, 1.5, shape) / (128 * np.sqrt(width))).astype(np.float32)
+        of_direction = random.integers(low + 100, high - 100, (1 if per_channel else directions)) if dtype == "uint8" or not per_channel else 0
+        return scales, np.broadcast_to(of_direction, shape if per_channel else (directions,)).astype(dtype)
+
+    w = random.integers(low, high, (directions, inputs, 4 * hidden)).astype(dtype)
+    r = random.integers(low, high, (directions, hidden, 4 * hidden)).astype(dtype)
+    w_scale, w_zero = quantization(inputs)
+    r_scale, r_zero = quantization(hidden)
+    given = {"x": floats(time, batch, inputs), "W": w, "R": r}
+    if bias:
+        given["B"] = floats(directions, 8 * hidden, scale=0.3)
+    if lengths:
+        given["lengths"] = np.array(lengths, np.int32)
+    if states:
+        given |= {"h": floats(directions, batch, hidden, scale=0.5), "c": floats(directions, batch, hidden)}
+    if peepholes:
+        given["P"] = floats(directions, 3 * hidden, scale=0.4)
+    given |= {"W_scale": w_scale, "W_zero": w_zero, "R_scale": r_scale, "R_zero": r_zero}
+    formal = ["x", "W", "R", "B", "lengths", "h", "c", "P", "W_scale", "W_zero", "R_scale", "R_zero"]
+    fed = {name for name in ("x", "lengths", "h", "c", *(("W", "R") if vary else ())) if name in given}
+    node = helper.make_node("DynamicQuantizeLSTM", [name if name in given else "" for name in formal],
+                            [name if name in outputs else "" for name in ("Y", "Y_h", "Y_c")], "layer",
+                            domain="com.microsoft", hidden_size=hidden, direction=direction, **attributes)
+    shapes = {"x": ("time", "batch", inputs), "lengths": ("batch",), "h": (directions, "batch", hidden)}
+    shapes["c"] = shapes["h"]
+    graph = helper.make_graph(
+        [node], "case",
+        [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(given[name].dtype), shapes.get(name, given[name].shape))
+         for name in given if name in fed],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in given.items() if name not in fed])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)],
+                              ir_version=8)
+    weights = (r.astype(np.float64) - float(r_zero.flat[0])) * r_scale.reshape(directions, 1, -1)
+    return Case(model, {name: given[name] for name in fed}, float(2 / 255 * np.abs(weights).max()))
+
+
+def error_of(found: list[np.ndarray], wanted: list[np.ndarray]) -> float:
+    assert [array.shape for array in found] == [array.shape for array in wanted]
+    return max(float(np.abs(a.astype(np.float64) - b).max(initial=0)) for a, b in zip(found, wanted))
+
+
+CASES = {
+    "one scale, int8": {},
+    "one scale, uint8": {"dtype": "uint8"},
+    "a scale for each output": {"per_channel": True},
+    "a scale for each output, uint8": {"per_channel": True, "dtype": "uint8"},
+    "both directions": {"direction": "bidirectional", "dtype": "uint8"},
+    "both directions, a scale for each output": {"direction": "bidirectional", "per_channel": True, "states": True},
+    "backwards": {"direction": "reverse", "states": True},
+    "backwards, shorter": {"direction": "reverse", "lengths": (4,)},
+    "shorter": {"lengths": (3,), "states": True, "direction": "bidirectional"},
+    "no step": {"lengths": (0,), "states": True},
+    "one step": {"time": 1, "states": True},
+    "long": {"time": 150, "hidden": 8},
+    "wide": {"inputs": 259, "hidden": 67, "time": 9, "direction": "bidirectional"},
+    "one input": {"inputs": 1, "hidden": 1},
+    "no bias": {"bias": False, "states": True},
+    "peepholes": {"peepholes": True, "states": True},
+    "clip": {"clip": 0.25},
+    "functions": {"activations": ["Relu", "ScaledTanh", "Tanh"], "activation_alpha": [0.75], "activation_beta": [0.5]},
+    "Y_h alone": {"outputs": ("Y_h",)},
+}
+
+
+def test_batch_of_one_is_onnxruntimes() -> None:
+    near = []
+    for i, (name, options) in enumerate(CASES.items()):
+        made = case(i, **options)
+        error = error_of(made.ours(), made.onnxruntime())
+        assert error <= made.flip, name
+        near.append(error <= NEAR)
+    assert sum(near) >= len(near) - 2
+
+
+def test_reference_is_onnxruntimes() -> None:
+    near = []
+    for i, (name, options) in enumerate(CASES.items()):
+        made = case(100 + i, **options)
+        wanted = made.onnxruntime()
+        error = error_of(list(reference.run(from_proto(made.model), made.inputs).values()), wanted)
+        assert error <= made.flip, name
+        near.append(error <= NEAR)
+    assert sum(near) >= len(near) - 2
+
+
+def test_instruction_sets_agree() -> None:
+    made = case(1, direction="bidirectional", dtype="uint8", inputs=131, hidden=37, states=True)
+    results = [made.ours(isa) for isa, runs in isas("int8") if runs]
+    assert max(error_of(result, results[0]) for result in results) <= made.flip
+    assert sum(error_of(result, results[0]) <= NEAR for result in results) >= len(results) - 1
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_sequences_of_a_batch_are_quantized_by_themselves(direction: str) -> None:
+    """onnxruntime's batch shares one scale; each sequence is what onnxruntime makes of it alone."""
+    lengths = (9, 4, 0, 7)
+    made = case(3, direction=direction, batch=4, time=9, lengths=lengths, states=True, per_channel=True)
+    made.inputs["x"][:, 1] *= 20
+    found = made.ours()
+    for b, length in enumerate(lengths):
+        alone = {name: array[b:b + 1] if name == "lengths" else array[:, b:b + 1] for name, array in made.inputs.items()}
+        wanted = made.onnxruntime(alone)
+        error = error_of([found[0][:, :, b:b + 1], *(state[:, b:b + 1] for state in found[1:])], wanted)
+        assert error <= made.flip
+    assert error_of(found, made.onnxruntime()) > 1e-3
+
+
+def test_rows_have_the_bits_they_have_alone() -> None:
+    made = case(4, batch=5, time=60, hidden=9)
+    together = made.ours()[0]
+    for b in range(5):
+        alone = dataclasses.replace(made, inputs={"x": made.inputs["x"][:, b:b + 1]}).ours()[0]
+        assert np.array_equal(together[:, :, b:b + 1], alone)
+
+
+def test_step_by_step_is_onnxruntime_step_by_step(tmp_path) -> None:
+    made = case(5, time=12, outputs=("Y",))
+    onnx.save(made.model, tmp_path / "model.onnx")
+    model = lstmrt.load(tmp_path / "model.onnx")
+    stepping = case(5, time=12, states=True)
+    state, h = model.new_state(1), {name: np.zeros((1, 1, HIDDEN), np.float32) for name in ("h", "c")}
+    for t in range(12):
+        step = model.step(made.inputs["x"][t], state)
+        y, h["h"], h["c"] = _with_weights_of(made, stepping).onnxruntime({"x": made.inputs["x"][t:t + 1], **h})
+        assert np.abs(step.reshape(-1) - y.reshape(-1)).max() <= made.flip
+    whole = model(made.inputs["x"])
+    assert 0 < np.abs(whole[-1].reshape(-1) - step.reshape(-1)).max() < 0.1  # its x has other scales
+
+
+def _with_weights_of(made: Case, other: Case) -> Case:
+    """`other`, which has states, with the weights of `made`."""
+    model = onnx.ModelProto()
+    model.CopyFrom(other.model)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(made.model.graph.initializer)
+    return dataclasses.replace(other, model=model)
+
+
+def test_infinities_stay_in_their_sequence() -> None:
+    made = case(6, batch=3)
+    made.inputs["x"][2, 1, 0] = np.inf
+    y = made.ours()[0][:, 0]
+    assert np.isnan(y[:, 1]).all() and np.isfinite(y[:, [0, 2]]).all()
+
+
+def test_files_keep_the_bytes(tmp_path) -> None:
+    made = case(7, direction="bidirectional", inputs=160, hidden=96, dtype="uint8", outputs=("Y",))
+    onnx.save(made.model, tmp_path / "model.onnx")
+    lstmrt.convert(tmp_path / "model.onnx", tmp_path / "model.lstmrt")
+    assert (tmp_path / "model.lstmrt").stat().st_size < 1.2 * (tmp_path / "model.onnx").stat().st_size
+    kinds = {array.dtype.name for array in format.read(tmp_path / "model.lstmrt").graph.constants.values() if array.ndim == 3}
+    assert kinds == {"int8"}
+    wanted = lstmrt.load(tmp_path / "model.onnx")(made.inputs["x"])
+    for precision in ("f32", "bf16", "int8"):
+        assert np.array_equal(lstmrt.load(tmp_path / "model.lstmrt", precision=precision)(made.inputs["x"]), wanted)
+    assert all(found.good for found in verify(tmp_path / "model.lstmrt"))
+    lstmrt.convert(tmp_path / "model.lstmrt", tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").stat().st_size < 1.2 * (tmp_path / "model.onnx").stat().st_size
+    assert np.array_equal(lstmrt.load(tmp_path / "again.onnx")(made.inputs["x"]), wanted)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_what_is_written_to_onnx_is_the_same(per_channel: bool) -> None:
+    made = case(8, direction="bidirectional", states=True, per_channel=per_channel, dtype="uint8")
+    again = dataclasses.replace(made, model=to_onnx_model(from_proto(made.model)))
+    assert [node.op_type for node in again.model.graph.node] == ["DynamicQuantizeLSTM"]
+    assert all(np.array_equal(a, b) for a, b in zip(again.onnxruntime(), made.onnxruntime()))
+
+
+def test_weights_that_are_inputs_are_onnxruntimes() -> None:
+    made = case(9, vary=True)
+    executable = compile_graph(made.graph())
+    assert [segment.kind for segment in executable.segments] == ["onnxruntime"]
+    assert error_of(list(executable.run(made.inputs).values()), made.onnxruntime()) == 0
+
+
+@pytest.mark.parametrize("zero, message", [(np.array([3] * 51 + [4], np.uint8)[None], "point"), (np.array([3], np.uint8), "")])
+def test_zero_points_that_differ_are_onnxruntimes_to_refuse(zero: np.ndarray, message: str) -> None:
+    made = case(10, dtype="uint8", per_channel=len(zero.shape) == 2)
+    for tensor in made.model.graph.initializer:
+        if tensor.name == "R_zero":
+            tensor.CopyFrom(numpy_helper.from_array(zero, "R_zero"))
+    kinds = {segment.kind for segment in compile_graph(made.graph()).segments}
+    assert kinds == ({"onnxruntime"} if message else {"native"})
+
+
+# ---- what onnxruntime's quantizer makes of whole models ----
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory) -> Mapping[str, Any]:
+    """A tagger of an embedding, two bidirectional layers and a dense layer, as torch exports it, quantized."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    folder = tmp_path_factory.mktemp("quantized")
+    onnx.save(tagger(), folder / "float.onnx")
+    files = {}
+    for kind in (QuantType.QInt8, QuantType.QUInt8):
+        path = folder / f"{kind}.onnx"
+        quantize_dynamic(folder / "float.onnx", path, weight_type=kind)
+        assert "DynamicQuantizeLSTM" in {node.op_type for node in onnx.load(path).graph.node}
+        files[str(kind)] = path
+    return files
+
+
+def tagger() -> onnx.ModelProto:
+    random = np.random.default_rng(12)
+    vocabulary, width, hidden, tags = 31, 20, 18, 9
+    constants: dict[str, np.ndarray] = {"table": random.normal(size=(vocabulary, width)).astype(np.float32),
+                                        "perm": np.array([0, 0, -1], np.int64), "sizes": np.array([2, 1, hidden], np.int64)}
+    nodes = [helper.make_node("Gather", ["table", "ids"], ["embedded"]),
+             helper.make_node("Transpose", ["embedded"], ["x0"], perm=(1, 0, 2)),
+             helper.make_node("Shape", ["ids"], ["shape"]),
+             helper.make_node("Gather", ["shape", "first"], ["batch"]),
+             helper.make_node("Concat", ["two", "batch", "hidden"], ["state_shape"], axis=0),
+             helper.make_node("ConstantOfShape", ["state_shape"], ["zeros"])]
+    constants |= {"first": np.array([0], np.int64), "two": np.array([2], np.int64), "hidden": np.array([hidden], np.int64)}
+    for layer in range(2):
+        inputs = 2 * hidden if layer else width
+        constants |= {f"W{layer}": (random.normal(size=(2, 4 * hidden, inputs)) / np.sqrt(inputs)).astype(np.float32),
+                      f"R{layer}": (random.normal(size=(2, 4 * hidden, hidden)) / np.sqrt(hidden)).astype(np.float32),
+                      f"B{layer}": (random.normal(size=(2, 8 * hidden)) * 0.2).astype(np.float32)}
+        nodes += [helper.make_node("LSTM", [f"x{layer}", f"W{layer}", f"R{layer}", f"B{layer}", "", "zeros", "zeros"],
+                                   [f"y{layer}"], f"lstm{layer}", hidden_size=hidden, direction="bidirectional"),
+                  helper.make_node("Transpose", [f"y{layer}"], [f"turned{layer}"], perm=(0, 2, 1, 3)),
+                  helper.make_node("Reshape", [f"turned{layer}", "perm"], [f"x{layer + 1}"])]
+    constants |= {"dense": (random.normal(size=(2 * hidden, tags)) / 6).astype(np.float32),
+                  "bias": random.normal(size=tags).astype(np.float32)}
+    nodes += [helper.make_node("Transpose", ["x2"], ["features"], perm=(1, 0, 2)),
+              helper.make_node("MatMul", ["features", "dense"], ["product"], "dense"),
+              helper.make_node("Add", ["product", "bias"], ["logits"])]
+    del constants["sizes"]
+    graph = helper.make_graph(
+        nodes, "tagger", [helper.make_tensor_value_info("ids", TensorProto.INT64, ("batch", "time"))],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ("batch", "time", tags))],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_quantized_models(quantized) -> None:
+    for path in quantized.values():
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        model = lstmrt.load(path)
+        runs = {node.op: segment.kind for segment in model.segments for node in segment.nodes}
+        assert runs["LSTM"] == "native"
+        errors = []
+        for seed in range(6):
+            ids = np.random.default_rng(seed).integers(0, 31, (1, 5 + 3 * seed))
+            errors.append(float(np.abs(model(ids) - session.run(None, {"ids": ids})[0]).max()))
+        assert max(errors) < 0.1 and np.median(errors) < 1e-5
