@@ -12,18 +12,18 @@
 
 #define BF16_PARTS 1
 
-typedef __m512bh vw_bf16, vx_bf16;
+typedef __m512i vw_bf16, vx_bf16; /* __m512bh as an operand of asm crashes clang 16 */
 
 VEC_INLINE void b_store(char *row, size_t i, vf x)
 {
     _mm256_storeu_si256((void *)(row + 2 * i), (__m256i)_mm512_cvtneps_pbh(x));
 }
-VEC_INLINE vw_bf16 b_weights(const uint16_t *p) { return (__m512bh)_mm512_loadu_si512(p); }
+VEC_INLINE vw_bf16 b_weights(const uint16_t *p) { return _mm512_loadu_si512(p); }
 VEC_INLINE vx_bf16 b_pair(const char *row, size_t pair)
 {
     int32_t word;
     memcpy(&word, row + pair * sizeof word, sizeof word);
-    return (__m512bh)_mm512_set1_epi32(word);
+    return _mm512_set1_epi32(word);
 }
 VEC_INLINE vf b_dot(vf sum, vw_bf16 w, vx_bf16 x)
 {
