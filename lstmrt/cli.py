@@ -52,50 +52,60 @@ def _one_line(error: LstmrtError) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lstmrt", description="Fast CPU inference for trained recurrent networks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    convert = commands.add_parser("convert", help="write a model as .lstmrt, or as .onnx")
-    convert.add_argument("source", metavar="SRC", help="a .keras, .h5, .onnx or .lstmrt file")
-    convert.add_argument("destination", metavar="DST", help="the file to write: .onnx for ONNX, else .lstmrt")
-    convert.add_argument("--config", metavar="JSON", help="a Keras model's configuration, where SRC has weights alone")
-    convert.add_argument("--tokenizer", metavar="FILE", help="Keras Tokenizer JSON, or a vocabulary")
-    convert.add_argument("--precision", choices=PRECISIONS, help="of the weights, and print what a reduced one costs")
-    convert.add_argument("--text", metavar="FILE", help="with --precision: a text to measure that on")
-    convert.add_argument("--mode", choices=MODES, help="how generation reads its context, where not as inferred")
-    convert.add_argument("--force", action="store_true", help="replace DST if it exists")
-    _add_encoder_decoder(convert)
-    convert.set_defaults(run=_convert)
-
-    generate = commands.add_parser("generate", help="continue a text, or decode what an encoder-decoder makes of it")
-    generate.add_argument("prompt", metavar="PROMPT")
-    generate.add_argument("-m", "--model", metavar="MODEL", help="without one, the sample model")
-    generate.add_argument("--tokenizer", metavar="FILE", help="Keras Tokenizer JSON, or a vocabulary")
-    generate.add_argument("-n", "--max-new-tokens", type=int, default=50, metavar="N", help="default: %(default)s")
-    generate.add_argument("--mode", choices=MODES)
-    generate.add_argument("--temperature", type=float, metavar="T")
-    generate.add_argument("--top-k", type=int, metavar="K")
-    generate.add_argument("--top-p", type=float, metavar="P")
-    generate.add_argument("--repetition-penalty", type=float, default=1.0, metavar="P")
-    generate.add_argument("--seed", type=int, metavar="S")
-    generate.add_argument("--stop", action="append", metavar="TEXT", help="ends the text; may be given several times")
-    _add_encoder_decoder(generate)
-    generate.set_defaults(run=_generate)
-
-    inspect = commands.add_parser("inspect", help="show layers, shapes, parameters, and what runs natively")
-    inspect.add_argument("model", metavar="MODEL")
-    inspect.add_argument("--config", metavar="JSON", help="a Keras model's configuration, where MODEL has weights alone")
-    inspect.set_defaults(run=_inspect)
-
-    verify = commands.add_parser("verify", help="replay the vectors stored in a model")
-    verify.add_argument("model", metavar="MODEL")
-    verify.add_argument("--source", metavar="FILE", help="the file it was converted from, to run in its own framework")
-    verify.set_defaults(run=_verify)
-
-    bench = commands.add_parser("bench", help="measure a model beside what this machine allows")
-    bench.add_argument("model", nargs="?", metavar="MODEL", help="without one, the sample model")
-    bench.add_argument("--time", type=int, default=64, metavar="T", help="steps of a run (default: %(default)s)")
-    bench.add_argument("--seconds", type=float, default=1.0, metavar="S", help="for each figure (default: %(default)s)")
-    bench.set_defaults(run=_bench)
+    _add_convert(commands.add_parser("convert", help="write a model as .lstmrt, or as .onnx"))
+    _add_generate(commands.add_parser("generate", help="continue a text, or decode what an encoder-decoder makes of it"))
+    _add_inspect(commands.add_parser("inspect", help="show layers, shapes, parameters, and what runs natively"))
+    _add_verify(commands.add_parser("verify", help="replay the vectors stored in a model"))
+    _add_bench(commands.add_parser("bench", help="measure a model beside what this machine allows"))
     return parser
+
+
+def _add_convert(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", metavar="SRC", help="a .keras, .h5, .onnx or .lstmrt file")
+    command.add_argument("destination", metavar="DST", help="the file to write: .onnx for ONNX, else .lstmrt")
+    command.add_argument("--config", metavar="JSON", help="a Keras model's configuration, where SRC has weights alone")
+    command.add_argument("--tokenizer", metavar="FILE", help="Keras Tokenizer JSON, or a vocabulary")
+    command.add_argument("--precision", choices=PRECISIONS, help="of the weights, and print what a reduced one costs")
+    command.add_argument("--text", metavar="FILE", help="with --precision: a text to measure that on")
+    command.add_argument("--mode", choices=MODES, help="how generation reads its context, where not as inferred")
+    command.add_argument("--force", action="store_true", help="replace DST if it exists")
+    _add_encoder_decoder(command)
+    command.set_defaults(run=_convert)
+
+
+def _add_generate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("prompt", metavar="PROMPT")
+    command.add_argument("-m", "--model", metavar="MODEL", help="without one, the sample model")
+    command.add_argument("--tokenizer", metavar="FILE", help="Keras Tokenizer JSON, or a vocabulary")
+    command.add_argument("-n", "--max-new-tokens", type=int, default=50, metavar="N", help="default: %(default)s")
+    command.add_argument("--mode", choices=MODES)
+    command.add_argument("--temperature", type=float, metavar="T")
+    command.add_argument("--top-k", type=int, metavar="K")
+    command.add_argument("--top-p", type=float, metavar="P")
+    command.add_argument("--repetition-penalty", type=float, default=1.0, metavar="P")
+    command.add_argument("--seed", type=int, metavar="S")
+    command.add_argument("--stop", action="append", metavar="TEXT", help="ends the text; may be given several times")
+    _add_encoder_decoder(command)
+    command.set_defaults(run=_generate)
+
+
+def _add_inspect(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("--config", metavar="JSON", help="a Keras model's configuration, where MODEL has weights alone")
+    command.set_defaults(run=_inspect)
+
+
+def _add_verify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("--source", metavar="FILE", help="the file it was converted from, to run in its own framework")
+    command.set_defaults(run=_verify)
+
+
+def _add_bench(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", nargs="?", metavar="MODEL", help="without one, the sample model")
+    command.add_argument("--time", type=int, default=64, metavar="T", help="steps of a run (default: %(default)s)")
+    command.add_argument("--seconds", type=float, default=1.0, metavar="S", help="for each figure (default: %(default)s)")
+    command.set_defaults(run=_bench)
 
 
 def _add_encoder_decoder(command: argparse.ArgumentParser) -> None:
