@@ -6,7 +6,6 @@ segments.py says which nodes go where. Language models, taggers and forecasters 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 import numpy as np
@@ -16,8 +15,6 @@ from .binding import Binding
 from .branches import BranchStep, is_choice
 from .errors import InputError, IsaError
 from .graph import Graph, Node
-from .fixed_sizes import FixedSizes
-from .flat import FlatRegion
 from .host_ops import HostStep
 from .native import Port, Program, lower
 from .operators import find, is_dynamic
@@ -26,6 +23,7 @@ from .roles import BATCH, SOURCE, TIME, Facts
 from .segments import Segment, segments
 
 if TYPE_CHECKING:
+    from .fixed_sizes import FixedSizes
     from .foreign import ForeignStep
 
 ISA_VARIABLE = "LSTMRT_ISA"
@@ -85,7 +83,11 @@ class Executable:
         self.segments = _steps(graph, facts, target)
         read = {name for segment in self.segments for name in segment.reads} | {value.name for value in graph.outputs}
         self._constants = {name: array for name, array in graph.constants.items() if name in read}
-        self._of_sizes = FixedSizes(graph, lambda fixed: Executable(fixed, target)) if _may_gain(graph, self.segments) else None
+        self._of_sizes: FixedSizes | None = None
+        if _may_gain(graph, self.segments):
+            from .fixed_sizes import FixedSizes
+
+            self._of_sizes = FixedSizes(graph, lambda fixed: Executable(fixed, target))
         fresh = {name for segment in self.segments for name in segment.fresh}
         names = [value.name for value in graph.outputs]
         self._fresh, self._views = ([name for name in names if (name in fresh) == wanted] for wanted in (True, False))
@@ -143,8 +145,7 @@ def _owner(array: np.ndarray) -> np.ndarray:
     return array
 
 
-@dataclass(frozen=True)
-class _Shapes:
+class _Shapes(NamedTuple):
     """The outputs' shapes and dtypes for one (batch, time, source): those of the last call, which the next one often has again."""
 
     sizes: tuple[int, int, int]
@@ -296,7 +297,7 @@ def _steps(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | Host
 
 def _native_steps(segment: Segment, graph: Graph, dtypes: Mapping[str, str],
                   target: Target) -> list[NativeStep | HostStep]:
-    program, renaming = segment.region.lower() if isinstance(segment.region, FlatRegion) else lower(segment.region)
+    program, renaming = segment.region.lower() if segment.region.is_flat else lower(segment.region)
     if not program.steps:
         return _host_steps(segment.nodes, graph, dtypes)
     native = [node for node in segment.nodes if node not in renaming]

@@ -44,6 +44,8 @@ class Flat:
 class FlatRegion:
     """A growing set of nodes that one such program can hold, in execution order."""
 
+    is_flat = True
+
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.nodes: list[Node] = []

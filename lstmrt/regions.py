@@ -28,6 +28,8 @@ _SEQUENCE_END = -(2**31)  # a Slice that goes backwards to here or further takes
 class Region:
     """A growing set of nodes that one native program can hold, in execution order."""
 
+    is_flat = False
+
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.nodes: list[Node] = []

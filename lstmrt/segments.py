@@ -6,12 +6,10 @@ together in a native one. Where there are several ways to do it, estimates.py sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Callable
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from . import estimates
 from .branches import is_choice
-from .flat import FlatRegion
 from .graph import Graph, Node, all_nodes
 from .host_ops import hands_parts_on, is_exact
 from .onnx_proto import go_together
@@ -19,9 +17,11 @@ from .operators import find, is_attention, is_recurrent
 from .regions import Region
 from .roles import Facts
 
+if TYPE_CHECKING:
+    from .flat import FlatRegion
 
-@dataclass
-class Segment:
+
+class Segment(NamedTuple):
     """Nodes of one kind; `region` where they are native."""
 
     nodes: list[Node]
@@ -62,8 +62,7 @@ def _dtypes(node: Node, facts: Facts) -> dict[str, str | None]:
     return {name: facts.dtype(name) for name in (*node.reads, *node.outputs)}
 
 
-@dataclass(frozen=True)
-class _Way:
+class _Way(NamedTuple):
     """`with_runtime`: onnxruntime gets everything that is not in a native program with a recurrent layer or an attention,
     as few large sessions cost less than many small steps between them; with `flat` programs, those that are estimated to
     be faster than it keep their nodes. Without it, NumPy gets what is not native."""
@@ -73,7 +72,7 @@ class _Way:
 
 
 def _estimate(segment: Segment, facts: Facts) -> float:
-    if isinstance(segment.region, FlatRegion):
+    if segment.region and segment.region.is_flat:
         return segment.region.microseconds()
     if segment.region:
         return estimates.native(segment.nodes, facts)
@@ -101,7 +100,11 @@ def _settled(graph: Graph, facts: Facts, way: _Way) -> list[Segment]:
 
 def _kinds(node: Node, way: _Way) -> list[type]:
     """The kinds of region that may take a node, the one that is to begin with it first."""
-    return [FlatRegion, Region] if way.flat and not _stays_native(node) else [Region]
+    if not way.flat or _stays_native(node):
+        return [Region]
+    from .flat import FlatRegion  # most models have no use for it
+
+    return [FlatRegion, Region]
 
 
 def _stays_native(node: Node) -> bool:
@@ -116,7 +119,7 @@ def _stays(segment: Segment, facts: Facts, way: _Way) -> bool:
 
 def _only_moves(segment: Segment, facts: Facts) -> bool:
     """Whether the segment does nothing that NumPy does not do at once."""
-    if isinstance(segment.region, FlatRegion):
+    if segment.region.is_flat:
         return False
     return all(hands_parts_on(node, _dtypes(node, facts), facts.constants) for node in segment.nodes)
 

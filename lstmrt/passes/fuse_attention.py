@@ -6,8 +6,8 @@ where masks are not set, times the values: of one head, (batch, time, width), or
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Iterable, Iterator
+from dataclasses import replace
+from typing import Iterable, Iterator, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,7 @@ from .drop_unused import drop_unused
 from .infer_shapes import infer_shapes
 
 
-@dataclass(frozen=True)
-class _Attention:
+class _Attention(NamedTuple):
     """The inputs and attributes of the node, and the values of the graph that it makes: the `weights` still have their axes
     in another order."""
 
