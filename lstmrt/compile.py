@@ -275,14 +275,14 @@ def check_ids(port: Port, ids: np.ndarray) -> None:
 
 
 def _steps(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | HostStep | ForeignStep | BranchStep]:
-    from .foreign import has_runtime, require_runtime
-
     foreign = [node for node in graph.nodes if find(node) is None and not is_choice(node, facts.tensors)]
     if foreign:
+        from .foreign import require_runtime
+
         require_runtime(foreign)
     dtypes = {name: tensor.dtype for name, tensor in facts.tensors.items()}
     steps = []
-    for segment in segments(graph, facts, target.precision == "f32", has_runtime(), bool(foreign)):
+    for segment in segments(graph, facts, target.precision == "f32", bool(foreign)):
         if segment.region:
             steps += _native_steps(segment, graph, dtypes, target)
         elif segment.choice:

@@ -30,17 +30,19 @@ class Segment(NamedTuple):
     choice: bool = False  # an If with compiled branches
 
 
-def segments(graph: Graph, facts: Facts, flat: bool, has_runtime: bool, needs_runtime: bool) -> list[Segment]:
+def segments(graph: Graph, facts: Facts, flat: bool, needs_runtime: bool) -> list[Segment]:
     """The fastest way that there is, as far as can be told ahead.
 
     flat           whether programs of convolutions may be among the native ones
-    has_runtime    whether onnxruntime is there, `needs_runtime` whether some nodes have nobody else
+    needs_runtime  whether only onnxruntime has some of the nodes
     """
     best = _settled(graph, facts, _Way(needs_runtime))
     if _is_one_program(best, facts):
         return best
+    from .foreign import has_runtime
+
     ways = [_Way(needs_runtime, True)] if flat else []
-    if has_runtime and not needs_runtime:
+    if not needs_runtime and has_runtime():
         ways += [_Way(True), *([_Way(True, True)] if flat else [])]
     made = [best, *(_settled(graph, facts, way) for way in ways)]
     return min(made, key=lambda one: sum(_estimate(segment, facts) for segment in one) + _favour(one, needs_runtime))
