@@ -282,8 +282,20 @@ def finished(writer: Writer, y: str) -> str:
     return writer.node("Gather", y, writer.constant(np.array(-1, np.int64)), axis=0) if writer.form.last_only else y
 
 
+def mask_of_step(writer: Writer, mask: str, t: int) -> str:
+    """(batch, 1), or tiled to (batch, hidden)."""
+    if writer.form.seed % 2:
+        step = writer.node("Gather", mask, writer.constant(np.array(t, np.int64)), axis=0)
+    else:
+        cut = writer.node("Slice", mask, writer.ints(t), writer.ints(t + 1), writer.ints(0))
+        step = writer.node("Squeeze", cut, writer.ints(0))
+    return writer.node("Tile", step, writer.ints(1, writer.form.hidden)) if writer.form.seed % 3 else step
+
+
 def unrolled(writer: Writer, weights: Weights, order: str, x: str, states: list[str]) -> tuple[str, list[str]]:
     form, ys = writer.form, []
+    mask = masks(writer) if form.mask else None
+    output = zeros(writer, x) if form.mask and form.masked_output == "carry" else None
     steps = range(form.time)[::-1] if form.backwards else range(form.time)
     parts = writer.node("Split", x, outputs=form.time, axis=0, num_outputs=form.time) if form.cut == "Split" else None
     for t in steps:
@@ -294,8 +306,8 @@ def unrolled(writer: Writer, weights: Weights, order: str, x: str, states: list[
         else:
             x_t = writer.node("Squeeze", writer.node("Slice", x, writer.ints(t), writer.ints(t + 1), writer.ints(0)),
                               writer.ints(0))
-        states = [name for name in step(writer, weights, order, x_t, *(states + [None])[:2]) if name]
-        ys.append(states[0])
+        states, output = body(writer, weights, order, x_t, states, mask and mask_of_step(writer, mask, t), output)
+        ys.append(output)
     if form.last_only:
         return ys[-1], states
     return writer.node("Concat", *(writer.node("Unsqueeze", y, writer.ints(0)) for y in ys), axis=0), states

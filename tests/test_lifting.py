@@ -28,7 +28,7 @@ def forms(draw, containers=("Loop", "Scan")) -> Form:
     return Form(
         op, linear, container, joined=draw(st.booleans()), product=product, cut=draw(st.sampled_from(("Split", "Slice"))),
         bias=draw(st.booleans()), states=draw(st.sampled_from(("zeros", "inputs"))),
-        mask=None if container == "unrolled" else draw(st.sampled_from((None, "where", "mul"))),
+        mask=draw(st.sampled_from((None, "where", "mul"))),
         masked_output=draw(st.sampled_from(("carry", "zero"))), backwards=draw(st.booleans()),
         batch_first=draw(st.booleans()), activation=draw(st.sampled_from(("Sigmoid", "HardSigmoid"))),
         other_update=draw(st.booleans()), last_only=draw(st.booleans()), time=draw(st.sampled_from((2, 4, 5))),
@@ -78,6 +78,25 @@ def test_steps_of_a_sequence_of_any_length_are_told_of(tmp_path, time):
     assert [node.op for node in model.graph.nodes].count("LSTM") == 1
     for made, expected in zip(model.run({**inputs, "x": x}).values(), wanted, strict=True):
         np.testing.assert_allclose(made, expected, rtol=0, atol=2e-6)
+
+
+def test_outputs_alone_that_are_masked_leave_the_states_unmasked(tmp_path):
+    proto, inputs = recurrence(Form("GRU", container="unrolled", cut="Slice", seed=3))
+    graph, steps = proto.graph, next(node for node in proto.graph.node if node.op_type == "Concat")
+    for i, name in enumerate(steps.input):
+        made = f"masked {i}"
+        graph.node.append(onnx.helper.make_node("Where", ["bools", name, "zero"], [made]))
+        graph.output.append(onnx.helper.make_tensor_value_info(made, onnx.TensorProto.FLOAT, None))
+    graph.input.append(onnx.helper.make_tensor_value_info("bools", onnx.TensorProto.BOOL, ("batch", 1)))
+    graph.initializer.append(numpy_helper.from_array(np.float32(0), "zero"))
+    inputs["bools"] = np.array([[True], [False], [True]])
+    onnx.save(proto, tmp_path / "model.onnx")
+    model = lstmrt.load(tmp_path / "model.onnx")
+    wanted = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, inputs)
+    for made, expected in zip(model.run(inputs).values(), wanted, strict=True):
+        np.testing.assert_allclose(made, expected, rtol=0, atol=2e-6)
+    assert [node.op for node in model.graph.nodes].count("GRU") == 1
+    assert not any(node.op in ("Sigmoid", "MatMul") for node in model.graph.nodes)
 
 
 # ---- what is no recurrence of ours stays, and runs ----

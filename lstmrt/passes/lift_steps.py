@@ -2,14 +2,14 @@
 
 Every value that is a cell's new state (cells.py) is found, and those that follow one another with the same weights are one
 layer. It replaces them if it gives what they give on random numbers (proof.py). A first step whose zero states were folded
-away is found by trying.
+away is found by trying. Where a mask keeps the states of some steps (masked_updates.py), the layer has that mask.
 """
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Iterator, Mapping
+from typing import Iterator, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from ..proof import Unknown, agree, evaluate, random_values
 from ..symbolic import Opaque, Reader
 from .drop_unused import drop_unused
 from .infer_shapes import infer_shapes
+from .masked_updates import Mask, Update, masked_updates
 from .recurrent_nodes import Layer, Made, recurrent_nodes
+from .single_steps import step_of_node
 from .zero_states import zero_values
 
 BATCH = 2  # of the proofs
@@ -61,10 +63,21 @@ def _warn_of_frozen_length(search: _Search, chain: list[_Step]) -> None:
 
 @dataclass(frozen=True)
 class _Step:
-    """A cell whose new h is the value `new_h`; `cell.h` is settled."""
+    """A cell whose new h is the value `new_h`; `cell.h` is settled. `h` and `c` are the states that the step leaves, `mask` what
+    keeps those before where it is not set, or what may do so if there is no next step to tell."""
 
     new_h: str
     cell: Cell
+    h: str
+    c: str | None
+    mask: Mask | None = None
+
+    @property
+    def is_masked(self) -> bool:
+        return self.h != self.new_h
+
+    def unmasked(self) -> _Step:
+        return _Step(self.new_h, self.cell, self.new_h, self.cell.new_c)
 
     @property
     def x(self) -> str | None:
@@ -73,16 +86,45 @@ class _Step:
         return others[0] if len(others) == 1 else None
 
 
+class _Plan(NamedTuple):
+    """A layer to try, and the graph's values that it makes: `steps` (number of a step, its output), and `finals`: value ->
+    'h' or 'c', a final state. `before` are nodes that it needs, `masks` what its mask is made of."""
+
+    layer: Layer
+    steps: list[tuple[int, str]]
+    finals: Mapping[str, str]
+    before: Sequence[Node] = ()
+    masks: tuple[str, ...] = ()
+
+    def wanted(self) -> list[str]:
+        return [*(value for _, value in self.steps), *self.finals]
+
+
 class _Search:
     def __init__(self, graph: Graph) -> None:
         self.graph, self.tensors = graph, infer_shapes(graph)
         self.producers, self.consumers = graph.producers(), graph.consumers()
         self.outputs = {value.name for value in graph.outputs}
-        self.zeros = zero_values(graph)
+        self.zeros = zero_values(graph) | {""}
         self.inputs = {value.name for value in graph.inputs}
         self.multiplied = {name for node in graph.nodes if _multiplies(node, graph)
                            for name in self._side_by_side(node.inputs[0])}
+        self.updates = masked_updates(graph, self.tensors) if self.multiplied else []
+        self.updated = {update.value for update in self.updates}
+        self.updates_of: dict[str, list[Update]] = {}  # value -> those that are it where a mask is set
+        for update in self.updates:
+            self.updates_of.setdefault(update.on, []).append(update)
+        self.same = self._like_ones()
         self.reader = Reader(self.producers, graph.constants, self.tensors, self._is_read)
+
+    def _like_ones(self) -> dict[str, str]:
+        """Masked update -> the first of those that are the same: of layers with zeros to begin with, outputs and states are."""
+        first: dict[tuple, str] = {}
+        same: dict[str, str] = {}
+        for value, mask, *operands in self.updates[:len(self.updates) // 2]:  # the others say it again, the other way
+            sides = zip((mask.inverted, not mask.inverted), ("" if name in self.zeros else same.get(name, name) for name in operands))
+            same[value] = first.setdefault((mask.name, frozenset(sides)), value)
+        return same
 
     def _side_by_side(self, name: str) -> tuple[str, ...]:
         """The values that `name` puts beside one another, before a matrix for all of them."""
@@ -94,7 +136,7 @@ class _Search:
 
     def _is_read(self, name: str) -> bool:
         """States and inputs: what is multiplied with a matrix, and, as a cell's c, what an activation and others read."""
-        if name in self.multiplied and not self._is_reset(name):
+        if name in self.updated or (name in self.multiplied and not self._is_reset(name)):
             return True
         readers = self.consumers.get(name, [])
         uses = len(readers) + (name in self.outputs)
@@ -121,15 +163,16 @@ class _Search:
             return []
         ends: dict[str, list[_Step]] = {}  # new h -> the chain that it is the end of
         for node in self.graph.nodes:
-            if node.domain or node.op not in _ENDS or node.outputs[0] not in self.tensors:
+            name = node.outputs[0]
+            if node.domain or node.op not in _ENDS or name not in self.tensors or name in self.updated:
                 continue
-            for step in self._steps(node.outputs[0]):
-                before = ends.get(self._moved_from(step.cell.h)) if step.cell.h else None
+            for step in self._steps(name):
+                before = ends.get(self._state(step.cell.h)) if step.cell.h else None
                 if before is not None and self._follows(step, before):
-                    del ends[before[-1].new_h]
-                    ends[step.new_h] = [*before, step]
+                    del ends[before[-1].h]
+                    ends[step.h] = [*before, step if before[-1].is_masked else step.unmasked()]
                     break
-                ends.setdefault(step.new_h, [step])
+                ends.setdefault(step.h, [step])
         return [chain for chain in map(self._settled, ends.values()) if chain]
 
     def _steps(self, name: str) -> Iterator[_Step]:
@@ -140,11 +183,29 @@ class _Search:
             return
         for cell in found:
             if cell.h is not None:
-                yield _Step(name, cell)
+                yield self._step(name, cell)
                 continue
             states = [read for read in cell.reads() if self.reader.width(read) == cell.hidden]
             for state in sorted(states, key=self._unlike_a_state):
-                yield _Step(name, replace(cell, h=state))
+                yield self._step(name, replace(cell, h=state))
+
+    def _step(self, new_h: str, cell: Cell) -> _Step:
+        masks = {update.mask for update in self.updates_of.get(new_h, ())}
+        if len(masks) != 1:
+            return _Step(new_h, cell, new_h, cell.new_c)
+        h, c = self._kept(new_h, cell.h), self._kept(cell.new_c, cell.c)
+        return _Step(new_h, cell, h or new_h, c, masks.pop())
+
+    def _kept(self, new: str | None, old: str | None) -> str | None:
+        """The value that is the state `new` where a mask is set, and else the state `old`."""
+        return next((self.same[update.value] for update in self.updates_of.get(new, ()) if self._is_same(update.off, old)), None)
+
+    def _is_same(self, a: str, b: str | None) -> bool:
+        return b is not None and (self._state(a) == self._state(b) or {a, b} <= self.zeros)
+
+    def _state(self, name: str) -> str:
+        name = self._moved_from(name)
+        return self.same.get(name, name)
 
     def _unlike_a_state(self, name: str) -> tuple:
         """Small for zeros and for graph inputs that are (batch, hidden)."""
@@ -165,7 +226,9 @@ class _Search:
         if (cell.op, cell.functions, cell.options, cell.hidden) != (
                 last.cell.op, last.cell.functions, last.cell.options, last.cell.hidden) or step.x is None:
             return False
-        if cell.c is not None and (last.cell.new_c is None or self._moved_from(cell.c) != self._moved_from(last.cell.new_c)):
+        if cell.c is not None and (last.c is None or self._state(cell.c) != self._state(last.c)):
+            return False
+        if step.mask is None if last.is_masked else step.is_masked:
             return False
         if len(before) == 1 and self._turned(last, step) is None:
             return True  # it may have begun from zeros: the proof will tell
@@ -189,9 +252,9 @@ class _Search:
         if len(chain) > 1:
             first = self._turned(chain[0], chain[1])
             return chain[1:] if first is None else [first, *chain[1:]]
-        (step,) = chain
+        step = chain[0].unmasked()
         is_sure = step.cell.op != "RNN" or step.cell.h in self.zeros  # nobody else multiplies zeros with a matrix
-        return chain if is_sure and step.x is not None else None
+        return [step] if is_sure and step.x is not None else None
 
     # ---- the layer in their place ----
 
@@ -200,12 +263,13 @@ class _Search:
         run = self._run(chain)
         if run is None:
             return None
-        for layer, values, states in self._attempts(chain, *run):
-            names = fresh_names(self.graph)
-            made = recurrent_nodes(*self._cut(layer, run[2], names), names)
-            graph = self._with(made, values, chain[-1].cell.new_c, names)
-            if self._proved(graph, layer, run[2], values, states, chain[-1].cell.new_c):
-                return graph
+        names = fresh_names(self.graph)
+        for plan in self._attempts(chain, *run):
+            for plan in self._masked(plan, chain, run[2], names) if chain[-1].mask else (plan,):
+                layer, nodes, bounds = self._cut(plan.layer, run[2], names)
+                graph = self._with(recurrent_nodes(layer, [*plan.before, *nodes], bounds, names), plan, names)
+                if self._proved(graph, plan, run[2]):
+                    return graph
         return None
 
     def _run(self, chain: list[_Step]) -> tuple[str, int | None, list[int]] | None:
@@ -230,22 +294,64 @@ class _Search:
         size = shape[axis % 3]
         return node.inputs[0], axis % 3, int(index) % size if isinstance(size, int) else int(index)
 
+    def mask_step_of(self, name: str) -> tuple[str, int, int] | None:
+        """As step_of, of a mask (batch,) or (batch, 1)."""
+        node = self.producers.get(name)
+        found = None if node is None or node.domain else step_of_node(node, self.graph.constants, self.tensors)
+        shape = self.tensors[found[0]].shape if found and found[0] in self.tensors else None
+        return found if shape and found[1] < 2 and (len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)) else None
+
     def length(self, step: tuple[str, int, int]) -> object:
         return self.tensors[step[0]].shape[step[1]]
 
-    def _attempts(self, chain: list[_Step], x: str, axis: int | None, indices: list[int]):
-        """Layers to try, with the values that they make and the states that they begin with."""
-        first, values = chain[0], [step.new_h for step in chain]
+    def _attempts(self, chain: list[_Step], x: str, axis: int | None, indices: list[int]) -> Iterator[_Plan]:
+        first, values = chain[0], [step.h for step in chain]
         backwards = len(indices) > 1 and indices[1] < indices[0]
         length = 1 if axis is None else self.tensors[x].shape[axis]
         start = self._moved_from(first.cell.h)
         initial = (first.cell.h,) + ((first.cell.c,) if first.cell.c else ())
         layer = Layer(first.cell, first.x, x, axis, backwards, (), "", 0, "carry", "", self.tensors)
+        last = {chain[-1].c: "c"} if chain[-1].c else {}
         ends = min(indices) + max(indices)  # tells which step the chain lacks: its first, which was folded away
         if isinstance(length, int) and length == len(chain) + 1 and ends == (length - 2 if backwards else length):
-            yield layer, [start, *values], ()
+            yield _Plan(layer, list(enumerate([start, *values])), last)
         if length == len(chain) or isinstance(length, str):
-            yield replace(layer, initial=initial), values, initial
+            yield _Plan(replace(layer, initial=initial), list(enumerate(values)), last)
+
+    def _masked(self, plan: _Plan, chain: list[_Step], indices: list[int], names: Iterator[str]) -> Iterator[_Plan]:
+        """With the mask of the steps, and with the outputs that there are of masked ones: those before, zeros, or none."""
+        missing, mask = len(plan.steps) - len(chain), chain[-1].mask
+        start = [update for update in self.updates if update.value == plan.steps[0][1] and update.mask.inverted == mask.inverted]
+        made = [*(update.on for update in start[:missing]), *(step.new_h for step in chain)]
+        masks = [*(update.mask for update in start[:missing]), *(step.mask for step in chain)]
+        found = [self.mask_step_of(one.name) if one and one.inverted == mask.inverted else None for one in masks]
+        way = indices[1] - indices[0] if len(indices) > 1 else 1
+        if len(made) < 2 or len(made) != len(plan.steps) or None in found or found != [
+                (*found[0][:2], indices[0] + way * (i - missing)) for i in range(len(found))]:
+            return
+        sequence, axis, _ = found[0]
+        nodes = [Node("Not", (sequence,), (next(names),))] if mask.inverted else []
+        name = nodes[0].outputs[0] if nodes else sequence
+        layer = replace(plan.layer, mask=name, mask_axis=axis, tensors={**self.tensors, name: self.tensors[sequence]})
+        for masked_output in ("zero", "carry", "none"):
+            outputs = self._outputs(made, masked_output)
+            if outputs is not None:
+                last = {} if chain[-1].h in made or chain[-1].h in {value for _, value in outputs} else {chain[-1].h: "h"}
+                plan = _Plan(replace(layer, masked_output="zero" if masked_output == "zero" else "carry"), outputs,
+                             {**plan.finals, **last}, nodes, (sequence,))
+                yield from (plan,) if plan.wanted() else ()
+
+    def _outputs(self, made: list[str], masked_output: str) -> list[tuple[int, str]] | None:
+        """What is the new h `made` by each step where its mask is set, and else as `masked_output` says."""
+        found, before = [], ""
+        for i, new_h in enumerate(made) if masked_output != "none" else ():
+            like = [update.value for update in self.updates_of.get(new_h, ()) if (
+                self._state(update.off) == before if before else update.off in self.zeros)]
+            if not like and masked_output == "carry":
+                return None
+            found += [(i, value) for value in like]
+            before = self.same[like[0]] if masked_output == "carry" else ""
+        return None if masked_output == "zero" and not any(i for i, _ in found) else found
 
     def _cut(self, layer: Layer, indices: list[int], names: Iterator[str]) -> tuple[Layer, list[Node], dict[str, np.ndarray]]:
         """The layer over the steps that are read of a sequence of any length, with what cuts them out."""
@@ -255,20 +361,20 @@ class _Search:
         cut = next(names)
         return replace(layer, x=cut), [Node("Slice", (layer.x, *bounds), (cut,))], bounds
 
-    def _with(self, made: Made, values: list[str], new_c: str | None, names: Iterator[str]) -> Graph:
-        """The graph with `values`, and the last c, taken out of what `made` makes."""
+    def _with(self, made: Made, plan: _Plan, names: Iterator[str]) -> Graph:
+        """The graph with the plan's values taken out of what `made` makes."""
         constants, nodes = {**self.graph.constants, **made.constants}, list(made.nodes)
         first = next(names)
         constants[first] = np.array([0])
-        for i, value in enumerate(values):
+        for i, value in plan.steps:
             index = next(names)
             constants[index] = np.array(i)
             nodes += self._shaped(value, Node("Gather", (made.y, index), (next(names),), {"axis": 0}), first)
-        if new_c:
-            nodes += self._shaped(new_c, Node("Squeeze", (made.c, first), (next(names),)), first)
-        replaced = {value: next(names) for value in [*values, *([new_c] if new_c else [])]}
+        for value, state in plan.finals.items():
+            nodes += self._shaped(value, Node("Squeeze", (getattr(made, state), first), (next(names),)), first)
+        replaced = {value: next(names) for value in plan.wanted()}
         old = [replace(node, outputs=tuple(replaced.get(name, name) for name in node.outputs)) for node in self.graph.nodes]
-        at = next(i for i, node in enumerate(self.graph.nodes) if values[0] in node.outputs)
+        at = next(i for i, node in enumerate(self.graph.nodes) if not replaced.keys().isdisjoint(node.outputs))
         return replace(self.graph, nodes=(*old[:at], *nodes, *old[at:]), constants=constants)
 
     def _shaped(self, value: str, node: Node, first: str) -> list[Node]:
@@ -277,15 +383,16 @@ class _Search:
             return [replace(node, outputs=(value,))]
         return [node, Node("Unsqueeze", (node.outputs[0], first), (value,))]
 
-    def _proved(self, graph: Graph, layer: Layer, indices: list[int], values: list[str], states: tuple[str, ...],
-                new_c: str | None) -> bool:
+    def _proved(self, graph: Graph, plan: _Plan, indices: list[int]) -> bool:
+        layer, wanted = plan.layer, plan.wanted()
         sizes = {size: BATCH for tensor in self.tensors.values() for size in tensor.shape or () if isinstance(size, str)}
         if layer.axis is not None and isinstance(length := self.tensors[layer.x].shape[layer.axis], str):
             sizes[length] = max(indices) + 2  # one that is not read
-        wanted = [*values, *([new_c] if new_c else [])]
+        read = {layer.x, *plan.masks, *(state for state in layer.initial if state not in self.zeros)}
         try:
-            given = random_values({layer.x, *(s for s in states if s not in self.zeros)} - set(self.graph.constants),
-                                  self.tensors, sizes, np.random.default_rng(len(values)))
+            given = random_values(read - set(self.graph.constants), self.tensors, sizes, np.random.default_rng(len(wanted)))
+            for mask in plan.masks:  # rows that begin, and end, with a masked step, and rows that do not
+                given[mask][...] = np.resize([False, True, True, False, False, True, True], given[mask].shape)
             before = evaluate(self.graph.nodes, self.graph.constants, self.tensors, given, sizes, wanted)
             after = evaluate(graph.nodes, graph.constants, self.tensors, given, sizes, wanted)
         except Unknown:

@@ -66,6 +66,23 @@ def _step(node: Node, producers: Mapping[str, Node], constants: Mapping[str, np.
     return None if index is None else (source.inputs[0], axis, index)
 
 
+def step_of_node(node: Node, constants: Mapping[str, np.ndarray],
+                 tensors: Mapping[str, Tensor]) -> tuple[str, int, int] | None:
+    """(sequence, axis, index) of a Gather of one step, or of a Slice that is one step long."""
+    shape = tensors[node.inputs[0]].shape if node.inputs and node.inputs[0] in tensors else None
+    if not shape or node.op not in ("Gather", "Slice"):
+        return None
+    if node.op == "Slice":
+        axes = constants.get(node.inputs[3]) if len(node.inputs) > 3 else None
+        axis = normal_axis(int(axes[0]), len(shape)) if axes is not None and axes.size == 1 else 0
+        index = _of_slice(node, "", axis, shape, constants, tensors)
+    else:
+        axis, index = normal_axis(attributes(node)["axis"], len(shape)), constants.get(node.inputs[1])
+        index = None if index is None or index.size != 1 else int(index.ravel()[0])
+    size = shape[axis]
+    return None if index is None or not isinstance(size, int) else (node.inputs[0], axis, index % size)
+
+
 def _of_slice(node: Node, output: str, axis: int, shape: tuple, constants: Mapping, tensors: Mapping) -> int | None:
     bounds = {name: constants.get(given) for name, given in named_inputs(node).items() if given and name != "data"}
     if any(bound is None or bound.size != 1 for bound in bounds.values()):
