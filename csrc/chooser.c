@@ -81,7 +81,7 @@ lstmrt_status lstmrt_decode_open_screen(lstmrt_model *model, const lstmrt_decode
 {
     const lstmrt_layer *last = &model->layers[plan->head_end - 1];
     if (plan->head_end == plan->head_begin || last->step.outputs[0] != plan->logits ||
-        model->precision != LSTMRT_PRECISION_F32 || !lstmrt_screen_fits(model->isa, last))
+        model->precision != LSTMRT_PRECISION_F32 || last->dynamic || !lstmrt_screen_fits(model->isa, last))
         return LSTMRT_OK;
     lstmrt_lock();
     const bool is_there = model->screen;

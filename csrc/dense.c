@@ -9,23 +9,25 @@
 
 size_t lstmrt_dense_panels(size_t vectors) { return (vectors + LSTMRT_DENSE_VECTORS - 1) / LSTMRT_DENSE_VECTORS; }
 
-/* Packs W (inputs, width) and b. */
-static lstmrt_status prepare_product(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+/* Packs W and b. */
+static lstmrt_status prepare_product(const lstmrt_model *model, const lstmrt_step *step, size_t inputs, size_t width,
+                                     lstmrt_layer *layer)
 {
     const lstmrt_weight *w = &step->weights[0], *b = &step->weights[1];
-    if (b->data && !lstmrt_weight_is(b, 1, w->cols)) return LSTMRT_BAD_PROGRAM;
-    layer->inputs = w->rows;
-    layer->width = w->cols;
+    if (b->data && !lstmrt_weight_is(b, 1, width)) return LSTMRT_BAD_PROGRAM;
+    layer->inputs = inputs;
+    layer->width = width;
+    layer->dynamic = w->bytes != NULL;
 
     lstmrt_columns columns;
-    lstmrt_status status = lstmrt_columns_plain(w->cols, model->kernels->width, &columns);
+    lstmrt_status status = lstmrt_columns_plain(width, model->kernels->width, &columns);
     layer->gate_vectors = columns.vectors;
     layer->x_panels = lstmrt_dense_panels(columns.vectors);
     if (!status)
-        status = lstmrt_pack_weights(model, w, w->rows, w->cols, 1, &columns, LSTMRT_DENSE_VECTORS,
-                                     &layer->x_weights, &layer->x_reduced);
+        status = lstmrt_pack_weights(model, w, inputs, layer->dynamic ? 1 : width, layer->dynamic ? inputs : 1, &columns,
+                                     LSTMRT_DENSE_VECTORS, &layer->x_weights, &layer->x_reduced);
     if (!status)
-        status = lstmrt_pack_rows(b->data, 1, w->cols, NULL, &columns, columns.vectors * columns.width, &layer->x_bias);
+        status = lstmrt_pack_rows(b->data, 1, width, NULL, &columns, columns.vectors * columns.width, &layer->x_bias);
     lstmrt_columns_free(&columns);
     return status;
 }
@@ -33,10 +35,11 @@ static lstmrt_status prepare_product(const lstmrt_model *model, const lstmrt_ste
 lstmrt_status lstmrt_dense_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
     const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
+    const lstmrt_weight *w = &step->weights[0];
     if (!lstmrt_value_is(x, LSTMRT_F32, -1, 0) || !lstmrt_value_is(y, LSTMRT_F32, (int)x->rows, 0) ||
-        !lstmrt_weight_is(&step->weights[0], x->width, y->width))
+        !(w->bytes ? lstmrt_bytes_are(w, y->width, x->width) : lstmrt_weight_is(w, x->width, y->width)))
         return LSTMRT_BAD_PROGRAM;
-    return prepare_product(model, step, layer);
+    return prepare_product(model, step, x->width, y->width, layer);
 }
 
 /* Kernels write whole vectors: parts of y that lie side by side must be made of such. */
@@ -48,7 +51,7 @@ lstmrt_status lstmrt_conv_prepare(const lstmrt_model *model, const lstmrt_step *
         w->rows == 0 || w->cols == 0 || w->cols % LSTMRT_PAD > 0 || x->width % w->rows > 0 ||
         lstmrt_size_product(x->width / w->rows, w->cols) != y->width)
         return LSTMRT_BAD_PROGRAM;
-    return prepare_product(model, step, layer);
+    return prepare_product(model, step, w->rows, w->cols, layer);
 }
 
 /* What the parts of a dense layer's work share. */
@@ -104,16 +107,29 @@ void lstmrt_dense_share(const lstmrt_workspace *ws, const lstmrt_layer *layer, c
         const size_t taken = rows - row < most ? rows - row : most;
         const float *from = x + row * x_stride;
         const dense_work work = work_of(ws, layer, from, x_stride, taken, y + row * y_stride, y_stride);
-        if (layer->x_reduced.weights) lstmrt_reduced_take(ws, &layer->x_reduced, from, x_stride, taken, layer->dynamic ? ws->batch : 0);
+        if (layer->x_reduced.weights) lstmrt_reduced_take(ws, &layer->x_reduced, from, x_stride, taken, ws->n_quanta);
         lstmrt_share(ws, lstmrt_reduced_floats(ws->model, layer, weights), taken, dense_part, &work);
     }
 }
 
+/* The rows of one sequence, which share a quantum. */
+static void run_sequence(const lstmrt_layer *layer, lstmrt_workspace *ws, size_t b)
+{
+    const lstmrt_rows_view x = lstmrt_sequence(lstmrt_input(ws->model, &layer->step, 0), lstmrt_input_slot(layer, ws, 0), ws, b);
+    const lstmrt_rows_view y = lstmrt_sequence(lstmrt_output(ws->model, &layer->step, 0), lstmrt_output_slot(layer, ws, 0), ws, b);
+    layer->x_reduced.kernels->range(&(lstmrt_reduced_range_args){x.first, ws->quanta, x.stride, x.count, layer->inputs});
+    lstmrt_dense_share(ws, layer, x.first, x.stride, x.count, y.first, y.stride);
+}
+
 lstmrt_status lstmrt_dense_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
 {
+    const lstmrt_value *value = lstmrt_input(workspace->model, &layer->step, 0);
     const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
-    const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
-    lstmrt_dense_share(workspace, layer, x->data, x->stride, rows, y->data, y->stride);
+    const bool in_sequences = layer->dynamic && lstmrt_length_of(value, workspace) > 1;
+    workspace->n_quanta = in_sequences;
+    for (size_t b = 0; in_sequences && b < workspace->batch; b++) run_sequence(layer, workspace, b);
+    if (!in_sequences)
+        lstmrt_dense_share(workspace, layer, x->data, x->stride, lstmrt_rows_of(value, workspace), y->data, y->stride);
     return LSTMRT_OK;
 }
 

@@ -138,6 +138,12 @@ bool lstmrt_weight_is(const lstmrt_weight *weight, size_t rows, size_t cols)
     return weight->data && weight->rows == rows && weight->cols == cols;
 }
 
+bool lstmrt_bytes_are(const lstmrt_weight *weight, size_t rows, size_t cols)
+{
+    return weight->bytes && weight->scales && !weight->data && weight->rows == rows && weight->cols == cols &&
+           cols <= LSTMRT_BYTES_INPUTS && weight->zero >= INT8_MIN && weight->zero <= INT8_MAX;
+}
+
 bool lstmrt_over_time(const lstmrt_value *value)
 {
     return value && (value->rows == LSTMRT_ROWS_BATCH_TIME || value->rows == LSTMRT_ROWS_TIME_BATCH);

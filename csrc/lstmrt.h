@@ -140,7 +140,7 @@ typedef enum {
 
 /* W and R of an LSTM may be bytes instead of floats, both of them: then x and h are rounded to bytes, with one scale and zero
  * point for all that a call gives of a sequence of x (its time steps before its length), and for each h: ONNX Runtime's
- * DynamicQuantizeLSTM, each sequence by itself. */
+ * DynamicQuantizeLSTM, each sequence by itself. So may W of a dense layer, then as (width, inputs). */
 typedef struct {
     const float *data; /* NULL: absent, or bytes */
     size_t rows, cols; /* a vector has rows = 1 */

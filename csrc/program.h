@@ -104,7 +104,8 @@ struct lstmrt_workspace {
     void *reduced_rows; /* what reduced weights are multiplied with: `most_rows` rows, their scales and zeros */
     float *reduced_scales;
     int32_t *reduced_zeros;
-    lstmrt_quantum *quanta; /* of x, one for each sequence: a dynamic layer's */
+    lstmrt_quantum *quanta; /* of x, one for each sequence: a dynamic layer's; row r of what is multiplied next has number */
+    size_t n_quanta;        /* r % n_quanta, or with none one of its own */
     size_t most_rows;
     lstmrt_state *state;     /* what recurrent layers read and advance: `own`, or the caller's */
     lstmrt_state own;
@@ -155,6 +156,7 @@ const lstmrt_slot *lstmrt_output_slot(const lstmrt_layer *layer, const lstmrt_wo
 /* Whether a value is there and is of this kind; rows < 0: any rows, width 0: any width. */
 bool lstmrt_value_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows, size_t width);
 bool lstmrt_weight_is(const lstmrt_weight *weight, size_t rows, size_t cols);
+bool lstmrt_bytes_are(const lstmrt_weight *weight, size_t rows, size_t cols);
 bool lstmrt_over_time(const lstmrt_value *value); /* a row for each time step of each sequence */
 
 size_t lstmrt_item_size(lstmrt_dtype dtype);

@@ -25,12 +25,6 @@ static bool optional_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows,
 
 static bool are_bytes(const lstmrt_step *step) { return step->weights[W].bytes || step->weights[R].bytes; }
 
-static bool bytes_are(const lstmrt_weight *weight, size_t rows, size_t cols)
-{
-    return weight->bytes && weight->scales && !weight->data && weight->rows == rows && weight->cols == cols &&
-           cols <= LSTMRT_BYTES_INPUTS && weight->zero >= INT8_MIN && weight->zero <= INT8_MAX;
-}
-
 static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidden, size_t n_gates)
 {
     const lstmrt_value *x = lstmrt_input(model, step, X), *mask = lstmrt_input(model, step, MASK);
@@ -38,8 +32,8 @@ static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidd
     const bool table = w[TABLE].data != NULL;
     return hidden > 0 && lstmrt_value_is(x, table ? LSTMRT_I64 : LSTMRT_F32, -1, table ? 1 : 0) &&
            lstmrt_over_time(x) &&
-           (are_bytes(step) ? step->op == LSTMRT_OP_LSTM && !table && bytes_are(&w[W], n_gates * hidden, x->width) &&
-                                  bytes_are(&w[R], n_gates * hidden, hidden)
+           (are_bytes(step) ? step->op == LSTMRT_OP_LSTM && !table && lstmrt_bytes_are(&w[W], n_gates * hidden, x->width) &&
+                                  lstmrt_bytes_are(&w[R], n_gates * hidden, hidden)
                             : (table ? w[TABLE].rows > 0 && lstmrt_weight_is(&w[TABLE], w[TABLE].rows, n_gates * hidden)
                                      : lstmrt_weight_is(&w[W], n_gates * hidden, x->width)) &&
                                   lstmrt_weight_is(&w[R], n_gates * hidden, hidden)) &&
@@ -173,6 +167,7 @@ static lstmrt_status input_part(const lstmrt_layer *layer, lstmrt_workspace *ws,
     const lstmrt_slot *x = lstmrt_input_slot(layer, ws, X);
     const size_t steps = end - begin, batch = ws->batch;
     *gates = (input_rows){ws->gates, layer->gates_stride};
+    ws->n_quanta = batch;
     if (layer->table) return look_up(layer, ws, begin, end, gates);
     const float *rows = (const float *)x->data + lstmrt_row_at(value, ws, begin, 0) * x->stride;
     size_t rows_stride = x->stride;

@@ -9,7 +9,7 @@ import numpy as np
 from .activations import Activation, elementwise_activation, recurrent_activations
 from .gates import ONNX, gate_rows
 from .graph import Node
-from .operators import WEIGHTS, attributes, is_attention, is_dynamic, is_recurrent, named_inputs, named_outputs
+from .operators import WEIGHTS, attributes, is_attention, is_dynamic, is_dynamic_product, is_recurrent, named_inputs, named_outputs
 from .regions import Region, column_slice, row, smaller_first
 from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Roles
 from .shapes import normal_axis
@@ -68,6 +68,8 @@ class _Lowering:
     def lower(self, node: Node) -> None:
         if is_recurrent(node):
             self._recurrent(node)
+        elif is_dynamic_product(node):
+            self._dynamic_product(node)
         elif is_attention(node):
             self._attention(node)
         elif node.op in _LOWER:
@@ -159,6 +161,10 @@ class _Lowering:
             self._emit_for(node, "TIME_SUM", node.inputs[1], node.inputs[0])
             return
         self._emit_for(node, "DENSE", node.inputs[0], weights=[_float32(self.facts.constants[node.inputs[1]])])
+
+    def _dynamic_product(self, node: Node) -> None:
+        matrix, scale, zero = (self.facts.constants[name] for name in node.inputs[1:])
+        self._emit_for(node, "DENSE", node.inputs[0], weights=[_bytes(np.ascontiguousarray(matrix.T), scale, zero)])
 
     def _gemm(self, node: Node) -> None:
         options, constants = attributes(node), self.facts.constants
@@ -323,7 +329,7 @@ class _Lowering:
 
 def _bytes(matrix: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """A weight that the core multiplies as it is: bytes, a scale for each row, the zero point."""
-    return matrix, np.ascontiguousarray(np.broadcast_to(scale, len(matrix))), int(zero[0])
+    return matrix, np.ascontiguousarray(np.broadcast_to(scale, len(matrix))), int(zero.item())
 
 
 def _table_has_biases(node: Node, b: np.ndarray | None) -> bool:

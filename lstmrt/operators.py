@@ -18,6 +18,10 @@ heads * a), of their scores, Y (batch, time, heads * b) the sums of V (batch, le
 own. A score is scale * (query . key) or, with a column (a,), scale * the sum of column * tanh(query + key). It is `hidden` where
 a mask, query_mask (batch, time) or key_mask (batch, length), is not set and, with causal 1, where the key is later than the
 query. weights: (batch, time, heads, length).
+
+DynamicQuantizeMatMul of the domain `lstmrt`: A (..., inputs) times the weights b_scale * (B - b_zero_point), B (inputs, outputs) in
+int8, b_scale () or (outputs,), b_zero_point (). A becomes unsigned bytes before, as DynamicQuantizeLinear makes them, of each
+sequence along batch_axis by itself, and of all at once where that is -1.
 """
 
 from __future__ import annotations
@@ -81,6 +85,10 @@ def attributes(node: Node) -> dict[str, Attribute | None]:
 
 def is_attention(node: Node) -> bool:
     return node.domain == EXTENSION and node.op == "Attention"
+
+
+def is_dynamic_product(node: Node) -> bool:
+    return node.domain == EXTENSION and node.op == "DynamicQuantizeMatMul"
 
 
 def is_recurrent(node: Node) -> bool:
@@ -159,6 +167,9 @@ OPERATORS: Mapping[tuple[str, str], Operator] = MappingProxyType({
         ("Q", "K", "V", "query_mask?", "key_mask?", "column?"), ("Y", "weights?"), shapes_layers.attention, {
             "heads": AttributeSpec("int", 1), "scale": AttributeSpec("float", 1.0),
             "hidden": AttributeSpec("float", -1e9), "causal": _FLAG}),
+    (EXTENSION, "DynamicQuantizeMatMul"): Operator(
+        ("A", "B", "b_scale", "b_zero_point"), ("Y",), shapes_layers.dynamic_quantize_matmul, {
+            "batch_axis": AttributeSpec("int", -1)}),
     **{(EXTENSION if extension else "", op): _recurrent(op, extension) for op in _CELLS for extension in (False, True)},
     ("", "MatMul"): Operator(("A", "B"), ("Y",), shapes.matmul),
     ("", "Gemm"): Operator(("A", "B", "C?"), ("Y",), shapes.gemm, {

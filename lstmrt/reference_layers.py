@@ -189,6 +189,12 @@ def dynamic_product(x: np.ndarray, q: np.ndarray, scale: np.ndarray, zero: np.nd
     return total * np.float64(np.float32(x_scale) * np.float32(scale))
 
 
+def _dynamic_quantize_matmul(a, b, scale, zero, *, batch_axis):
+    if batch_axis < 0:
+        return dynamic_product(a, b.T, scale, zero)
+    return np.stack([dynamic_product(part, b.T, scale, zero) for part in np.moveaxis(a, batch_axis, 0)], batch_axis)
+
+
 def _shifted(x: np.ndarray, zero: np.ndarray | None, row: bool) -> np.ndarray:
     if zero is None:
         return x.astype(np.int64)
@@ -222,6 +228,7 @@ LAYERS = {
     "QuantizeLinear": _quantize,
     "DequantizeLinear": _dequantize,
     "DynamicQuantizeLinear": _dynamic_quantize,
+    "DynamicQuantizeMatMul": _dynamic_quantize_matmul,
     "MatMulInteger": _matmul_integer,
     "QLinearMatMul": _qlinear_matmul,
 }

@@ -16,7 +16,7 @@ import numpy as np
 
 from .activations import elementwise_activation
 from .graph import Dim, Node
-from .operators import WEIGHTS, attributes, is_attention, is_dynamic, is_recurrent, named_inputs, named_outputs
+from .operators import WEIGHTS, attributes, is_attention, is_dynamic, is_dynamic_product, is_recurrent, named_inputs, named_outputs
 from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Contradiction, Facts, Roles, Tie
 from .shapes import normal_axis
 
@@ -115,6 +115,8 @@ def _tie(node: Node, facts: Facts) -> Tie | None:
         return _recurrent(node, facts)
     if is_attention(node):
         return _attention(node, facts)
+    if is_dynamic_product(node):
+        return _dynamic_product(node, facts)
     if node.domain:
         return None
     if elementwise_activation(node, facts.constants) is not None:
@@ -271,6 +273,27 @@ def _matmul(node: Node, facts: Facts) -> Tie | None:
     if w not in facts.constants or facts.constants[w].ndim != 2 or facts.dtype(x) != "float32":
         return None
     return _alike((x, node.outputs[0]), width_last=True)
+
+
+def _dynamic_product(node: Node, facts: Facts) -> Tie | None:
+    """Of a sequence by itself: batch_axis is the batch's, or there is one sequence."""
+    x, *rest = node.inputs
+    shape, axis = facts.shape(x), attributes(node)["batch_axis"]
+    if facts.dtype(x) != "float32" or not shape or not set(rest) <= set(facts.constants):
+        return None
+    if facts.constants[rest[0]].shape[0] > _MOST_BYTES:
+        return None
+
+    def imply(known: Mapping[str, Roles]) -> Mapping[str, Roles]:
+        roles = known.get(x, known.get(node.outputs[0]))
+        if roles is None:
+            return {}
+        is_one = BATCH not in roles or shape[roles.index(BATCH)] == 1
+        if roles[-1] != WIDTH or (roles[axis] != BATCH if axis >= 0 else not is_one):
+            raise Contradiction
+        return {x: roles, node.outputs[0]: roles}
+
+    return Tie((x, node.outputs[0]), imply)
 
 
 def _gemm(node: Node, facts: Facts) -> Tie | None:

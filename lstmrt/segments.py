@@ -13,7 +13,7 @@ from .branches import is_choice
 from .graph import Graph, Node, all_nodes
 from .host_ops import hands_parts_on, is_exact
 from .onnx_proto import go_together
-from .operators import find, is_attention, is_recurrent
+from .operators import find, is_attention, is_dynamic_product, is_recurrent
 from .regions import Region
 from .roles import Facts
 
@@ -110,7 +110,7 @@ def _kinds(node: Node, way: _Way) -> list[type]:
 
 
 def _stays_native(node: Node) -> bool:
-    return is_recurrent(node) or is_attention(node)
+    return is_recurrent(node) or is_attention(node) or is_dynamic_product(node)
 
 
 def _stays(segment: Segment, facts: Facts, way: _Way) -> bool:

@@ -299,6 +299,19 @@ def matmul_integer(a: Tensor, b: Tensor, a_zero: Tensor | None = None, b_zero: T
     return [Tensor("int32", shape)]
 
 
+def dynamic_quantize_matmul(a: Tensor, b: Tensor, b_scale: Tensor, b_zero: Tensor, *, batch_axis) -> list[Tensor]:
+    require(a, ("float32",))
+    require(b, ("int8",))
+    require(b_scale, ("float32",))
+    require(b_zero, ("int8",))
+    shape = _product(a, b)
+    if b.shape is not None and (len(b.shape) != 2 or b_scale.shape not in ((), (1,), b.shape[1:])):
+        raise Mismatch(f"b_scale: shape {b_scale.shape} for B of shape {b.shape}")
+    if a.shape is not None and not -1 <= batch_axis < len(a.shape) - 1:
+        raise Mismatch(f"batch_axis: {batch_axis}, of shape {a.shape}")
+    return [Tensor("float32", shape)]
+
+
 def qlinear_matmul(a: Tensor, a_scale: Tensor, a_zero: Tensor, b: Tensor, b_scale: Tensor, b_zero: Tensor,
                    y_scale: Tensor, y_zero: Tensor) -> list[Tensor]:
     for tensor in (a, a_zero, b, b_zero, y_zero):

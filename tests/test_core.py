@@ -156,6 +156,44 @@ def test_reversed_models_have_no_states():
         model.new_state(1)
 
 
+# ---- weights that are bytes ----
+
+
+def bytes_step(x, y, width, hidden, **fields):
+    """An LSTM whose weights are bytes, with a scale for each row and a zero point."""
+    def weights(columns):
+        matrix = np.random.default_rng([x, columns]).integers(-128, 128, (4 * hidden, columns)).astype(np.int8)
+        return matrix, np.float32(np.abs(random(4 * hidden)) / (128 * hidden**0.5)), 3
+
+    return {**lstm_step(x, y, width, hidden, **fields), "weights": [weights(width), weights(hidden), random(8 * hidden)]}
+
+
+def test_layers_on_bytes_read_whole_sequences():
+    """However many threads: what the first layer gives is quantized by all of its steps before the second begins."""
+    hidden, time_steps = 96, 300
+    values = [("f32", "time_batch", FEATURES)] + [("f32", "time_batch", hidden)] * 4
+    steps = [bytes_step(i, i + 1, FEATURES if i == 0 else hidden, hidden) for i in range(4)]
+    x, found = random(time_steps, 2, FEATURES), []
+    x[time_steps - 1] *= 50  # decides the scale
+    for threads in (1, 2, 4):
+        y = np.empty((time_steps, 2, hidden), np.float32)
+        _core.Model(values, steps, [0], [4], threads=threads).run((x,), (y,), 2, time_steps)
+        found.append(y)
+    assert np.isfinite(found[0]).all() and all(np.array_equal(y, found[0]) for y in found)
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda weight: (weight[0], weight[1][:-1], 0), "19 scales for 20 rows of 3 bytes"),
+    (lambda weight: (weight[0], weight[1], 128), "inconsistent"),
+    (lambda weight: weight[0].astype(np.float32), "inconsistent"),  # one matrix alone
+])
+def test_odd_bytes_are_refused(change, message):
+    step = bytes_step(0, 1, FEATURES, HIDDEN)
+    step["weights"][0] = change(step["weights"][0])
+    with pytest.raises(GraphError, match=message):
+        _core.Model([("f32", "batch_time", FEATURES), ("f32", "batch_time", HIDDEN)], [step], [0], [1])
+
+
 # ---- threads and signals ----
 
 def in_another_thread(work):

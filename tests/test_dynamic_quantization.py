@@ -303,14 +303,80 @@ def tagger() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def test_quantized_models(quantized) -> None:
+def test_quantized_models_are_one_program(quantized) -> None:
+    """Tables are dequantized once, products of quantized values are dense layers on bytes."""
     for path in quantized.values():
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         model = lstmrt.load(path)
-        runs = {node.op: segment.kind for segment in model.segments for node in segment.nodes}
-        assert runs["LSTM"] == "native"
-        errors = []
+        assert [segment.kind for segment in model.segments] == ["native"]
+        errors, together = [], []
         for seed in range(6):
-            ids = np.random.default_rng(seed).integers(0, 31, (1, 5 + 3 * seed))
-            errors.append(float(np.abs(model(ids) - session.run(None, {"ids": ids})[0]).max()))
+            ids = np.random.default_rng(seed).integers(0, 31, (3, 5 + 3 * seed))
+            together.append(model(ids))
+            for b in range(3):
+                alone = model(ids[b:b + 1])
+                assert np.array_equal(together[-1][b:b + 1], alone)
+                errors.append(float(np.abs(alone - session.run(None, {"ids": ids[b:b + 1]})[0]).max()))
         assert max(errors) < 0.1 and np.median(errors) < 1e-5
+
+
+def test_quantized_models_are_what_their_nodes_say(quantized) -> None:
+    for path in quantized.values():
+        model = lstmrt.load(path)
+        ids = np.random.default_rng(3).integers(0, 31, (1, 9))
+        wanted = reference.run(model.source.graph, {"ids": ids})["logits"]
+        assert np.abs(model(ids) - wanted).max() < 0.1
+        fused = passes.load(model.source.graph)
+        assert "DynamicQuantizeMatMul" in {node.op for node in fused.nodes}
+        assert np.abs(reference.run(fused, {"ids": ids})["logits"] - wanted).max() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("scales", [1, 7])
+def test_products_behind_the_last_state(dtype: str, scales: int) -> None:
+    """A row for each sequence, activated; weights with a scale for each output, and a zero point."""
+    random = np.random.default_rng(scales)
+    made = case(20, direction="bidirectional", outputs=("Y_h",), batch=1)
+    zero = np.array(5 if dtype == "int8" else 120, dtype)
+    constants = {"w": random.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, (HIDDEN, 7)).astype(dtype), "w_zero": zero,
+                 "w_scale": np.float32(random.uniform(0.001, 0.002, scales)) if scales > 1 else np.array(0.0015, np.float32),
+                 "bias": np.float32(random.normal(size=7)), "first": np.array(1)}
+    graph = made.model.graph
+    del graph.output[:]
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    graph.node.extend([
+        helper.make_node("Gather", ["Y_h", "first"], ["h"], axis=0),
+        helper.make_node("DynamicQuantizeLinear", ["h"], ["q", "q_scale", "q_zero"]),
+        helper.make_node("MatMulInteger", ["q", "w", "q_zero", "w_zero"], ["whole"]),
+        helper.make_node("Cast", ["whole"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["w_scale", "q_scale"], ["both"]),
+        helper.make_node("Mul", ["both", "float"], ["product"]),
+        helper.make_node("Add", ["bias", "product"], ["sum"]),
+        helper.make_node("Relu", ["sum"], ["y"])])
+    graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, ("batch", 7)))
+    assert [segment.kind for segment in compile_graph(made.graph()).segments] == ["native"]
+    batch = dataclasses.replace(made, inputs={"x": np.float32(random.normal(size=(6, 4, 5)) * [[[1], [3], [0.1], [9]]])})
+    for isa in [isa for isa, runs in isas("int8") if runs]:
+        found = batch.ours(isa)[0]
+        for b in range(4):
+            wanted = batch.onnxruntime({"x": batch.inputs["x"][:, b:b + 1]})[0]
+            assert np.abs(found[b] - wanted).max() < 0.02
+
+
+def test_products_elsewhere_stay_onnxruntimes() -> None:
+    """Nothing says what their batch is."""
+    nodes = [helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+             helper.make_node("MatMulInteger", ["q", "w", "z", "w_zero"], ["whole"]),
+             helper.make_node("Cast", ["whole"], ["float"], to=TensorProto.FLOAT),
+             helper.make_node("Mul", ["s", "w_scale"], ["both"]),
+             helper.make_node("Mul", ["float", "both"], ["y"])]
+    random = np.random.default_rng(0)
+    graph = helper.make_graph(
+        nodes, "product", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("batch", 6))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("batch", 4))],
+        [numpy_helper.from_array(array, name) for name, array in {
+            "w": random.integers(-128, 128, (6, 4)).astype(np.int8), "w_zero": np.array(0, np.int8),
+            "w_scale": np.array(0.01, np.float32)}.items()])
+    made = Case(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+                {"x": np.float32(random.normal(size=(3, 6)) * [[1], [9], [0.1]])}, 0)
+    assert error_of(made.ours(), made.onnxruntime()) < 1e-5
