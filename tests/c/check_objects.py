@@ -15,8 +15,8 @@ FORBIDDEN = re.compile(
     r"_*(v?[fs]?n?printf(_chk)?|puts|fputs|putchar|fputc|fwrite|perror|exit|_exit|abort|assert_fail|raise"
     r"|stdout|stderr|stdin)"
 )
-TABLES = {"isa_avx512_vnni": {"int8"}, "isa_avx512_bf16": {"bf16"}, "isa_amx": {"int8"}}  # the others have one of each kind
-ALL_TABLES = {"kernels", "int8", "bf16"}
+TABLES = {"isa_avx512_vnni": {"int8", "bytes"}, "isa_avx512_bf16": {"bf16"}, "isa_amx": {"int8"}}  # the others have one of each kind
+ALL_TABLES = {"kernels", "int8", "bf16", "bytes"}
 # What its code must use, and what it must not.
 REGISTERS = {
     "isa_avx512": (r"%zmm", r"vpdp|vdpbf16|%tmm"),
