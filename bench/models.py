@@ -5,13 +5,14 @@ Weights are in ONNX's layouts and gate orders; other forms are made from them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from lstmrt.gates import ORDERS, reorder
 from lstmrt.graph import Graph, Node, Value
-from shapes import LayerShape, TokenShape
+from shapes import LayerShape, StackShape, TokenShape
 
 GATES = {"LSTM": 4, "GRU": 3}
 STATES = {"LSTM": 2, "GRU": 1}  # h and c, or h alone
@@ -96,6 +97,31 @@ def layer_graph(shape: LayerShape, layers: tuple[Layer, ...]) -> Graph:
     return Graph((x,), (y,), nodes, {name: array for name, array in constants.items() if name in read})
 
 
+def stack_graph(shape: StackShape, seed: int = 0) -> Graph:
+    """x (batch, time, hidden) to y of the last layer."""
+    rng = np.random.default_rng(seed)
+    layers = [random_layer(rng, shape.cell, shape.hidden, shape.hidden) for _ in range(shape.layers)]
+    nodes, y = batch_first("x", shape)
+    steps = ("batch", "time", shape.hidden)
+    constants = {**numbered(layers), "direction": np.array([2])}
+    return Graph((Value("x", "float32", steps),), (Value(y, "float32", steps),), tuple(nodes), constants)
+
+
+def batch_first(x: str, shape: StackShape | TokenShape) -> tuple[list[Node], str]:
+    """The layers of a shape on top of each other, as a Keras file gives them, with weights of their number; the last y."""
+    nodes = []
+    for i in range(shape.layers):
+        attributes = {"layout": 1, **recurrent_attributes(shape.cell, shape.hidden)}
+        nodes.append(Node(shape.cell, (x, f"W{i}", f"R{i}", f"B{i}"), (f"Y{i}",), attributes))
+        nodes.append(Node("Squeeze", (f"Y{i}", "direction"), (f"y{i}",)))
+        x = f"y{i}"
+    return nodes, x
+
+
+def numbered(layers: Iterable[Layer]) -> dict[str, np.ndarray]:
+    return {f"{name}{i}": getattr(layer, name)[None] for i, layer in enumerate(layers) for name in "WRB"}
+
+
 def ragged_layer_graph(shape: LayerShape, layers: tuple[Layer, ...], time_first: bool) -> Graph:
     """x and the sequences' lengths (batch) to Y, which is 0 beyond them; batch first, or time."""
     layout = {} if time_first else {"layout": 1}
@@ -144,12 +170,8 @@ def keras_like(weights: Weights, time: int | str = "time") -> Graph:
     """The graph that a Keras file gives: ids (batch, time) to the next word's probabilities (batch, vocabulary)."""
     shape = weights.shape
     constants, nodes = start(weights)
-    x = "embedded"
-    for i in range(shape.layers):
-        attributes = {"layout": 1, **recurrent_attributes(shape.cell, shape.hidden)}
-        nodes.append(Node(shape.cell, (x, f"W{i}", f"R{i}", f"B{i}"), (f"Y{i}",), attributes))
-        nodes.append(Node("Squeeze", (f"Y{i}", "direction"), (f"y{i}",)))
-        x = f"y{i}"
+    layers, x = batch_first("embedded", shape)
+    nodes += layers
     constants |= {"direction": np.array([2]), "newest": np.array(-1)}
     nodes += [
         Node("Gather", (x, "newest"), ("last",), {"axis": 1}),
@@ -193,8 +215,7 @@ def state_names(shape: TokenShape) -> list[str]:
 def start(weights: Weights) -> tuple[dict[str, np.ndarray], list[Node]]:
     """The constants that all forms share, and the embedding."""
     constants = {"table": weights.table, "output": weights.output, "output_bias": weights.output_bias}
-    for i, layer in enumerate(weights.layers):
-        constants |= {f"W{i}": layer.W[None], f"R{i}": layer.R[None], f"B{i}": layer.B[None]}
+    constants |= numbered(weights.layers)
     return constants, [Node("Gather", ("table", "ids"), ("embedded",), {"axis": 0})]
 
 

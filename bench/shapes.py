@@ -41,6 +41,19 @@ class TokenShape:
         return f"{self.cell} {self.vocabulary}, {self.embedding}, {self.hidden}, {self.layers}"
 
 
+@dataclass(frozen=True)
+class StackShape:
+    """`layers` recurrent layers on top of each other, each of `hidden` units, over a sequence of `time` steps."""
+
+    cell: str
+    hidden: int
+    layers: int
+    time: int
+
+    def __str__(self) -> str:
+        return f"{self.cell} x{self.layers} {self.hidden} T{self.time}"
+
+
 STEPS = (
     LayerShape("LSTM", 64, 150),
     LayerShape("LSTM", 128, 128),  # a voice activity detector's
@@ -75,6 +88,15 @@ BATCHES = (
     LayerShape("GRU", 512, 512, batch=32, time=30),
     LayerShape("GRU", 1024, 1024, batch=8, time=30),
     LayerShape("GRU", 800, 800, batch=20, time=100),
+)
+STACKS = (
+    StackShape("LSTM", 64, 2, 100),
+    StackShape("LSTM", 128, 2, 100),
+    StackShape("GRU", 128, 2, 200),
+    StackShape("LSTM", 150, 2, 300),
+    StackShape("LSTM", 192, 2, 100),
+    StackShape("LSTM", 256, 2, 100),
+    StackShape("LSTM", 128, 3, 100),
 )
 LENGTHS = (4000, 2200, 1200, 650, 350, 190, 60, 10)
 RAGGED = LayerShape("LSTM", 64, 128, batch=len(LENGTHS), time=max(LENGTHS))

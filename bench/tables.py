@@ -80,6 +80,11 @@ def threads_of_a_call(bench: Bench) -> Table:
         layers, x = models.random_layers(shape), models.random_input(shape)
         calls = [runtime.sequence(shape, layers, x).run for runtime in (one, two)]
         rows[str(shape)] = two_over_one(bench, [lambda prompts, n, call=call: call() for call in calls], 1)
+    for stack in bench.some(shapes.STACKS):
+        graph = models.stack_graph(stack)
+        x = models.random_input(LayerShape(stack.cell, stack.hidden, stack.hidden, time=stack.time))
+        loaded = [runtime.load(graph) for runtime in (one, two)]
+        rows[str(stack)] = two_over_one(bench, [lambda prompts, n, model=model: model(x) for model in loaded], 1)
     return Table("threads: of one call: us a token, or a call", ("one", "two", "times as fast"), rows)
 
 

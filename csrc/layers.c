@@ -57,6 +57,18 @@ bool lstmrt_op_mixes_time(lstmrt_op op)
     }
 }
 
+/* Whether each row of the output is made of the same row of the inputs alone, or of one of its sequence's. */
+bool lstmrt_op_rowwise(lstmrt_op op)
+{
+    switch (op) {
+    case LSTMRT_OP_FIRST:
+    case LSTMRT_OP_LAST:
+    case LSTMRT_OP_REVERSE:
+    case LSTMRT_OP_SWAP: return false;
+    default: return !lstmrt_op_recurrent(op) && !lstmrt_op_mixes_time(op);
+    }
+}
+
 static bool activations_known(const lstmrt_step *step)
 {
     for (size_t i = 0; i < LSTMRT_MAX_GATE_FUNCTIONS; i++)

@@ -96,12 +96,16 @@ size_t lstmrt_cache_size(void)
     return (size_t)1 << 20;
 }
 
-int64_t lstmrt_clock(void)
+static int64_t nanoseconds(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
+
+int64_t lstmrt_clock(void) { return nanoseconds(CLOCK_MONOTONIC); }
+
+int64_t lstmrt_thread_clock(void) { return nanoseconds(CLOCK_THREAD_CPUTIME_ID); }
 
 #if defined(__x86_64__)
 

@@ -30,6 +30,8 @@ size_t lstmrt_cache_size(void);
 
 /* Nanoseconds since some fixed moment; never goes backwards. */
 int64_t lstmrt_clock(void);
+/* Nanoseconds that the calling thread has had a processor. */
+int64_t lstmrt_thread_clock(void);
 
 /* The calling thread's floating-point state. Flushing makes denormals zero, as operands and as results, where the
  * CPU can (x86, AArch64), and puts rounding to nearest and masks exceptions; restore the state before returning. */

@@ -12,7 +12,10 @@
 enum {
     SPIN_NS = 50 * 1000, /* how long a thread spins for the next section before it sleeps: a wake-up costs as much */
     SPINS_A_LOOK = 64,   /* turns between two looks at the clock */
-    LATE_NS = 100 * 1000, /* a part that takes this and four times the caller's own says that its thread lost its core */
+    LATE_NS = 100 * 1000, /* a part that takes this and four times the caller's longest says that its thread lost its core */
+    LOOK_NS = 200 * 1000, /* between two looks at how long the caller has had a core */
+    LOST_NS = 500 * 1000, /* it has lost this much beyond one nanosecond in LOST_SHARE: others want the cores */
+    LOST_SHARE = 8,
     SHORTEST_REST_NS = 20 * 1000 * 1000, LONGEST_REST_NS = 50 * SHORTEST_REST_NS
 };
 
@@ -38,6 +41,9 @@ static struct {
     /* What whoever has taken the pool may change. */
     size_t workers;        /* threads that exist beside the callers */
     bool forks_watched;
+    int64_t longest;        /* part of the caller's own in this region */
+    int64_t looked, looked_cpu, lost; /* the last look at the caller, its time on a core until then, and what it lost */
+    bool restless;
     int64_t rest, rest_end; /* other programs want the processors: callers work alone until then */
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -168,15 +174,12 @@ size_t lstmrt_pool_open(size_t wanted)
         atomic_store(&pool.taken, false);
         return 1;
     }
+    pool.longest = 0;
+    pool.looked = lstmrt_clock();
+    pool.looked_cpu = lstmrt_thread_clock();
     atomic_store(&pool.members, threads);
     atomic_fetch_add(&pool.region, 1);
     return threads;
-}
-
-void lstmrt_pool_close(void)
-{
-    atomic_fetch_add(&pool.region, 1);
-    atomic_store(&pool.taken, false);
 }
 
 static bool is_done(size_t part, uint_fast64_t section)
@@ -186,13 +189,31 @@ static bool is_done(size_t part, uint_fast64_t section)
 
 /* A thread that has lost its core costs milliseconds, a hundred times what it can save: the pool rests, twice as long
  * where that happens again soon after. */
-static void wait_for(size_t part, uint_fast64_t section, int64_t own)
+static void rest(int64_t now)
+{
+    const bool again = pool.rest > 0 && now < pool.rest_end + 4 * pool.rest;
+    pool.rest = !again ? SHORTEST_REST_NS : pool.rest < LONGEST_REST_NS / 2 ? 2 * pool.rest : LONGEST_REST_NS;
+    pool.rest_end = pool.restless ? 0 : now + pool.rest;
+}
+
+/* Where other programs keep the cores busy, the system puts a thread that wakes up on the caller's core. */
+static void look_at_caller(int64_t now)
+{
+    const int64_t cpu = lstmrt_thread_clock(), time = now - pool.looked, lost = time - (cpu - pool.looked_cpu);
+    pool.looked = now;
+    pool.looked_cpu = cpu;
+    pool.lost += lost - time / LOST_SHARE;
+    if (pool.lost > LOST_NS) rest(now);
+    if (pool.lost > LOST_NS || pool.lost < 0) pool.lost = 0;
+}
+
+static void wait_for(size_t part, uint_fast64_t section)
 {
     for (int i = 0; i < SPINS_A_LOOK; i++) {
         if (is_done(part, section)) return;
         spin_once();
     }
-    const int64_t late = lstmrt_clock() + LATE_NS + 3 * own;
+    const int64_t late = lstmrt_clock() + LATE_NS + 3 * pool.longest;
     while (!is_done(part, section)) {
         if (lstmrt_clock() < late)
             spin_once();
@@ -200,15 +221,22 @@ static void wait_for(size_t part, uint_fast64_t section, int64_t own)
             (void)sched_yield();
     }
     const int64_t now = lstmrt_clock();
-    if (now < late) return;
-    const bool again = pool.rest > 0 && now < pool.rest_end + 4 * pool.rest;
-    pool.rest = !again ? SHORTEST_REST_NS : pool.rest < LONGEST_REST_NS / 2 ? 2 * pool.rest : LONGEST_REST_NS;
-    pool.rest_end = now + pool.rest;
+    if (now >= late) rest(now);
+}
+
+bool lstmrt_pool_rests(void) { return lstmrt_clock() < pool.rest_end; }
+
+void lstmrt_pool_close(void)
+{
+    atomic_fetch_add(&pool.region, 1);
+    if (!lstmrt_pool_rests()) look_at_caller(lstmrt_clock());
+    atomic_store(&pool.taken, false);
 }
 
 void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts)
 {
     const int64_t start = lstmrt_clock();
+    if (start - pool.looked > LOOK_NS) look_at_caller(start);
     if (start < pool.rest_end) {
         job(argument, 0, 1);
         return;
@@ -223,12 +251,15 @@ void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts)
     for (size_t part = 1; part < parts; part++) wake_if_asleep(part);
     job(argument, 0, parts);
     const int64_t own = lstmrt_clock() - start;
+    if (own > pool.longest) pool.longest = own;
     for (size_t part = 1; part < parts; part++)
         if (claim(part, section))
             job(argument, part, parts);
         else
-            wait_for(part, section, own);
+            wait_for(part, section);
 }
+
+void lstmrt_pool_keep_awake(void) { pool.restless = true; }
 
 void lstmrt_calls_begin(void) { atomic_fetch_add(&pool.calls, 1); }
 

@@ -27,6 +27,11 @@ void lstmrt_pool_close(void);
  * when it returns; fewer, larger parts where the pool rests. */
 void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts);
 
+/* Whether it does now; to be asked inside a region. */
+bool lstmrt_pool_rests(void);
+/* It never will: for tests, which are about what threads share however busy the machine is. Before the first region. */
+void lstmrt_pool_keep_awake(void);
+
 /* Calls under way in this process, counted by the two below. */
 void lstmrt_calls_begin(void);
 size_t lstmrt_calls(void);

@@ -61,12 +61,17 @@ static lstmrt_status check_order(const lstmrt_model *model, const lstmrt_program
     return sound ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
 }
 
-size_t lstmrt_layer_weights(const lstmrt_model *model, const lstmrt_layer *layer)
+size_t lstmrt_layer_products(const lstmrt_model *model, const lstmrt_layer *layer, size_t x_rows, size_t h_rows)
 {
     const size_t outputs = layer->gate_vectors * model->kernels->width;
-    const size_t x = layer->x_weights || layer->x_reduced.weights ? layer->inputs : 0;
-    const size_t h = layer->h_weights || layer->h_reduced.weights ? layer->width : 0;
-    return lstmrt_reduced_floats(model, layer, (x + h) * outputs);
+    const size_t x = layer->x_weights || layer->x_reduced.weights ? lstmrt_size_product(layer->inputs, x_rows) : 0;
+    const size_t h = layer->h_weights || layer->h_reduced.weights ? lstmrt_size_product(layer->width, h_rows) : 0;
+    return lstmrt_reduced_floats(model, layer, lstmrt_size_product(lstmrt_size_sum(x, h), outputs));
+}
+
+size_t lstmrt_layer_weights(const lstmrt_model *model, const lstmrt_layer *layer)
+{
+    return lstmrt_layer_products(model, layer, 1, 1);
 }
 
 static bool reads(const lstmrt_step *step, const lstmrt_step *other)
@@ -86,7 +91,7 @@ static void find_pairs(lstmrt_model *model)
         const bool taken = i > 0 && layer[-1].pairs_with_next;
         layer->pairs_with_next = !taken && lstmrt_op_recurrent(layer->step.op) && lstmrt_op_recurrent(next->op) &&
                                  !reads(next, &layer->step);
-        model->has_pairs = model->has_pairs || layer->pairs_with_next;
+        if (layer->pairs_with_next) model->n_beside = 1;
     }
 }
 
@@ -103,8 +108,9 @@ static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *p
         model->weights = lstmrt_size_sum(model->weights, lstmrt_layer_weights(model, layer));
     }
     find_pairs(model);
-    /* a quarter of the cache is for states, tables and whatever else runs there */
-    model->sweeps = model->weights > lstmrt_cache_size() / sizeof(float) / 4 * 3;
+    lstmrt_wave_find(model);
+    model->cache = lstmrt_cache_size() / sizeof(float);
+    model->sweeps = model->weights > model->cache / 4 * 3; /* a quarter is for states, tables and whatever else runs there */
     model->processors = lstmrt_cpu_count();
     return LSTMRT_OK;
 }

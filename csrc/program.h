@@ -22,6 +22,7 @@ enum { LSTMRT_SCORED_ROWS = 12 };
 typedef struct lstmrt_layer lstmrt_layer;
 typedef struct lstmrt_gather_run lstmrt_gather_run; /* see gather.c */
 typedef struct lstmrt_workspace lstmrt_workspace;
+typedef struct lstmrt_recurrence lstmrt_recurrence; /* recurrent.h */
 
 /* h and c before and after a step, rows `stride` floats apart; started says which rows have had a valid step. */
 typedef struct {
@@ -71,6 +72,7 @@ struct lstmrt_layer {
     size_t cell;   /* recurrent: its place among the states' cells */
     bool skips_zeros;     /* recurrent: products with an h of zeros can be left out, as no weight makes them NaN */
     bool pairs_with_next; /* recurrent, and so is the next layer, which reads nothing of this one: both may run at once */
+    size_t stack; /* recurrent: layers from this one on that can run as a wave (wave.c), or 0 */
     lstmrt_cell_step *phases[2]; /* recurrent: one step; the second, or NULL, needs all panels of the first */
 };
 
@@ -109,7 +111,9 @@ struct lstmrt_workspace {
     size_t most_rows;
     lstmrt_state *state;     /* what recurrent layers read and advance: `own`, or the caller's */
     lstmrt_state own;
-    lstmrt_workspace *beside; /* for a layer that runs at the same time: the same values, scratch of its own; or NULL */
+    lstmrt_workspace *beside; /* for layers that run at the same time: the same values, each scratch of its own */
+    lstmrt_slot *part_slots;  /* where a wave's layer finds parts of its values */
+    lstmrt_recurrence *runs;  /* one for each recurrent layer: those of a wave */
     lstmrt_workspace *next;   /* in the model's list of idle ones */
 };
 
@@ -130,7 +134,8 @@ struct lstmrt_model {
     size_t threads; /* at most in a call; 0: as many as there are idle processors */
     size_t processors;
     size_t weights; /* floats that a time step of one row streams */
-    bool has_pairs; /* layers that may run at once */
+    size_t cache;    /* floats that a core's own one holds */
+    size_t n_beside; /* layers that may run beside another */
     bool sweeps;    /* back and forth: the weights do not fit into a core's cache */
     /* Under the lock; all else is fixed once the model is made. */
     lstmrt_workspace *idle;
@@ -144,8 +149,11 @@ void lstmrt_layer_free(lstmrt_layer *layer);
 bool lstmrt_layer_steppable(const lstmrt_layer *layer);
 bool lstmrt_op_recurrent(lstmrt_op op);
 bool lstmrt_op_mixes_time(lstmrt_op op);
+bool lstmrt_op_rowwise(lstmrt_op op);
 /* Floats that a time step of the layer streams, for any number of rows. */
 size_t lstmrt_layer_weights(const lstmrt_model *model, const lstmrt_layer *layer);
+/* Floats that it multiplies in one, where so many rows go in, and so many states. */
+size_t lstmrt_layer_products(const lstmrt_model *model, const lstmrt_layer *layer, size_t x_rows, size_t h_rows);
 
 /* The value named by inputs[i] or outputs[i] of a step, or NULL where it is absent. */
 const lstmrt_value *lstmrt_input(const lstmrt_model *model, const lstmrt_step *step, size_t i);
@@ -255,5 +263,14 @@ void lstmrt_workspace_free(lstmrt_workspace *workspace);
 lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *workspace, size_t batch, size_t time, size_t source);
 /* Runs layers [begin, end) from workspace->state. The caller has flushed denormals. */
 lstmrt_status lstmrt_workspace_run(lstmrt_workspace *workspace, size_t begin, size_t end);
+/* For threads that run layers of one call at once, one in each workspace: the caller's, without other threads to share
+ * work with, and number i of those beside it. */
+lstmrt_workspace lstmrt_workspace_alone(const lstmrt_workspace *workspace);
+lstmrt_workspace *lstmrt_workspace_beside(const lstmrt_workspace *workspace, size_t i);
+
+/* wave.c */
+void lstmrt_wave_find(lstmrt_model *model);
+/* Runs `first` and the layers of its stack, unless that would take longer than one after the other: then false. */
+bool lstmrt_wave_run(lstmrt_workspace *workspace, const lstmrt_layer *first, lstmrt_status *status);
 
 #endif

@@ -13,14 +13,14 @@ typedef struct {
     size_t mask_stride;
 } lstmrt_validity;
 
-typedef struct {
+struct lstmrt_recurrence {
     const lstmrt_layer *layer;
     lstmrt_workspace *workspace;
     lstmrt_cell *cell;
     lstmrt_validity validity;
     size_t begun; /* as many of the last rows have an h of zeros */
     size_t done;  /* time steps, in the order they run in */
-} lstmrt_recurrence;
+};
 
 /* The most time steps that a block can have. */
 size_t lstmrt_recurrence_most(const lstmrt_workspace *workspace);

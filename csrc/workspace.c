@@ -1,6 +1,6 @@
 /* The memory of one run. */
 #include "pack.h"
-#include "program.h"
+#include "recurrent.h"
 
 lstmrt_status lstmrt_workspace_new(const lstmrt_model *model, lstmrt_workspace **workspace)
 {
@@ -80,17 +80,22 @@ static void place_scratch(lstmrt_workspace *ws, lstmrt_arena *arena, scratch_siz
 
 static void place(void *owner)
 {
-    lstmrt_workspace *ws = owner, beside = {.model = ws->model, .batch = ws->batch, .time = ws->time,
-                                                   .source = ws->source, .threads = 1};
-    for (size_t i = 0; i < ws->model->n_layers; i++)
+    lstmrt_workspace *ws = owner;
+    const lstmrt_model *model = ws->model;
+    const size_t n_beside = model->n_beside, in_parts = n_beside > 0 ? model->n_values : 0;
+    for (size_t i = 0; i < model->n_layers; i++)
         for (size_t o = 0; o < LSTMRT_MAX_OUTPUTS; o++)
-            if (ws->model->layers[i].step.outputs[o] >= 0) place_value(ws, ws->model->layers[i].step.outputs[o]);
-    place_scratch(ws, &ws->arena, sizes_of(ws));
-    ws->beside = ws->model->has_pairs ? lstmrt_arena_take(&ws->arena, 1, sizeof *ws->beside) : NULL;
-    if (!ws->model->has_pairs) return;
-    place_scratch(&beside, &ws->arena, sizes_of(ws));
-    beside.slots = ws->slots;
-    if (ws->beside) *ws->beside = beside;
+            if (model->layers[i].step.outputs[o] >= 0) place_value(ws, model->layers[i].step.outputs[o]);
+    ws->runs = lstmrt_arena_take(&ws->arena, n_beside > 0 ? model->n_cells : 0, sizeof *ws->runs);
+    ws->beside = lstmrt_arena_take(&ws->arena, n_beside, sizeof *ws->beside);
+    for (size_t i = 0; i <= n_beside; i++) {
+        lstmrt_workspace beside = {.model = model, .batch = ws->batch, .time = ws->time, .source = ws->source,
+                                   .threads = 1, .slots = ws->slots, .runs = ws->runs};
+        lstmrt_workspace *placed = i == 0 ? ws : &beside;
+        placed->part_slots = lstmrt_arena_take(&ws->arena, in_parts, sizeof *ws->slots);
+        place_scratch(placed, &ws->arena, sizes_of(ws));
+        if (i > 0 && ws->beside) ws->beside[i - 1] = beside;
+    }
 }
 
 lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *ws, size_t batch, size_t time, size_t source)
@@ -103,6 +108,23 @@ lstmrt_status lstmrt_workspace_shape(lstmrt_workspace *ws, size_t batch, size_t 
     const lstmrt_status status = lstmrt_arena_fill(&ws->arena, place, ws);
     if (status) ws->batch = ws->time = ws->source = 0; /* the shape of nothing: the next call places anew */
     return status;
+}
+
+lstmrt_workspace lstmrt_workspace_alone(const lstmrt_workspace *ws)
+{
+    lstmrt_workspace alone = *ws;
+    alone.threads = 1;
+    return alone;
+}
+
+lstmrt_workspace *lstmrt_workspace_beside(const lstmrt_workspace *ws, size_t i)
+{
+    lstmrt_workspace *beside = &ws->beside[i];
+    beside->state = ws->state;
+    beside->backward = ws->backward;
+    beside->moved = ws->moved;
+    beside->begun = ws->begun;
+    return beside;
 }
 
 /* Two layers that run at once, each by one thread in a workspace of its own. */
@@ -121,13 +143,8 @@ static void pair_part(const void *argument, size_t part, size_t parts)
 static lstmrt_status run_pair(lstmrt_workspace *ws, const lstmrt_layer *layers)
 {
     lstmrt_status statuses[2];
-    lstmrt_workspace first = *ws;
-    first.threads = 1;
-    ws->beside->state = ws->state;
-    ws->beside->backward = ws->backward;
-    ws->beside->moved = ws->moved;
-    ws->beside->begun = ws->begun;
-    const pair_work work = {layers, {&first, ws->beside}, statuses};
+    lstmrt_workspace own = lstmrt_workspace_alone(ws);
+    const pair_work work = {layers, {&own, lstmrt_workspace_beside(ws, 0)}, statuses};
     lstmrt_share(ws, lstmrt_size_product(lstmrt_layer_weights(ws->model, layers), ws->time), ws->batch, pair_part, &work);
     return statuses[0] ? statuses[0] : statuses[1];
 }
@@ -140,15 +157,20 @@ static bool pair_pays(const lstmrt_workspace *ws, const lstmrt_layer *layer)
            lstmrt_parts(ws, lstmrt_layer_weights(ws->model, layer), ws->batch) <= 2;
 }
 
+/* Runs some of layers [0, n), one or those that run at once; how many. */
+static size_t run_next(lstmrt_workspace *ws, const lstmrt_layer *layers, size_t n, lstmrt_status *status)
+{
+    if (ws->threads > 1 && layers->stack && layers->stack <= n && lstmrt_wave_run(ws, layers, status))
+        return layers->stack;
+    const bool pair = n > 1 && pair_pays(ws, layers);
+    *status = pair ? run_pair(ws, layers) : lstmrt_layer_run(layers, ws);
+    return pair ? 2 : 1;
+}
+
 lstmrt_status lstmrt_workspace_run(lstmrt_workspace *ws, size_t begin, size_t end)
 {
+    lstmrt_status status = LSTMRT_OK;
     ws->backward = ws->model->sweeps && !ws->backward;
-    for (size_t i = begin; i < end; i++) {
-        const lstmrt_layer *layer = &ws->model->layers[i];
-        const bool pair = i + 1 < end && pair_pays(ws, layer);
-        const lstmrt_status status = pair ? run_pair(ws, layer) : lstmrt_layer_run(layer, ws);
-        if (status) return status;
-        i += pair;
-    }
-    return LSTMRT_OK;
+    for (size_t i = begin; !status && i < end;) i += run_next(ws, &ws->model->layers[i], end - i, &status);
+    return status;
 }

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 static void test_allocation(void)
 {
@@ -28,6 +29,9 @@ static void test_clock(void)
     int64_t after = before;
     while (after == before) after = lstmrt_clock();
     CHECK(after > before, "the clock goes backwards");
+    const int64_t cpu = lstmrt_thread_clock(), start = lstmrt_clock();
+    usleep(20 * 1000);
+    CHECK(lstmrt_thread_clock() - cpu < lstmrt_clock() - start, "a thread that sleeps has a processor");
 }
 
 static atomic_bool forked_enough;

@@ -3,6 +3,8 @@
 
 #include <pthread.h>
 
+#include "pool.h"
+
 enum { THREADS = 4, ROUNDS = 40, SIZES = 3, STEPS = 12, VOCABULARY = 23 };
 
 static const size_t BATCHES[SIZES] = {1, 3, 8}, TIMES[SIZES] = {9, 4, 2};
@@ -132,16 +134,6 @@ static void test_shared_calls(const char *isa, lstmrt_precision precision)
     }
 }
 
-/* Each instruction set has its own kernels for a precision, or those of a slower one. */
-static void test_shared_calls_everywhere(void)
-{
-    bool supported = false;
-    const char *isa;
-    for (lstmrt_precision precision = LSTMRT_PRECISION_F32; precision <= LSTMRT_PRECISION_INT8; precision++)
-        for (size_t i = 0; (isa = lstmrt_isa_name(precision, i, &supported)) != NULL; i++)
-            if (supported) test_shared_calls(isa, precision);
-}
-
 /* Two directions of a layer run at once; both statuses count. */
 static void test_pairs(const lstmrt_kernels *kernels)
 {
@@ -170,8 +162,84 @@ static void test_pairs(const lstmrt_kernels *kernels)
     builder_free(&b);
 }
 
+/* Three recurrent layers that follow one another with what may stand between them, from initial states to the last ones; with
+ * lengths and a mask, or without; the third may begin with the last state of the second, and has to wait for it. */
+static builder stack(lstmrt_rows rows, bool ragged, bool waits)
+{
+    enum { WIDTH = 33, HIDDEN = 93 };
+    builder b = {0};
+    const lstmrt_rows rb = LSTMRT_ROWS_BATCH;
+    const int32_t lengths = ragged ? add_input(&b, LSTMRT_I64, rb, 1) : -1;
+    const int32_t mask = ragged ? add_input(&b, LSTMRT_BOOL, rows, 1) : -1;
+    const int32_t sequence = add_input(&b, LSTMRT_F32, rb, HIDDEN + 2);
+    int32_t x = add_input(&b, LSTMRT_F32, rows, WIDTH), state = -1;
+    for (size_t i = 0; i < 3; i++) {
+        const size_t hidden = waits && i == 2 ? HIDDEN + 1 : HIDDEN + i;
+        x = add_recurrent(&b, i == 1 ? LSTMRT_OP_GRU : LSTMRT_OP_LSTM, x, hidden);
+        lstmrt_step *step = last_step(&b);
+        step->inputs[1] = lengths, step->inputs[4] = mask, step->zero_masked_output = i == 2;
+        step->inputs[2] = i == 1 ? -1 : waits && i == 2 ? state : add_input(&b, LSTMRT_F32, rb, hidden);
+        state = step->outputs[1] = add_output(&b, add_value(&b, LSTMRT_F32, rb, hidden));
+        if (i == 0) add_output(&b, x);
+        if (i == 0) x = add_dense(&b, x, 40, LSTMRT_TANH);
+        if (i != 1) continue;
+        x = add_simple(&b, LSTMRT_OP_LAYER_NORM, x, rows, hidden);
+        last_step(&b)->weights[0] = random_weight(&b, 1, hidden, 1);
+        const int32_t single = add_dense(&b, x, 1, LSTMRT_RELU);
+        x = add_simple(&b, LSTMRT_OP_CONCAT, x, rows, hidden + 1);
+        last_step(&b)->inputs[1] = single;
+        x = add_simple(&b, LSTMRT_OP_MUL, x, rows, HIDDEN + 2);
+        last_step(&b)->inputs[1] = sequence;
+    }
+    add_output(&b, x);
+    return b;
+}
+
+/* Layers that follow one another run at once, a block of time steps apart. */
+static void test_stacks(const char *isa, lstmrt_precision precision)
+{
+    static const size_t SHAPES[][2] = {{1, 97}, {3, 62}, {60, 7}}; /* batch, time */
+    for (size_t i = 0; i < 8 * COUNT(SHAPES); i++) {
+        const size_t batch = SHAPES[i / 8][0], time = SHAPES[i / 8][1];
+        builder b = stack(i % 2 ? LSTMRT_ROWS_BATCH_TIME : LSTMRT_ROWS_TIME_BATCH, i & 2, i & 4);
+        b.precision = precision;
+        lstmrt_model *model = model_of(&b, isa);
+        arrays a = arrays_for(&b, batch, time), other = arrays_for(&b, batch, time);
+        for (size_t j = 0; i & 2 && j < batch; j++) ((int64_t *)a.inputs[0].data)[j] = (int64_t)random_below(1 + time);
+        lstmrt_model_set_threads(model, 1);
+        REQUIRE(lstmrt_run(model, a.inputs, a.outputs, batch, time, SOURCE) == LSTMRT_OK);
+        for (size_t threads = 2; threads <= 4; threads++) {
+            /* another run first, lest what is read too early, or never written, be what the first left there */
+            lstmrt_model_set_threads(model, 1);
+            REQUIRE(lstmrt_run(model, other.inputs, other.outputs, batch, time, SOURCE) == LSTMRT_OK);
+            lstmrt_model_set_threads(model, threads);
+            arrays shared = borrow(&b, &a, batch, time);
+            REQUIRE(lstmrt_run(model, shared.inputs, shared.outputs, batch, time, SOURCE) == LSTMRT_OK);
+            CHECK(compare_and_free(&shared, &a) == 0, "%s: a stack on %zu threads has other bits, case %zu", isa, threads, i);
+        }
+        arrays_free(&other);
+        arrays_free(&a);
+        lstmrt_model_free(model);
+        builder_free(&b);
+    }
+}
+
+/* Each instruction set has its own kernels for a precision, or those of a slower one. */
+static void test_shared_calls_everywhere(void)
+{
+    bool supported = false;
+    const char *isa;
+    for (lstmrt_precision precision = LSTMRT_PRECISION_F32; precision <= LSTMRT_PRECISION_INT8; precision++)
+        for (size_t i = 0; (isa = lstmrt_isa_name(precision, i, &supported)) != NULL; i++)
+            if (supported) {
+                test_shared_calls(isa, precision);
+                test_stacks(isa, precision);
+            }
+}
+
 int main(void)
 {
+    lstmrt_pool_keep_awake();
     test_shared_calls_everywhere();
     FOR_EACH_ISA(kernels) {
         whole.b = everything();
