@@ -1,11 +1,12 @@
-"""A second program for the sizes of the first call: those who call chunk by chunk have the same ones at every call."""
+"""Programs for the sizes of calls: those who call chunk by chunk have the same ones at every call."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import warnings
 from dataclasses import replace
-from typing import Callable, Generic, Mapping, TypeVar
+from typing import Callable, Generic, Mapping, Tuple, TypeVar
 
 import numpy as np
 
@@ -14,31 +15,56 @@ from .graph import Graph, all_nodes
 from .passes import canonical, load
 
 Compiled = TypeVar("Compiled")
+Sizes = Tuple[Tuple[int, ...], ...]  # the inputs' shapes
+MOST = 4  # sets of sizes with a program of their own
+PATIENCE = 8
 
 
 class FixedSizes(Generic[Compiled]):
     """Of one graph. What is made from shapes is known ahead where all sizes are: branches are chosen, and nodes between
-    those of recurrent layers go, so that fewer segments are left."""
+    those of recurrent layers go, so that fewer segments are left.
+
+    The first MOST sets of sizes get a program at once. A further one waits for PATIENCE calls, without one of yet other sizes
+    between them, and then takes the place of that which was called longest ago; with each that does, the next waits twice as
+    long, so that callers with other sizes at every call do not pay for programs.
+    """
 
     def __init__(self, graph: Graph, compiled: Callable[[Graph], Compiled]) -> None:
         self._graph: Graph | None = graph
         self._compiled = compiled
         self._lock = threading.Lock()
-        self._shapes: list[tuple[int, ...]] | None = None
-        self._made: Compiled | None = None
+        self._made: dict[Sizes, Compiled | None] = {}
+        self._used: dict[Sizes, int] = {}  # the last call of each that is made
+        self._clock = itertools.count()
+        self._patience = PATIENCE
+        self._waiting: Sizes = ()
+        self._waited = 0
 
     def executable(self, inputs: Mapping[str, np.ndarray]) -> Compiled | None:
-        """The program for the sizes of `inputs`; None where they are not those of the first call, or where it gains
-        nothing."""
-        if self._shapes is None and self._graph is not None:
+        """The program for the sizes of `inputs`; None where they have none, or where it gains nothing."""
+        sizes = tuple([array.shape for array in inputs.values()])
+        if sizes not in self._made and self._graph is not None:
             with self._lock:
-                if self._shapes is None and self._graph is not None:
-                    self._made = self._make(inputs)
-                    self._graph = None
-                    self._shapes = [array.shape for array in inputs.values()]
-        if self._made is None or self._shapes != [array.shape for array in inputs.values()]:
-            return None
-        return self._made
+                if sizes not in self._made and self._graph is not None and self._is_due(sizes):
+                    self._made[sizes] = self._make(inputs)
+        made = self._made.get(sizes)
+        if made is not None:
+            self._used[sizes] = next(self._clock)
+        return made
+
+    def _is_due(self, sizes: Sizes) -> bool:
+        """Whether a program is to be made, with a place for it."""
+        if len(self._made) < MOST:
+            return True
+        self._waited = self._waited + 1 if sizes == self._waiting else 1
+        self._waiting = sizes
+        if self._waited < self._patience:
+            return False
+        self._patience *= 2
+        oldest = min(self._made, key=lambda known: self._used.get(known, -1))
+        del self._made[oldest]
+        self._used.pop(oldest, None)
+        return True
 
     def release(self) -> None:
         """Lets go of the graph: what was not made by now is not made."""

@@ -31,7 +31,7 @@ What runs a node:
 - **native**: recurrent nodes of constant weights, and what fits around them into one C program: embeddings, dense layers,
   arithmetic, activations, softmax, transposes, squeezes. Language models, taggers and forecasters are all native. Convolutions,
   transposed ones too, pools, normalizations, reductions and moves of all kinds where all sizes but the batch's are known, in a file or
-  by its first call, if a session is not estimated to be faster.
+  by its calls, if a session is not estimated to be faster.
 - **NumPy**: any other operator of the tables below, where that is estimated to be faster than a session, as for little work.
 - **onnxruntime**: all operators that are in no table, and what is estimated to be faster there. What a program does faster than a
   session stays native, whatever stands around it; the rest of a model goes into few large sessions.

@@ -1,4 +1,4 @@
-"""The second program that is made for the sizes of the first call."""
+"""The programs that are made for the sizes of calls."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 import lstmrt
 from lstmrt.errors import InputError
+from lstmrt.fixed_sizes import MOST, PATIENCE
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -68,6 +69,49 @@ def test_a_first_call_that_does_not_fit_says_so_and_leaves_nothing_behind(path):
         with pytest.raises(InputError, match="onnxruntime could not run"):
             model(np.ones((2, CHANNELS, 1), np.float32))  # shorter than the kernel
     assert model(np.ones((2, CHANNELS, 2), np.float32)).shape == (1, 2, HIDDEN)
+
+
+def test_a_call_that_does_not_fit_leaves_room_for_those_that_do(path):
+    model = lstmrt.load(path)
+    with pytest.raises(InputError):
+        model(np.ones((2, CHANNELS, 1), np.float32))
+    x = np.ones((2, CHANNELS, 5), np.float32)
+    model(x)
+    assert model._executable._of_sizes.executable({"x": x}) is not None
+
+
+def test_results_do_not_depend_on_the_order_of_calls(path):
+    random = np.random.default_rng(1)
+    calls = [random.normal(size=(batch, CHANNELS, time)).astype(np.float32) for batch, time in ((2, 9), (3, 4), (1, 12))]
+    forwards, backwards = (lstmrt.load(path) for _ in range(2))
+    made = [forwards(x) for x in calls], [backwards(x) for x in calls[::-1]][::-1]
+    for a, b in zip(*made):
+        np.testing.assert_array_equal(a, b)
+
+
+def made_for(model) -> list[int]:
+    return [shapes[0][2] for shapes in model._executable._of_sizes._made]
+
+
+def test_programs_are_few_and_those_of_sizes_that_stay_take_the_place_of_others(path):
+    model = lstmrt.load(path)
+
+    def call(time: int, times: int = 1) -> None:
+        for _ in range(times):
+            model(np.ones((1, CHANNELS, time), np.float32))
+
+    for time in range(4, 30):  # other sizes at every call
+        call(time)
+    assert made_for(model) == [4, 5, 6, 7] and MOST == 4
+    call(4)
+    call(20, PATIENCE)
+    assert made_for(model) == [4, 6, 7, 20]
+    call(21, 2 * PATIENCE - 1)
+    call(25)  # not one after the other
+    call(21, 2 * PATIENCE - 1)
+    assert made_for(model) == [4, 6, 7, 20]
+    call(21)
+    assert made_for(model) == [4, 7, 20, 21]
 
 
 def test_where_it_gains_nothing_there_is_no_second_program(tmp_path):
