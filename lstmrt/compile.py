@@ -130,7 +130,7 @@ class Executable:
             owners.add(owner)
 
     def release_graph(self) -> None:
-        """Lets go of what only further programs would be made of: no second one for a first call that comes later."""
+        """Lets go of what only further programs would be made of: none for sizes that come later."""
         if self._of_sizes is not None:
             self._of_sizes.release()
         for segment in self.segments:

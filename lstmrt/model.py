@@ -228,7 +228,7 @@ def vocabulary_of(graph: Graph, value: Value) -> int:
 
 class Model:
     """A loaded model. Any number of threads may use one; states belong to their callers. What it computes never changes, but
-    where sizes are free and not all is native the first call's get a program of their own, which may round otherwise.
+    where sizes are free and not all is native those of a few calls get programs of their own, which may round otherwise.
 
     inputs, outputs  name, dtype and shape of each
     text_inputs      inputs of ids that take arrays of text too, by name: a TextInput each
@@ -469,8 +469,8 @@ class Model:
         format.write(path, file if file.selftest else replace(file, selftest=record(file.graph)))
 
     def release_source(self) -> None:
-        """Lets go of the weights as the file had them; the packed ones stay. The model cannot be saved afterwards, and has a
-        program for the sizes of the first call only if that call came before."""
+        """Lets go of the weights as the file had them; the packed ones stay. The model cannot be saved afterwards, and has
+        programs for sizes of its own only for those of calls before."""
         if isinstance(self.generation, EncoderDecoderDefaults):
             self.encoder_decoder.release_graphs()  # is made of them
         others = self.__dict__.get("_of_ids", self)
