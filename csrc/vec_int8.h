@@ -7,7 +7,7 @@
  *   INT8_OFFSET   what is added to weights, where an instruction takes unsigned ones
  *   i_weights(p)       the weights of a group of inputs for VEC_WIDTH outputs
  *   i_dot(sum, w, x)   sum + w x, for each output, over a group of inputs; x holds the group's four bytes of a half
- *   i_load(p)          sums that a tile has left in memory
+ *   i_load(p)          VEC_WIDTH sums from memory
  *   i_total(low, high, offset)  the halves' sums put together, less what INT8_OFFSET has added
  *   i_store(row, pad, i, t)     quantized inputs i, i + 1, ... from floats that hold each in their low 16 bits
  *
