@@ -25,6 +25,13 @@ static bool optional_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows,
 
 static bool are_bytes(const lstmrt_step *step) { return step->weights[W].bytes || step->weights[R].bytes; }
 
+static bool input_weights_fit(const lstmrt_weight *w, size_t width, size_t outputs)
+{
+    const lstmrt_weight *table = &w[TABLE];
+    if (!table->data) return lstmrt_weight_is(&w[W], outputs, width);
+    return table->rows > 0 && (w[W].data ? lstmrt_weight_is(&w[W], outputs, table->cols) : table->cols == outputs);
+}
+
 static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidden, size_t n_gates)
 {
     const lstmrt_value *x = lstmrt_input(model, step, X), *mask = lstmrt_input(model, step, MASK);
@@ -34,8 +41,7 @@ static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidd
            lstmrt_over_time(x) &&
            (are_bytes(step) ? step->op == LSTMRT_OP_LSTM && !table && lstmrt_bytes_are(&w[W], n_gates * hidden, x->width) &&
                                   lstmrt_bytes_are(&w[R], n_gates * hidden, hidden)
-                            : (table ? w[TABLE].rows > 0 && lstmrt_weight_is(&w[TABLE], w[TABLE].rows, n_gates * hidden)
-                                     : lstmrt_weight_is(&w[W], n_gates * hidden, x->width)) &&
+                            : input_weights_fit(w, x->width, n_gates * hidden) &&
                                   lstmrt_weight_is(&w[R], n_gates * hidden, hidden)) &&
            (!w[B].data || lstmrt_weight_is(&w[B], 1, 2 * n_gates * hidden)) &&
            (!w[P].data || (step->op == LSTMRT_OP_LSTM && lstmrt_weight_is(&w[P], 1, 3 * hidden))) &&
@@ -51,22 +57,10 @@ static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidd
 
 /* The biases that can be added ahead of the recurrent part: Wb + Rb, but for gate h of a GRU with
  * linear_before_reset Wb alone, as r multiplies its Rb. */
-static lstmrt_status pack_input_part(const lstmrt_model *model, const lstmrt_step *step, const lstmrt_columns *columns,
-                                     size_t n_gates, lstmrt_layer *layer)
+static lstmrt_status pack_biases(const lstmrt_step *step, const lstmrt_columns *columns, size_t outputs, lstmrt_layer *layer)
 {
-    const size_t outputs = n_gates * layer->width;
     const lstmrt_weight *w = step->weights;
-    if (w[TABLE].data) {
-        layer->vocabulary = w[TABLE].rows;
-        const lstmrt_status status = lstmrt_pack_rows(w[TABLE].data, layer->vocabulary, outputs, NULL, columns,
-                                                      layer->gates_stride, &layer->table);
-        if (!status) lstmrt_block_share(&layer->table, layer->vocabulary * layer->gates_stride * sizeof *layer->table);
-        return status;
-    }
-    const lstmrt_status status = lstmrt_pack_weights(model, &w[W], layer->inputs, 1, layer->inputs, columns,
-                                                     LSTMRT_DENSE_VECTORS, &layer->x_weights, &layer->x_reduced);
-    if (status || !w[B].data)
-        return status ? status : lstmrt_pack_rows(NULL, 1, outputs, NULL, columns, layer->gates_stride, &layer->x_bias);
+    if (!w[B].data) return lstmrt_pack_rows(NULL, 1, outputs, NULL, columns, layer->gates_stride, &layer->x_bias);
 
     float *recurrent = lstmrt_allocate_array(outputs, sizeof *recurrent);
     if (!recurrent) return LSTMRT_OUT_OF_MEMORY;
@@ -76,6 +70,44 @@ static lstmrt_status pack_input_part(const lstmrt_model *model, const lstmrt_ste
         lstmrt_pack_rows(w[B].data, 1, outputs, recurrent, columns, layer->gates_stride, &layer->x_bias);
     lstmrt_release(recurrent);
     return packed;
+}
+
+/* The table's rows are x: what is made of each, with all its bits, is made once. */
+static lstmrt_status multiply_table(const lstmrt_model *model, const lstmrt_step *step, const lstmrt_columns *columns,
+                                    lstmrt_layer *layer)
+{
+    const lstmrt_weight *w = step->weights, *table = &w[TABLE];
+    float *weights;
+    const lstmrt_status status =
+        lstmrt_pack_matrix(w[W].data, table->cols, 1, table->cols, columns, LSTMRT_DENSE_VECTORS, &weights);
+    layer->table = lstmrt_allocate_array(lstmrt_size_product(table->rows, layer->gates_stride), sizeof *layer->table);
+    if (!status && layer->table) {
+        const lstmrt_fp_state state = lstmrt_fp_flush_denormals();
+        model->kernels->dense(&(lstmrt_dense_args){
+            .x = table->data, .x_stride = table->cols, .init = layer->x_bias, .weights = weights, .y = layer->table,
+            .y_stride = layer->gates_stride, .rows = table->rows, .inputs = table->cols, .vectors = layer->gate_vectors,
+            .panels = {0, layer->x_panels, false}, .clip = INFINITY});
+        lstmrt_fp_restore(state);
+    }
+    lstmrt_block_release(weights);
+    return status || layer->table ? status : LSTMRT_OUT_OF_MEMORY;
+}
+
+static lstmrt_status pack_input_part(const lstmrt_model *model, const lstmrt_step *step, const lstmrt_columns *columns,
+                                     size_t n_gates, lstmrt_layer *layer)
+{
+    const size_t outputs = n_gates * layer->width;
+    const lstmrt_weight *w = step->weights, *table = &w[TABLE];
+    lstmrt_status status = w[W].data || w[W].bytes ? pack_biases(step, columns, outputs, layer) : LSTMRT_OK;
+    if (status) return status;
+    if (!table->data)
+        return lstmrt_pack_weights(model, &w[W], layer->inputs, 1, layer->inputs, columns, LSTMRT_DENSE_VECTORS,
+                                   &layer->x_weights, &layer->x_reduced);
+    layer->vocabulary = table->rows;
+    status = w[W].data ? multiply_table(model, step, columns, layer)
+                       : lstmrt_pack_rows(table->data, table->rows, outputs, NULL, columns, layer->gates_stride, &layer->table);
+    if (!status) lstmrt_block_share(&layer->table, table->rows * layer->gates_stride * sizeof *layer->table);
+    return status;
 }
 
 static bool all_finite(const lstmrt_weight *weight)

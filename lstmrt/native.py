@@ -15,6 +15,9 @@ from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, 
 from .shapes import normal_axis
 
 
+LARGEST_TABLE = 64 << 20  # bytes; beyond it a lookup costs more memory than the multiplication it saves is worth
+
+
 class Port(NamedTuple):
     """A graph value that enters or leaves a program; `vocabulary` limits ids to [-vocabulary, vocabulary)."""
 
@@ -293,11 +296,10 @@ class _Lowering:
     def _recurrent(self, node: Node) -> None:
         given, made, options = named_inputs(node), named_outputs(node), attributes(node)
         w, r, b, p, *quantization = (self._one_direction(given.get(name, "")) for name in WEIGHTS)
-        table = None
-        if w is None and given["X"] in self.embedded and _table_has_biases(node, b):
-            table, ids = self.embedded[given["X"]]
-            x = self._ids_value(ids, table)
-            b = b if options.get("linear_before_reset") else None
+        table = self._table(node, w, b)
+        if table is not None:
+            x = self._ids_value(self.embedded[given["X"]][1], table)
+            b = b if w is not None or options.get("linear_before_reset") else None
         else:
             x = self._value(given["X"])
         if is_dynamic(node):
@@ -319,6 +321,21 @@ class _Lowering:
         )
         if table is not None and self.facts.read_once(given["X"]):
             del self.embedded[given["X"]]
+
+    def _table(self, node: Node, w: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
+        """Embeddings (vocabulary, inputs) that are read as X of recurrent nodes alone, and which the core multiplies with W
+        ahead; without W they are input parts."""
+        x = named_inputs(node)["X"]
+        if x not in self.embedded or is_dynamic(node):
+            return None
+        table, _ = self.embedded[x]
+        if w is None:
+            return table if _table_has_biases(node, b) else None
+        fits = len(table) * len(w) * table.itemsize <= LARGEST_TABLE and x not in self.facts.outputs
+        return table if fits and all(self._reads_rows(reader, x) for reader in self.facts.consumers[x]) else None
+
+    def _reads_rows(self, reader: Node, x: str) -> bool:
+        return reader in self.nodes and is_recurrent(reader) and reader.inputs[0] == x and reader.inputs.count(x) == 1
 
     def _one_direction(self, name: str) -> np.ndarray | None:
         if not name:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 import lstmrt
-from lstmrt import _core, passes
+from lstmrt import _core, native, passes, reference
 from lstmrt.compile import ISA_VARIABLE, THREADS_VARIABLE, Executable, compile_graph
 from lstmrt.converters.to_onnx import write_onnx
+from lstmrt.gates import ONNX
 from lstmrt.graph import EXTENSION, Graph, Node, Value
+from lstmrt.precision import rounded
 from oracles import run_onnxruntime
-from small_models import language_model, weights
+from small_models import VOCABULARY, language_model, weights
 
 BATCH, TIME, WIDTH, HIDDEN = 3, 7, 6, 10
 SUPPORTED = [name for name, supported in _core.isas() if supported]
@@ -157,6 +159,64 @@ def test_language_models_are_one_native_program(options):
     executable = compile_graph(passes.load(passes.canonical(language_model("LSTM", (5, 4), **options))))
     assert kinds(executable) == ["native"]
     assert executable.steppable == ("direction" not in options)
+
+
+def read_by_two(graph: Graph) -> Graph:
+    """With a second node that reads what the first recurrent layer does, in the other direction."""
+    node = next(node for node in graph.nodes if node.op in ("LSTM", "GRU", "RNN"))
+    other = replace(node, outputs=("Z",), attributes={**node.attributes, "direction": "reverse"})
+    outputs = (*graph.outputs, Value("Z", "float32", None))
+    return replace(graph, nodes=(*graph.nodes, other), outputs=outputs).validate()
+
+
+def outputs_with_tables(graph: Graph, limit: int, isa: str, precision: str, monkeypatch) -> tuple[list, dict[str, np.ndarray]]:
+    """The table, if there is one, of each recurrent step, and what the program gives."""
+    made = []
+
+    def spied(*args):
+        made.extend(step["weights"][4] for step in args[1] if step["op"] in ("LSTM", "GRU", "RNN"))
+        return core_model(*args)
+
+    core_model = _core.Model
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "LARGEST_TABLE", limit)
+        patch.setattr(_core, "Model", spied)
+        executable = compile_graph(passes.load(passes.canonical(graph)), isa, precision=precision)
+    return made, executable.run({"ids": np.random.default_rng(0).integers(0, VOCABULARY, (3, 6))})
+
+
+@pytest.mark.parametrize("isa", SUPPORTED)
+@pytest.mark.parametrize("op, options", [
+    ("LSTM", {}), ("RNN", {"direction": "reverse"}), ("GRU", {}), ("GRU", {"linear_before_reset": 1})], ids=str)
+def test_embeddings_multiplied_ahead_give_the_same_bits(op, options, isa, monkeypatch):
+    model = read_by_two(language_model(op, (19,), **options)) if not options else language_model(op, (19, 5), **options)
+    size = VOCABULARY * len(ONNX[op]) * 19 * 4
+    tables, ahead = outputs_with_tables(model, size, isa, "f32", monkeypatch)
+    assert tables[0] is not None
+    tables, at_once = outputs_with_tables(model, size - 1, isa, "f32", monkeypatch)
+    assert tables == [None, None]
+    for name, array in ahead.items():
+        assert array.tobytes() == at_once[name].tobytes()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_embeddings_are_multiplied_with_float32_weights_in_reduced_models(precision, monkeypatch):
+    model = rounded(language_model("LSTM", (19,)), precision)
+    tables, found = outputs_with_tables(model, 1 << 20, None, precision, monkeypatch)
+    assert tables[0] is not None
+    np.testing.assert_allclose(found["probabilities"], reference.run(model, {
+        "ids": np.random.default_rng(0).integers(0, VOCABULARY, (3, 6))})["probabilities"], atol=0.01)
+
+
+def test_an_embedding_that_others_read_has_no_table(monkeypatch):
+    model = language_model("LSTM", (19,))
+    shown = replace(model, outputs=(*model.outputs, Value("embedded", "float32", None)))
+    tables, _ = outputs_with_tables(shown, 1 << 20, None, "f32", monkeypatch)
+    assert tables == [None]
+    read = replace(model, nodes=(*model.nodes, Node("Relu", ("embedded",), ("z",))),
+                   outputs=(*model.outputs, Value("z", "float32", None)))
+    tables, made = outputs_with_tables(read, 1 << 20, None, "f32", monkeypatch)
+    assert tables == [None] and made["z"].shape == (3, 6, 9)
 
 
 def test_both_directions_side_by_side_are_one_native_program():

@@ -20,7 +20,6 @@ from lstmrt.passes import (
     conversion,
     drop_noops,
     drop_unused,
-    embedding_table,
     fold_constants,
     infer_shapes,
     last_step_only,
@@ -150,73 +149,6 @@ def test_no_node_has_two_directions_afterwards(case):
                           for one in (("forward", "reverse") if each == "bidirectional" else (each,))]
 
 
-# ---- embedding_table ----
-
-
-def embedded_graph(op: str, vocabulary: int = 7, **attributes) -> Graph:
-    """ids -> Gather -> op; all weights distinct, batch first."""
-    builder = Builder(np.random.default_rng(3), 2, 5, 1)
-    gates, hidden, width = len(ONNX[op]), 5, 4
-    embedded = builder.node("Gather", [builder.weights("table", vocabulary, width), "ids"], "embedded")
-    builder.node(op, [embedded, builder.weights("W", 1, gates * hidden, width, gates=gates, axis=1),
-                      builder.weights("R", 1, gates * hidden, hidden, gates=gates, axis=1),
-                      builder.weights("B", 1, 2 * gates * hidden, gates=2 * gates, axis=1)],
-                 "Y", hidden_size=hidden, layout=1, **attributes)
-    return graph_of(builder.nodes, ["Y"], builder.constants, (Value("ids", "int64", ("batch", "time")),))
-
-
-@pytest.mark.parametrize("op, attributes, keeps_bias", [
-    ("LSTM", {}, False), ("RNN", {"direction": "reverse"}, False), ("GRU", {}, False),
-    ("GRU", {"linear_before_reset": 1}, True),
-])
-def test_an_embedding_and_input_weights_become_one_table(op, attributes, keeps_bias):
-    graph = embedded_graph(op, **attributes)
-    fused = embedding_table(graph).validate()
-    gather, node = fused.nodes
-    given = named_inputs(node)
-    assert (gather.op, node.domain, given["W"], bool(given["B"])) == ("Gather", EXTENSION, "", keeps_bias)
-    assert fused.constants[gather.inputs[0]].shape == (7, 5 * len(ONNX[op]))
-    ids = {"ids": np.random.default_rng(0).integers(0, 7, (3, 6))}
-    np.testing.assert_allclose(reference.run(fused, ids)["Y"], reference.run(graph, ids)["Y"], atol=5e-7)
-
-
-def test_the_table_is_rounded_once():
-    graph = embedded_graph("LSTM")
-    gather, node = graph.nodes
-    table, w, b = (np.float64(graph.constants[name]) for name in (gather.inputs[0], node.inputs[1], node.inputs[3]))
-    fused = embedding_table(graph)
-    np.testing.assert_array_equal(fused.constants[fused.nodes[0].inputs[0]],
-                                  np.float32(table @ w[0].T + (b[0, :20] + b[0, 20:])))
-
-
-def test_a_table_beyond_the_limit_is_not_made():
-    graph = embedded_graph("LSTM")
-    size = 7 * 20 * 4
-    assert embedding_table(graph, limit=size - 1).nodes == graph.nodes
-    assert embedding_table(graph, limit=size).nodes != graph.nodes
-
-
-def test_an_embedding_that_is_an_output_or_has_other_readers_stays():
-    graph = embedded_graph("LSTM")
-    shown = replace(graph, outputs=(*graph.outputs, Value("embedded", "float32", None)))
-    read = replace(shown, nodes=(*graph.nodes, Node("Relu", ("embedded",), ("z",))),
-                   outputs=(*graph.outputs, Value("z", "float32", None)))
-    for other in (shown, read):
-        assert embedding_table(other.validate()).nodes == other.nodes
-
-
-def test_one_embedding_under_both_directions():
-    graph = embedded_graph("LSTM")
-    gather, node = graph.nodes
-    backward = replace(node, outputs=("Z",), attributes={**node.attributes, "direction": "reverse"})
-    both = replace(graph, nodes=(gather, node, backward), outputs=(*graph.outputs, Value("Z", "float32", None)))
-    fused = embedding_table(both.validate()).validate()
-    assert ops(fused) == ["Gather", "LSTM"] * 2
-    ids = {"ids": np.random.default_rng(0).integers(0, 7, (3, 6))}
-    for name, array in reference.run(both, ids).items():
-        np.testing.assert_allclose(reference.run(fused, ids)[name], array, atol=5e-7)
-
-
 # ---- last_step_only ----
 
 
@@ -269,6 +201,18 @@ def test_another_step_or_one_that_may_not_be_the_state_stays(options):
 
 
 # ---- infer_shapes, load ----
+
+
+def embedded_graph(op: str, vocabulary: int = 7, **attributes) -> Graph:
+    """ids -> Gather -> op; all weights distinct, batch first."""
+    builder = Builder(np.random.default_rng(3), 2, 5, 1)
+    gates, hidden, width = len(ONNX[op]), 5, 4
+    embedded = builder.node("Gather", [builder.weights("table", vocabulary, width), "ids"], "embedded")
+    builder.node(op, [embedded, builder.weights("W", 1, gates * hidden, width, gates=gates, axis=1),
+                      builder.weights("R", 1, gates * hidden, hidden, gates=gates, axis=1),
+                      builder.weights("B", 1, 2 * gates * hidden, gates=2 * gates, axis=1)],
+                 "Y", hidden_size=hidden, layout=1, **attributes)
+    return graph_of(builder.nodes, ["Y"], builder.constants, (Value("ids", "int64", ("batch", "time")),))
 
 
 def test_batch_and_time_stay_symbols():

@@ -9,7 +9,6 @@ from .dequantized_tables import dequantized_tables
 from .drop_noops import drop_noops
 from .drop_unused import drop_unused
 from .dynamic_products import dynamic_products
-from .embedding_table import embedding_table
 from .fold_constants import fold_constants, fold_weights
 from .fuse_attention import fuse_attention
 from .infer_shapes import infer_shapes
@@ -20,8 +19,8 @@ from .pointwise_convolutions import pointwise_convolutions
 from .split_directions import split_directions
 from .widen_halves import widen_halves
 
-LOAD = (widen_halves, dequantized_tables, fold_weights, dynamic_products, fuse_attention, narrow_expands, split_directions, join_directions, embedding_table,
-        last_step_only, pointwise_convolutions, drop_noops, drop_unused)
+LOAD = (widen_halves, dequantized_tables, fold_weights, dynamic_products, fuse_attention, narrow_expands, split_directions,
+        join_directions, last_step_only, pointwise_convolutions, drop_noops, drop_unused)
 
 
 def canonical(graph: Graph) -> Graph:
