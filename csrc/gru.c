@@ -86,6 +86,7 @@ static void step_after(const lstmrt_layer *layer, const lstmrt_workspace *worksp
         .rows = rows->rows,
         .inputs = reduced ? 0 : rows->inputs,
         .panels = units_of(layer, panels),
+        .ahead = rows->ahead,
         .clip = layer->step.clip,
         .f = layer->step.activations[0],
         .g = layer->step.activations[1],
@@ -108,6 +109,7 @@ static void step_gates(const lstmrt_layer *layer, const lstmrt_workspace *worksp
         .rows = rows->rows,
         .inputs = reduced ? 0 : rows->inputs,
         .panels = units_of(layer, panels),
+        .ahead = rows->ahead,
         .clip = layer->step.clip,
         .f = layer->step.activations[0],
     });
@@ -130,6 +132,7 @@ static void step_candidate(const lstmrt_layer *layer, const lstmrt_workspace *wo
         .rows = rows->rows,
         .inputs = reduced ? 0 : layer->width, /* r h is NaN where r is: not always zero where h is */
         .panels = units_of(layer, panels),
+        .ahead = rows->ahead,
         .clip = layer->step.clip,
         .g = layer->step.activations[1],
     });

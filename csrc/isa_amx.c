@@ -14,7 +14,7 @@
 #undef VEC_ISA
 #define VEC_ISA amx
 #include "kernels_activations.h"
-#include "kernels_stream.h"
+#include "kernels_register_tiles.h"
 #include "kernels_reduced.h"
 #include "kernels_tiles.h"
 #include "target.h"

@@ -12,7 +12,7 @@
 #undef VEC_ISA
 #define VEC_ISA avx512_bf16
 #include "kernels_activations.h"
-#include "kernels_stream.h"
+#include "kernels_register_tiles.h"
 #include "kernels_reduced.h"
 #include "kernels_bf16.h"
 #include "target.h"

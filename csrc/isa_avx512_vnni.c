@@ -12,7 +12,7 @@
 #undef VEC_ISA
 #define VEC_ISA avx512_vnni
 #include "kernels_activations.h"
-#include "kernels_stream.h"
+#include "kernels_register_tiles.h"
 #include "kernels_reduced.h"
 #include "kernels_int8.h"
 #include "kernels_bytes.h"

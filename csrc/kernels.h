@@ -14,6 +14,7 @@
 enum {
     LSTMRT_BLOCK = 32,       /* terms summed in one chain: near sqrt(inputs), where the rounding error is least */
     LSTMRT_PAD = 16,         /* rows are padded to this many floats: the widest vector, and a cache line */
+    LSTMRT_AHEAD_ROWS = 8,   /* of an item of work ahead: as many as the multiply-adds that a step leaves unused */
     LSTMRT_DENSE_VECTORS = 4 /* vectors in a panel of a dense matrix; its last panel may have fewer */
 };
 
@@ -24,6 +25,30 @@ typedef struct {
     bool backward;
 } lstmrt_panels;
 
+/* Work ahead: y = init + x W, the input parts of later time steps, which steps of a single row compute while they wait for
+ * weights (kernels_ahead.h), where a table `takes_ahead`. The vectors are dealt out to the panels of a step's matrix: panel p
+ * of n has those from vectors p / n on, and their items are taken in their order whenever a step computes that panel. */
+typedef struct {
+    size_t vector, input, row;
+} lstmrt_ahead_place;
+
+typedef struct {
+    const float *x;           /* LSTMRT_AHEAD_ROWS rows at a time: inputs x rows */
+    const float *init;        /* one row, the bias, for all */
+    const float *weights;     /* panels of LSTMRT_DENSE_VECTORS vectors */
+    float *y;                 /* rows x vectors */
+    lstmrt_ahead_place *next; /* where each panel's next item begins */
+    size_t y_stride;
+    size_t rows, inputs, vectors; /* rows: a multiple of LSTMRT_AHEAD_ROWS; inputs > 0 */
+    size_t panels;
+} lstmrt_ahead;
+
+/* Computes what steps have left to do for these panels. */
+typedef struct {
+    const lstmrt_ahead *ahead;
+    lstmrt_panels panels;
+} lstmrt_ahead_rest_args;
+
 /* y = activation(clip(init + x W)): also the plain RNN's step, and every input part. */
 typedef struct {
     const float *x;       /* rows x inputs */
@@ -33,6 +58,7 @@ typedef struct {
     size_t x_stride, init_stride, y_stride;
     size_t rows, inputs, vectors; /* `vectors` are a whole row's; the last panel has what is left of them */
     lstmrt_panels panels;
+    const lstmrt_ahead *ahead; /* or NULL */
     float clip; /* INFINITY: none */
     lstmrt_activation activation;
 } lstmrt_dense_args;
@@ -53,6 +79,7 @@ typedef struct {
     size_t gates_stride, stride;
     size_t rows, inputs;
     lstmrt_panels panels;
+    const lstmrt_ahead *ahead; /* or NULL */
     size_t rest_panel, rest_vectors; /* the last panel and its vectors, 1 or 2; 0: it is like the others */
     float clip;
     bool input_forget; /* f = 1 - i */
@@ -70,6 +97,7 @@ typedef struct {
     size_t gates_stride, bias_stride, stride;
     size_t rows, inputs;
     lstmrt_panels panels;
+    const lstmrt_ahead *ahead; /* or NULL */
     float clip;
     lstmrt_activation f, g;
 } lstmrt_gru_args;
@@ -83,6 +111,7 @@ typedef struct {
     size_t gates_stride, stride;
     size_t rows, inputs;
     lstmrt_panels panels;
+    const lstmrt_ahead *ahead; /* or NULL */
     float clip;
     lstmrt_activation f;
 } lstmrt_gru_gates_args;
@@ -96,6 +125,7 @@ typedef struct {
     size_t gates_stride, stride;
     size_t rows, inputs;
     lstmrt_panels panels;
+    const lstmrt_ahead *ahead; /* or NULL */
     float clip;
     lstmrt_activation g;
 } lstmrt_gru_candidate_args;
@@ -279,7 +309,8 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    size_t width; /* floats in a vector */
+    size_t width;     /* floats in a vector */
+    bool takes_ahead; /* whether steps compute what they are given as `ahead`; else they leave it */
 #define X(kernel) void (*kernel)(const lstmrt_##kernel##_args *);
 #include "kernels.def"
 #undef X

@@ -19,7 +19,7 @@ VEC_INLINE void dense_tile(const lstmrt_dense_args *a, int panels, int vectors, 
     vf total[VEC_REGISTERS];
     stream_begin(panels, vectors, rows, a->init + row * a->init_stride + column, pitch, a->init_stride, total);
     stream(panels, vectors, rows, a->weights + panel * panel_size, panel_size,
-           a->x + row * a->x_stride, a->x_stride, a->inputs, total);
+           a->x + row * a->x_stride, a->x_stride, a->inputs, a->ahead, panel, total);
     dense_end(a, total, (size_t)(panels * vectors), (size_t)rows, column, row);
 }
 

@@ -86,7 +86,7 @@ VEC_INLINE void lstm_tile(const lstmrt_lstm_args *a, int panels, int rows, size_
     vf z[VEC_REGISTERS];
     stream_begin(panels, LSTM_GATES, rows, a->gates + row * a->gates_stride + panel * pitch, pitch, a->gates_stride, z);
     stream(panels, LSTM_GATES, rows, a->weights + panel * panel_size, panel_size, a->h + row * a->stride, a->stride,
-           a->inputs, z);
+           a->inputs, a->ahead, panel, z);
     lstm_end(a, z, (size_t)panels, (size_t)rows, panel, row);
 }
 
@@ -97,7 +97,8 @@ VEC_INLINE void lstm_rest_tile(const lstmrt_lstm_args *a, int sharing, int rows,
     const size_t pitch = LSTM_GATES * VEC_WIDTH, at = panel * pitch;
     vf z[VEC_REGISTERS], apart[VEC_REGISTERS];
     stream_begin(1, vectors, rows, a->gates + row * a->gates_stride + at, 0, a->gates_stride, z);
-    stream(1, vectors, rows, a->weights + at * a->inputs, 0, a->h + row * a->stride, a->stride, a->inputs, z);
+    stream(1, vectors, rows, a->weights + at * a->inputs, 0, a->h + row * a->stride, a->stride, a->inputs,
+           a->ahead, panel, z);
     for (int gate = 0; gate < LSTM_GATES; gate++)
         for (int r = 0; r < rows; r++) {
             const float *sums = (const float *)(z + gate / sharing * rows + r);
@@ -188,7 +189,7 @@ VEC_INLINE void gru_tile(const lstmrt_gru_args *a, int panels, int rows, size_t 
     UNROLL for (int p = 0; p < panels; p++)
         UNROLL for (int r = 0; r < rows; r++) z[(p * GRU_GATES + GRU_H) * rows + r] = v_set1(0.0f);
     stream(panels, GRU_GATES, rows, a->weights + panel * panel_size, panel_size, a->h + row * a->stride, a->stride,
-           a->inputs, z);
+           a->inputs, a->ahead, panel, z);
     gru_end(a, z, (size_t)panels, (size_t)rows, panel, row);
 }
 
@@ -216,7 +217,7 @@ VEC_INLINE void gru_gates_tile(const lstmrt_gru_gates_args *a, int panels, int r
     vf z[VEC_REGISTERS];
     stream_begin(panels, 2, rows, a->gates + row * a->gates_stride + panel * pitch, pitch, a->gates_stride, z);
     stream(panels, 2, rows, a->weights + panel * panel_size, panel_size, a->h + row * a->stride, a->stride, a->inputs,
-           z);
+           a->ahead, panel, z);
     gru_gates_end(a, z, (size_t)panels, (size_t)rows, panel, row);
 }
 
@@ -243,7 +244,7 @@ VEC_INLINE void gru_candidate_tile(const lstmrt_gru_candidate_args *a, int panel
     stream_begin(panels, 1, rows, a->gates + row * a->gates_stride + panel * pitch + GRU_H * VEC_WIDTH, pitch,
                  a->gates_stride, z);
     stream(panels, 1, rows, a->weights + panel * panel_size, panel_size, a->reset_h + row * a->stride, a->stride,
-           a->inputs, z);
+           a->inputs, a->ahead, panel, z);
     gru_candidate_end(a, z, (size_t)panels, (size_t)rows, panel, row);
 }
 

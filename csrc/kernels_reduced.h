@@ -1,4 +1,4 @@
-/* What the kernels of reduced weights share: tiles of panels by rows, as kernels_stream.h has them. */
+/* What the kernels of reduced weights share: tiles of panels by rows, as kernels_register_tiles.h has them. */
 
 /* Rows that fit beside `vectors` vectors of a tile whose rows and sums take `parts` registers each where one would do;
  * a weight takes two. */

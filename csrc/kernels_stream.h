@@ -1,44 +1,53 @@
-/* The one inner loop: weights streamed from memory into register sums. Everything with weights is built on it.
- *
- * A *tile* is a few panels by a few rows, small enough for its sums to live in registers. Its shape changes how often
- * weights and x are loaded, never a sum's order: a row has the same bits whatever tile it falls into.
- */
+/* The one inner loop: weights streamed from memory into the register sums of a tile. Everything with weights is built on
+ * it. */
 
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
+/* Adds to sum[p][v][r] the product of x[r][k] with vector v of panel p, for `panels` panels of `vectors` vectors that stand
+ * `panel_size` floats apart, and `rows` rows. All three are constants where this is called. */
+VEC_INLINE void stream_multiply(int panels, int vectors, int rows, const float *weights, size_t panel_size,
+                                const float *x, size_t x_stride, size_t k, vf *sum)
+{
+    vf xk[MOST_ROWS];
+    UNROLL for (int r = 0; r < rows; r++) xk[r] = v_set1(x[(size_t)r * x_stride + k]);
+    UNROLL for (int j = 0; j < panels * vectors; j++) {
+        const float *w = weights + (size_t)(j / vectors) * panel_size;
+        vf wk = v_load(w + (k * (size_t)vectors + (size_t)(j % vectors)) * VEC_WIDTH);
+        if (rows > 1) wk = v_hold(wk);
+        UNROLL for (int r = 0; r < rows; r++) sum[j * rows + r] = v_fma(xk[r], wk, sum[j * rows + r]);
+    }
+}
 
-/* Says that x may change here: compilers would keep totals in the registers that sums need, and spill sums. */
-#define LEAVE_IN_MEMORY(x) __asm__("" : "+m"(x))
+/* The same for inputs [begin, end) of a single row, and an item of work ahead; then what is left of the longer one. */
+VEC_INLINE void stream_beside(int panels, int vectors, const float *weights, size_t panel_size, const float *x, size_t begin,
+                              size_t end, const ahead_item *item, vf *sum)
+{
+    const size_t both = end - begin < item->inputs ? end - begin : item->inputs;
+    vf other[LSTMRT_AHEAD_ROWS];
+    ahead_begin(other);
+    for (size_t k = 0; k < both; k++) {
+        ahead_multiply(item, k, other);
+        stream_multiply(panels, vectors, 1, weights, panel_size, x, 0, begin + k, sum);
+    }
+    for (size_t k = both; k < item->inputs; k++) ahead_multiply(item, k, other);
+    ahead_end(item, other);
+    for (size_t k = begin + both; k < end; k++) stream_multiply(panels, vectors, 1, weights, panel_size, x, 0, k, sum);
+}
 
-enum { MOST_ROWS = 8 }; /* of any tile: FOR_TILES has as many cases */
-
-/* Rows that fit beside `vectors` vectors of a tile. */
-#define TILE_ROWS(vectors) (ROWS_IN_REGISTERS(vectors) < MOST_ROWS ? ROWS_IN_REGISTERS(vectors) : MOST_ROWS)
-#define ROWS_IN_REGISTERS(vectors) ((VEC_REGISTERS - 1) / ((vectors) + 1)) /* sums, an x of each row, one weight */
-
-/* Adds to total[p][v][r] the products of x[r][0..inputs-1] with vector v of panel p, for `panels` panels of `vectors`
- * vectors that stand `panel_size` floats apart, and `rows` rows. All three are constants where this is called. */
+/* Adds to total[p][v][r] the products of x[r][0..inputs-1]. A single row takes along what is to be computed ahead for panels
+ * [panel, panel + panels), where `ahead` is not NULL. */
 VEC_INLINE void stream(int panels, int vectors, int rows, const float *weights, size_t panel_size, const float *x,
-                       size_t x_stride, size_t inputs, vf *total)
+                       size_t x_stride, size_t inputs, const lstmrt_ahead *ahead, size_t panel, vf *total)
 {
     size_t begin = 0;
     do { /* once without inputs too: adding 0 makes -0 to 0, as products of zeros do */
         const size_t end = inputs - begin < LSTMRT_BLOCK ? inputs : begin + LSTMRT_BLOCK;
         vf sum[VEC_REGISTERS];
+        ahead_item item;
         UNROLL for (int i = 0; i < panels * vectors * rows; i++) sum[i] = v_set1(0.0f);
-        for (size_t k = begin; k < end; k++) {
-            vf xk[MOST_ROWS];
-            UNROLL for (int r = 0; r < rows; r++) xk[r] = v_set1(x[(size_t)r * x_stride + k]);
-            UNROLL for (int j = 0; j < panels * vectors; j++) {
-                const float *w = weights + (size_t)(j / vectors) * panel_size;
-                vf wk = v_load(w + (k * (size_t)vectors + (size_t)(j % vectors)) * VEC_WIDTH);
-                if (rows > 1) wk = v_hold(wk);
-                UNROLL for (int r = 0; r < rows; r++) sum[j * rows + r] = v_fma(xk[r], wk, sum[j * rows + r]);
-            }
-        }
+        if (TAKES_AHEAD && rows == 1 && ahead && ahead_take(ahead, panel, panel + (size_t)panels, &item))
+            stream_beside(panels, vectors, weights, panel_size, x, begin, end, &item, sum);
+        else
+            for (size_t k = begin; k < end; k++)
+                stream_multiply(panels, vectors, rows, weights, panel_size, x, x_stride, k, sum);
         LEAVE_IN_MEMORY(*(vf(*)[VEC_REGISTERS])total);
         UNROLL for (int i = 0; i < panels * vectors * rows; i++) total[i] = v_add(total[i], sum[i]);
         LEAVE_IN_MEMORY(*(vf(*)[VEC_REGISTERS])total);
@@ -56,39 +65,3 @@ VEC_INLINE void stream_begin(int panels, int vectors, int rows, const float *fro
                 total[(p * vectors + v) * rows + r] =
                     v_load(from + (size_t)r * stride + (size_t)p * pitch + (size_t)(v * VEC_WIDTH));
 }
-
-/* Calls TILE(args, panels, rows, panel, row), with panels and rows constant, until every panel of args->panels has met
- * every row. `group` panels of `vectors` vectors fill the registers beside several rows, twice as many beside few, where
- * more sums hide the latency of the additions; panels that are left over go one by one. Rows are dealt out evenly:
- * 9 as 5 and 4, since 6 and 3 would load the weights for 3 as often as for 6. A panel meets all rows while it is near. */
-#define FOR_TILES(TILE, args, group, vectors, n_rows)                                                               \
-    for (size_t left_ = (args)->panels.end - (args)->panels.begin, take_; left_ > 0; left_ -= take_) {              \
-        const bool few_ = (n_rows) <= TILE_ROWS(2 * (group) * (vectors));                                           \
-        take_ = few_ && left_ >= 2 * (group) ? 2 * (group) : left_ >= (group) ? (group) : 1;                        \
-        const size_t panel_ = (args)->panels.backward ? (args)->panels.begin + left_ - take_                        \
-                                                      : (args)->panels.end - left_;                                 \
-        if (take_ == 2 * (group)) FOR_ROWS(TILE, args, 2 * (group), TILE_ROWS(2 * (group) * (vectors)), panel_, n_rows) \
-        else if (take_ == (group)) FOR_ROWS(TILE, args, group, TILE_ROWS((group) * (vectors)), panel_, n_rows)      \
-        else FOR_ROWS(TILE, args, 1, TILE_ROWS(vectors), panel_, n_rows)                                            \
-    }
-
-#define FOR_ROWS(TILE, args, panels, most, panel, n_rows)                                                           \
-    for (size_t row_ = 0, tiles_ = ((n_rows) + (most)-1) / (most), rows_; row_ < (n_rows); row_ += rows_, tiles_--) { \
-        rows_ = ((n_rows)-row_ + tiles_ - 1) / tiles_;                                                              \
-        switch (rows_) {                                                                                            \
-            ROWS_CASE(TILE, args, panels, most, panel, 1)                                                           \
-            ROWS_CASE(TILE, args, panels, most, panel, 2)                                                           \
-            ROWS_CASE(TILE, args, panels, most, panel, 3)                                                           \
-            ROWS_CASE(TILE, args, panels, most, panel, 4)                                                           \
-            ROWS_CASE(TILE, args, panels, most, panel, 5)                                                           \
-            ROWS_CASE(TILE, args, panels, most, panel, 6)                                                           \
-            ROWS_CASE(TILE, args, panels, most, panel, 7)                                                           \
-            ROWS_CASE(TILE, args, panels, most, panel, 8)                                                           \
-        }                                                                                                           \
-    }
-
-/* Compiles to nothing where a tile never has that many rows. */
-#define ROWS_CASE(TILE, args, panels, most, panel, rows) \
-    case rows:                                           \
-        if (rows <= (most)) TILE(args, panels, rows, panel, row_); \
-        break;

@@ -4,6 +4,8 @@
 
 #include "kernels.h"
 #include "kernels_activations.h"
+#include "kernels_register_tiles.h"
+#include "kernels_ahead.h"
 #include "kernels_stream.h"
 #include "kernels_dense.h"
 #include "kernels_recurrent.h"
@@ -19,6 +21,7 @@
 const lstmrt_kernels LSTMRT_TABLE(kernels, VEC_ISA) = {
     .name = VEC_NAME,
     .width = VEC_WIDTH,
+    .takes_ahead = TAKES_AHEAD,
 #define X(kernel) .kernel = kernel_##kernel,
 #include "kernels.def"
 #undef X

@@ -20,6 +20,7 @@ static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *worksp
         .rows = rows->rows,
         .inputs = layer->h_weights ? rows->inputs : 0,
         .panels = panels,
+        .ahead = rows->ahead,
         .rest_panel = layer->h_panels - 1,
         .rest_vectors = layer->rest_vectors,
         .clip = layer->step.clip,

@@ -16,6 +16,9 @@
  * of the rows of every kernel's tiles. */
 enum { LSTMRT_HOISTED_ROWS = 48 };
 
+/* Time steps of one sequence whose input parts are computed while as many others run: both have room among those rows. */
+enum { LSTMRT_AHEAD_STEPS = 16 };
+
 /* Rows of an attention whose scores are there at once: a multiple of the rows of the kernels' tiles. */
 enum { LSTMRT_SCORED_ROWS = 12 };
 
@@ -39,6 +42,7 @@ typedef struct {
     float *z, *reset_h; /* between the halves of a GRU */
     size_t gates_stride, stride, rows;
     size_t inputs; /* of h that products run over: none where all of h is zero */
+    const lstmrt_ahead *ahead; /* what a single row takes along, or NULL */
 } lstmrt_cell_rows;
 
 /* Advances rows of a cell, the units of `panels`, by one step. */
@@ -71,6 +75,7 @@ struct lstmrt_layer {
     size_t n_runs;
     size_t cell;   /* recurrent: its place among the states' cells */
     bool skips_zeros;     /* recurrent: products with an h of zeros can be left out, as no weight makes them NaN */
+    bool goes_ahead;      /* recurrent: steps of a single row compute input parts of later ones (ahead.c) */
     bool pairs_with_next; /* recurrent, and so is the next layer, which reads nothing of this one: both may run at once */
     size_t stack; /* recurrent: layers from this one on that can run as a wave (wave.c), or 0 */
     lstmrt_cell_step *phases[2]; /* recurrent: one step; the second, or NULL, needs all panels of the first */
@@ -98,8 +103,9 @@ struct lstmrt_workspace {
     size_t begun;   /* the last rows, whose state before a step is zero */
     lstmrt_slot *slots; /* one for each value */
     lstmrt_arena arena;
-    float *x_rows;      /* inputs of a few time steps, time first */
+    float *x_rows;      /* inputs of a few time steps, time first or as lstmrt_ahead has them */
     float *gates;       /* their input parts */
+    lstmrt_ahead_place *ahead_next; /* for each panel of a recurrent layer */
     float *z, *reset_h; /* between the halves of a GRU */
     float *scores;      /* of LSTMRT_SCORED_ROWS rows with the steps of a sequence, `scores_stride` apart */
     size_t scores_stride;
@@ -216,6 +222,14 @@ size_t lstmrt_dense_panels(size_t vectors);
 lstmrt_status lstmrt_table_row(const lstmrt_layer *layer, int64_t id, float **at);
 lstmrt_status lstmrt_table_lookup(const lstmrt_model *model, const lstmrt_layer *layer, int64_t id, size_t width,
                                   float *to);
+
+/* ahead.c: input parts of at most LSTMRT_AHEAD_STEPS time steps to come, computed by as many before them. */
+bool lstmrt_ahead_pays(const lstmrt_model *model, const lstmrt_layer *layer);
+/* What steps take along as lstmrt_cell_rows.ahead: input parts of time steps [begin, begin + steps), to rows of `gates`. */
+lstmrt_ahead lstmrt_ahead_begin(const lstmrt_layer *layer, lstmrt_workspace *workspace, size_t begin, size_t steps,
+                                float *gates);
+/* Computes what they have left of it. */
+void lstmrt_ahead_finish(const lstmrt_layer *layer, const lstmrt_workspace *workspace, const lstmrt_ahead *ahead);
 
 /* reduced.c */
 

@@ -140,6 +140,7 @@ lstmrt_status lstmrt_recurrent_prepare(const lstmrt_model *model, const lstmrt_s
     layer->gates_stride = lstmrt_round_up(columns.vectors * columns.width, LSTMRT_PAD);
     if (!status) status = pack_input_part(model, step, &columns, kind->n_gates, layer);
     lstmrt_columns_free(&columns);
+    layer->goes_ahead = lstmrt_ahead_pays(model, layer);
     return status ? status : kind->pack_recurrent(model, step, layer);
 }
 
@@ -299,9 +300,10 @@ static bool any_valid(const lstmrt_validity *v, size_t t)
 static float *row_in(float *rows, size_t at) { return rows ? rows + at : NULL; }
 
 /* All rows of a step, whose input parts are in `gates`. */
-static lstmrt_cell_rows rows_of(const lstmrt_layer *layer, const lstmrt_workspace *ws, const lstmrt_cell *cell,
-                                input_rows gates)
+static lstmrt_cell_rows rows_of(const lstmrt_recurrence *run, input_rows gates)
 {
+    const lstmrt_workspace *ws = run->workspace;
+    const lstmrt_cell *cell = run->cell;
     const size_t moved = ws->moved * cell->stride;
     return (lstmrt_cell_rows){
         .gates = gates.data,
@@ -314,7 +316,8 @@ static lstmrt_cell_rows rows_of(const lstmrt_layer *layer, const lstmrt_workspac
         .gates_stride = gates.stride,
         .stride = cell->stride,
         .rows = ws->batch,
-        .inputs = layer->width,
+        .inputs = run->layer->width,
+        .ahead = run->ahead.rows > 0 ? &run->ahead : NULL,
     };
 }
 
@@ -368,17 +371,19 @@ static void step_all(const lstmrt_layer *layer, const lstmrt_workspace *ws, size
     }
 }
 
-static void advance(const lstmrt_layer *layer, const lstmrt_workspace *ws, const lstmrt_validity *v, size_t t,
-                    input_rows gates, size_t begun, lstmrt_cell *cell)
+static void advance(lstmrt_recurrence *run, size_t t, input_rows gates)
 {
-    if (any_valid(v, t) || ws->moved > 0) {
-        const lstmrt_cell_rows rows = rows_of(layer, ws, cell, gates);
-        step_all(layer, ws, t, &rows, begun);
-        if (v->lengths || v->mask) keep_invalid(layer, v, t, &rows, cell->started);
+    const lstmrt_validity *v = &run->validity;
+    lstmrt_cell *cell = run->cell;
+    if (any_valid(v, t) || run->workspace->moved > 0) {
+        const lstmrt_cell_rows rows = rows_of(run, gates);
+        step_all(run->layer, run->workspace, t, &rows, run->begun);
+        if (v->lengths || v->mask) keep_invalid(run->layer, v, t, &rows, cell->started);
         swap(&cell->h, &cell->h_next);
         swap(&cell->c, &cell->c_next);
     }
-    emit(layer, ws, v, t, cell);
+    emit(run->layer, run->workspace, v, t, cell);
+    run->begun = 0;
 }
 
 /* Of x, one for each sequence: its time steps before its length. */
@@ -416,19 +421,47 @@ lstmrt_status lstmrt_recurrence_begin(const lstmrt_layer *layer, lstmrt_workspac
     return LSTMRT_OK;
 }
 
-lstmrt_status lstmrt_recurrence_block(lstmrt_recurrence *run, size_t steps)
+/* The earliest of `steps` time steps that run when `done` have. */
+static size_t first_of(const lstmrt_recurrence *run, size_t done, size_t steps)
+{
+    return run->layer->step.reverse ? run->workspace->time - done - steps : done;
+}
+
+static bool goes_ahead(const lstmrt_recurrence *run) { return run->layer->goes_ahead && run->workspace->batch == 1; }
+
+/* The input parts of this block, which the one before may have computed. */
+static lstmrt_status block_inputs(lstmrt_recurrence *run, size_t steps, input_rows *gates)
+{
+    *gates = (input_rows){run->ahead.y, run->layer->gates_stride};
+    if (run->ahead.rows > 0) return LSTMRT_OK;
+    const size_t begin = first_of(run, run->done, steps);
+    return input_part(run->layer, run->workspace, begin, begin + steps, gates);
+}
+
+/* Gives this block, whose input parts are in `gates`, those of the next one to compute, in the other half of what is there
+ * for them. */
+static void begin_ahead(lstmrt_recurrence *run, size_t steps, size_t next, const float *gates)
 {
     const lstmrt_layer *layer = run->layer;
-    lstmrt_workspace *ws = run->workspace;
-    const size_t begin = layer->step.reverse ? ws->time - run->done - steps : run->done;
+    float *first = run->workspace->gates, *second = first + LSTMRT_AHEAD_STEPS * layer->gates_stride;
+    const size_t begin = first_of(run, run->done + steps, next);
+    run->ahead = lstmrt_ahead_begin(layer, run->workspace, begin, next, gates == first ? second : first);
+}
+
+lstmrt_status lstmrt_recurrence_block(lstmrt_recurrence *run, size_t steps, size_t next)
+{
     input_rows gates;
-    const lstmrt_status status = input_part(layer, ws, begin, begin + steps, &gates);
+    const lstmrt_status status = block_inputs(run, steps, &gates);
     if (status) return status;
-    for (size_t i = 0; i < steps; i++, run->begun = 0) {
-        const size_t at = layer->step.reverse ? steps - 1 - i : i;
-        const input_rows now = {gates.data + at * ws->batch * gates.stride, gates.stride};
-        advance(layer, ws, &run->validity, begin + at, now, run->begun, run->cell);
+    run->ahead.rows = 0;
+    if (next > 0 && goes_ahead(run)) begin_ahead(run, steps, next, gates.data);
+    const size_t begin = first_of(run, run->done, steps);
+    for (size_t i = 0; i < steps; i++) {
+        const size_t at = run->layer->step.reverse ? steps - 1 - i : i;
+        const input_rows now = {gates.data + at * run->workspace->batch * gates.stride, gates.stride};
+        advance(run, begin + at, now);
     }
+    if (run->ahead.rows > 0) lstmrt_ahead_finish(run->layer, run->workspace, &run->ahead);
     run->done += steps;
     return LSTMRT_OK;
 }
@@ -452,9 +485,11 @@ lstmrt_status lstmrt_recurrent_run(const lstmrt_layer *layer, lstmrt_workspace *
 {
     lstmrt_recurrence run;
     lstmrt_status status = lstmrt_recurrence_begin(layer, ws, &run);
-    const size_t most = lstmrt_recurrence_most(ws);
-    while (!status && run.done < ws->time)
-        status = lstmrt_recurrence_block(&run, ws->time - run.done < most ? ws->time - run.done : most);
+    const size_t most = goes_ahead(&run) ? LSTMRT_AHEAD_STEPS : lstmrt_recurrence_most(ws);
+    while (!status && run.done < ws->time) {
+        const size_t left = ws->time - run.done, steps = left < most ? left : most, next = left - steps;
+        status = lstmrt_recurrence_block(&run, steps, next < most ? next : most);
+    }
     if (!status) lstmrt_recurrence_finish(&run);
     return status;
 }

@@ -20,14 +20,16 @@ struct lstmrt_recurrence {
     lstmrt_validity validity;
     size_t begun; /* as many of the last rows have an h of zeros */
     size_t done;  /* time steps, in the order they run in */
+    lstmrt_ahead ahead; /* the input parts of the next block, while its rows are not 0 */
 };
 
 /* The most time steps that a block can have. */
 size_t lstmrt_recurrence_most(const lstmrt_workspace *workspace);
 /* Checks lengths and takes the initial states. */
 lstmrt_status lstmrt_recurrence_begin(const lstmrt_layer *layer, lstmrt_workspace *workspace, lstmrt_recurrence *run);
-/* Runs the next `steps` time steps. */
-lstmrt_status lstmrt_recurrence_block(lstmrt_recurrence *run, size_t steps);
+/* Runs the next `steps` time steps. `next` steps of the block after them may be prepared meanwhile: their inputs must be
+ * there, and neither block may have more than LSTMRT_AHEAD_STEPS. 0: none. */
+lstmrt_status lstmrt_recurrence_block(lstmrt_recurrence *run, size_t steps, size_t next);
 /* Gives the last states, once all time steps are done. */
 void lstmrt_recurrence_finish(const lstmrt_recurrence *run);
 

@@ -17,6 +17,7 @@ static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *worksp
         .inputs = rows->inputs,
         .vectors = layer->gate_vectors,
         .panels = panels,
+        .ahead = rows->ahead,
         .clip = layer->step.clip,
         .activation = layer->step.activations[0],
     };

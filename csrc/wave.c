@@ -202,7 +202,7 @@ static lstmrt_status run_block(const wave_stage *stage, size_t steps)
     lstmrt_workspace *ws = stage->workspace;
     lstmrt_status status = LSTMRT_OK;
     for (const lstmrt_layer *layer = stage->begin; !status && layer < stage->end; layer++)
-        status = lstmrt_op_recurrent(layer->step.op) ? lstmrt_recurrence_block(&ws->runs[layer->cell], steps)
+        status = lstmrt_op_recurrent(layer->step.op) ? lstmrt_recurrence_block(&ws->runs[layer->cell], steps, 0)
                                                      : run_rows(layer, ws, stage->done, steps);
     return status;
 }

@@ -44,7 +44,7 @@ static size_t reduced_row_bytes(const lstmrt_layer *layer)
 
 /* What the largest layer needs. */
 typedef struct {
-    size_t rows, inputs, gates, between, row_bytes, scores;
+    size_t rows, inputs, gates, panels, between, row_bytes, scores;
 } scratch_sizes;
 
 static scratch_sizes sizes_of(const lstmrt_workspace *ws)
@@ -58,6 +58,7 @@ static scratch_sizes sizes_of(const lstmrt_workspace *ws)
         if (!lstmrt_op_recurrent(layer->step.op)) continue;
         if (!layer->table) s.inputs = larger(s.inputs, lstmrt_round_up(layer->inputs, LSTMRT_PAD));
         s.gates = larger(s.gates, layer->gates_stride);
+        s.panels = larger(s.panels, layer->h_panels);
         if (layer->step.op == LSTMRT_OP_GRU) s.between = larger(s.between, lstmrt_round_up(layer->width, LSTMRT_PAD));
     }
     return s;
@@ -67,6 +68,7 @@ static void place_scratch(lstmrt_workspace *ws, lstmrt_arena *arena, scratch_siz
 {
     ws->x_rows = lstmrt_arena_take(arena, lstmrt_size_product(s.rows, s.inputs), sizeof(float));
     ws->gates = lstmrt_arena_take(arena, lstmrt_size_product(s.rows, s.gates), sizeof(float));
+    ws->ahead_next = lstmrt_arena_take(arena, s.panels, sizeof *ws->ahead_next);
     ws->z = lstmrt_arena_take(arena, lstmrt_size_product(ws->batch, s.between), sizeof(float));
     ws->reset_h = lstmrt_arena_take(arena, lstmrt_size_product(ws->batch, s.between), sizeof(float));
     ws->scores = lstmrt_arena_take(arena, lstmrt_size_product(LSTMRT_SCORED_ROWS, s.scores), sizeof(float));

@@ -146,6 +146,29 @@ def check_rows_alone(case, executable):
             assert same_bits(alone[name], array[row:row + 1]), f"{name}, row {row}"
 
 
+CELLS = [("LSTM", {}), ("GRU", {}), ("GRU", {"linear_before_reset": 1}), ("RNN", {})]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize("op, options", CELLS, ids=["LSTM", "GRU", "GRU-linear", "RNN"])
+@pytest.mark.parametrize("time, inputs", [(16, 9), (17, 40), (24, 41), (39, 1), (48, 32), (70, 33)])
+def test_a_long_sequence_alone(isa, op, options, direction, time, inputs):
+    """The steps of a single row compute the input parts of later ones (ahead.c), those of a batch do not."""
+    builder = Builder(np.random.default_rng(time), 2, time, 1)
+    hidden, gates = 41, len(ONNX[op])
+    weights = (builder.weights("W", 1, gates * hidden, inputs, gates=gates, axis=1),
+               builder.weights("R", 1, gates * hidden, hidden, gates=gates, axis=1),
+               builder.weights("B", 1, 2 * gates * hidden, gates=2 * gates, axis=1))
+    node = Node(op, ("x", *weights), ("Y",), {"hidden_size": hidden, "layout": 1, "direction": direction, **options})
+    graph = Graph((Value("x", "float32", ("batch", "time", inputs)),), (Value("Y", "float32", None),), (node,),
+                  builder.constants)
+    x = builder.floats(2, time, inputs)
+    run = compile_graph(graph.validate(), isa=isa).run
+    together, alone = run({"x": x})["Y"], [run({"x": x[row:row + 1]})["Y"] for row in range(2)]
+    assert same_bits(np.concatenate(alone), together)
+
+
 @pytest.mark.skipif(("amx", True) not in _core.isas("int8"), reason="this CPU has no amx")
 @settings(random_cases, max_examples=30)
 @given(drawn=language_models(), batch=st.integers(2, 40), time=st.integers(1, 20))
@@ -158,7 +181,7 @@ def test_amx_and_vnni(drawn, batch, time):
 
 @pytest.mark.parametrize("isa", ISAS)
 @settings(random_cases, max_examples=15)
-@given(drawn=language_models(LARGE), threads=st.integers(2, 6), batch=st.integers(1, 9), time=st.integers(8, 24))
+@given(drawn=language_models(LARGE), threads=st.integers(2, 6), batch=st.integers(1, 9), time=st.integers(8, 40))
 def test_any_number_of_threads(isa, drawn, threads, batch, time):
     graph, vocabulary = drawn
     ids = np.random.default_rng(batch).integers(0, vocabulary, (batch, time))

@@ -448,6 +448,7 @@ static void test_argmax(const lstmrt_kernels *kernels)
         }
 }
 
+#include "ahead_kernels.h"
 #include "attention_kernels.h"
 
 static void test_probe_read(const lstmrt_kernels *kernels)

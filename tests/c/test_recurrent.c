@@ -249,7 +249,7 @@ static void test_random(const lstmrt_kernels *kernels)
 /* With an infinite recurrent weight, `infinite`, products with the zeros that a run begins with are NaN. */
 static void test_steps(const lstmrt_kernels *kernels, lstmrt_op op, bool linear_before_reset, size_t batch, bool infinite)
 {
-    enum { TIME = 9, FEATURES = 6, HIDDEN = 19, WIDTH = 5 };
+    enum { TIME = 41, FEATURES = 6, HIDDEN = 19, WIDTH = 5 }; /* more steps than two blocks have */
     builder b = {0};
     const int32_t x = add_input(&b, LSTMRT_F32, LSTMRT_ROWS_BATCH_TIME, FEATURES);
     const int32_t y = add_recurrent(&b, op, x, HIDDEN);
