@@ -62,7 +62,9 @@ def _elements(node: Node, facts: Facts) -> int:
 
 
 def _count(shape: tuple | None) -> int:
-    return math.prod(size if isinstance(size, int) else _UNKNOWN for size in shape or ())
+    """Elements. A free first axis is most often that of the batch, which counts as 1, as it does in programs of flat.py."""
+    sizes = [size if isinstance(size, int) else _UNKNOWN for size in shape or ()]
+    return math.prod(sizes[1:] if sizes and not isinstance(shape[0], int) else sizes)
 
 
 def _multiply_adds(node: Node, facts: Facts) -> float:
