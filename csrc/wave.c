@@ -37,10 +37,11 @@ static bool is_made_by(const lstmrt_layer *begin, const lstmrt_layer *end, int32
 static bool goes_by_steps(const lstmrt_model *model, const lstmrt_layer *layer)
 {
     const lstmrt_step *step = &layer->step;
+    if (layer->dynamic) return false; /* reads whole sequences: the scale of one is that of all its steps */
     if (!lstmrt_op_recurrent(step->op))
         return lstmrt_op_rowwise(step->op) && lstmrt_over_time(lstmrt_output(model, step, 0));
     const bool pairs = layer->pairs_with_next || (layer > model->layers && layer[-1].pairs_with_next);
-    return !step->reverse && !layer->dynamic && !pairs;
+    return !step->reverse && !pairs;
 }
 
 /* Whether it can do so when those are made by the layers from `first` on, which do too. */

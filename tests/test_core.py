@@ -168,16 +168,23 @@ def bytes_step(x, y, width, hidden, **fields):
     return {**lstm_step(x, y, width, hidden, **fields), "weights": [weights(width), weights(hidden), random(8 * hidden)]}
 
 
-def test_layers_on_bytes_read_whole_sequences():
+def dense_on_bytes(x, y, width):
+    return {"op": "DENSE", "inputs": [x], "outputs": [y], "weights": [bytes_step(x, y, width, width // 4)["weights"][0]]}
+
+
+@pytest.mark.parametrize("kinds", [("bytes", "bytes", "bytes", "bytes"), ("floats", "dense", "floats")])
+def test_layers_on_bytes_read_whole_sequences(kinds):
     """However many threads: what the first layer gives is quantized by all of its steps before the second begins."""
-    hidden, time_steps = 96, 300
-    values = [("f32", "time_batch", FEATURES)] + [("f32", "time_batch", hidden)] * 4
-    steps = [bytes_step(i, i + 1, FEATURES if i == 0 else hidden, hidden) for i in range(4)]
-    x, found = random(time_steps, 2, FEATURES), []
+    hidden, time_steps, batch = 96, 300, 3
+    widths = [FEATURES] + [hidden] * len(kinds)
+    layer = {"bytes": bytes_step, "floats": lstm_step, "dense": lambda x, y, width, _: dense_on_bytes(x, y, width)}
+    steps = [layer[kind](i, i + 1, widths[i], hidden) for i, kind in enumerate(kinds)]
+    x, found = random(time_steps, batch, FEATURES), []
     x[time_steps - 1] *= 50  # decides the scale
     for threads in (1, 2, 4):
-        y = np.empty((time_steps, 2, hidden), np.float32)
-        _core.Model(values, steps, [0], [4], threads=threads).run((x,), (y,), 2, time_steps)
+        y = np.empty((time_steps, batch, hidden), np.float32)
+        model = _core.Model([("f32", "time_batch", width) for width in widths], steps, [0], [len(kinds)], threads=threads)
+        model.run((x,), (y,), batch, time_steps)
         found.append(y)
     assert np.isfinite(found[0]).all() and all(np.array_equal(y, found[0]) for y in found)
 
