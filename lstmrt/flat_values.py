@@ -1,0 +1,217 @@
+"""Values of the programs of flat.py: where they are, and steps that compute element by element.
+
+A `Flat` says where in which native values a graph's value has its elements; steps read what they need of them with a GATHER.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Iterable
+
+import numpy as np
+
+from .flat_windows import MOST_ELEMENTS, NOWHERE, Misfit
+from .graph import Node
+from .roles import Facts
+
+MOST_INPUTS = 8  # of a step
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Where a graph's value is: `index`, of its shape (a free batch counts as 1), in the rows of the native values
+    `sources` put side by side."""
+
+    sources: tuple[int, ...]
+    index: np.ndarray
+
+
+class FlatValues:
+    """The values and steps of a program in the making."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.nodes: list[Node] = []
+        self._batch: str | None = None  # the name of the free size
+        self._widths: list[int] = []  # of native values
+        self._steps: list[dict[str, Any]] = []
+        self._inputs: dict[str, int] = {}
+        self._flats: dict[str, Flat] = {}
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """With 1 for a free batch, whose name is the region's from its first value on."""
+        shape = self.facts.shape(name)
+        if shape is None or None in shape or self.facts.dtype(name) != "float32":
+            raise Misfit
+        free = shape[0] if shape and isinstance(shape[0], str) else None
+        fixed = shape if free is None else shape[1:]
+        if not all(isinstance(size, int) for size in fixed) or 0 in fixed:
+            raise Misfit
+        if not self._widths:
+            self._batch = free
+        if self._batch != free or math.prod(fixed) > MOST_ELEMENTS:
+            raise Misfit
+        return fixed if free is None else (1, *fixed)
+
+    def _flat(self, name: str) -> Flat:
+        """A value that somebody reads; one that nobody has made is an input."""
+        if name not in self._flats:
+            if name in self.facts.constants:
+                raise Misfit
+            shape = self._shape(name)
+            self._inputs[name] = self._value(math.prod(shape))
+            self._flats[name] = self._plain(self._inputs[name], shape)
+        return self._flats[name]
+
+    def _plain(self, id: int, shape: Iterable[int]) -> Flat:
+        return Flat((id,), np.arange(self._widths[id], dtype=np.int32).reshape(tuple(shape)))
+
+    def _value(self, width: int) -> int:
+        self._widths.append(width)
+        return len(self._widths) - 1
+
+    def _constant(self, name: str) -> np.ndarray:
+        if name not in self.facts.constants:
+            raise Misfit
+        return self.facts.constants[name]
+
+    def _emit(self, op: str, inputs: list[int], width: int, **fields: Any) -> int:
+        id = self._value(width)
+        self._steps.append({"op": op, "inputs": inputs, "outputs": [id], **fields})
+        return id
+
+    def _keep(self, name: str, flat: Flat) -> None:
+        if flat.index.shape != self._shape(name):
+            raise Misfit
+        self._flats[name] = flat
+
+    def _finish(self, node: Node, flat: Flat) -> None:
+        self._keep(node.outputs[0], flat)
+
+    # ---- elements to where they are needed ----
+
+    def _gather(self, flat: Flat) -> int:
+        """A native value with the elements of `flat`, in order."""
+        sources, index = self._used(flat)
+        while len(sources) > MOST_INPUTS:
+            some = sources[:MOST_INPUTS]
+            width = sum(self._widths[id] for id in some)
+            whole = self._emit("GATHER", list(some), width, indices=np.arange(width, dtype=np.int32))
+            sources = (whole, *sources[MOST_INPUTS:])
+        return self._emit("GATHER", list(sources), index.size, indices=np.ascontiguousarray(index.ravel(), np.int32))
+
+    def _used(self, flat: Flat) -> tuple[tuple[int, ...], np.ndarray]:
+        """Sources and index without the sources that nothing comes from."""
+        ends = np.cumsum([self._widths[id] for id in flat.sources])
+        starts = ends - [self._widths[id] for id in flat.sources]
+        kept = [i for i in range(len(ends)) if ((starts[i] <= flat.index) & (flat.index < ends[i])).any()]
+        if len(kept) == len(ends):
+            return flat.sources, flat.index
+        index, start = np.full_like(flat.index, NOWHERE), 0
+        for i in kept:
+            inside = (starts[i] <= flat.index) & (flat.index < ends[i])
+            index[inside] = flat.index[inside] - starts[i] + start
+            start += self._widths[flat.sources[i]]
+        return tuple(flat.sources[i] for i in kept) or flat.sources[:1], index
+
+    def _whole(self, flat: Flat) -> int:
+        """A native value that is `flat` and nothing else: its own, where it is one."""
+        if len(flat.sources) == 1 and flat.index.size == self._widths[flat.sources[0]] and (
+                flat.index.ravel() == np.arange(flat.index.size)).all():
+            return flat.sources[0]
+        return self._gather(flat)
+
+    def _is_compact(self, flat: Flat) -> bool:
+        """Whether it is elements of one native value, each at a place of its own, and few places are left over."""
+        sources, index = self._used(flat)
+        return len(sources) == 1 and self._widths[sources[0]] <= 2 * index.size and index.min() >= 0 and (
+            np.bincount(index.ravel()).max() == 1)
+
+    def _compact(self, flat: Flat) -> Flat:
+        if self._is_compact(flat):
+            return Flat(*self._used(flat))
+        order = np.argsort(flat.index, axis=None, kind="stable")  # as they lie there, in long runs
+        id = self._gather(Flat(flat.sources, flat.index.ravel()[order]))
+        index = np.empty(flat.index.size, np.int32)
+        index[order] = np.arange(flat.index.size)
+        return Flat((id,), index.reshape(flat.index.shape))
+
+    def _laid_as(self, flat: Flat, other: Flat) -> int:
+        """A native value with the elements of `flat` in the places of those of `other`, which is compact."""
+        (base,) = other.sources
+        if flat.sources == other.sources and (flat.index == other.index).all():
+            return base
+        index = np.full(self._widths[base], NOWHERE, np.int32)
+        index[other.index.ravel()] = flat.index.ravel()
+        return self._whole(Flat(flat.sources, index))
+
+    def _row(self, values: np.ndarray, flat: Flat, neutral: float) -> np.ndarray:
+        """A row for a step whose input is the native value of `flat`, which is compact."""
+        row = np.full(self._widths[flat.sources[0]], neutral, np.float32)
+        row[flat.index.ravel()] = np.broadcast_to(values, flat.index.shape).ravel()
+        return row
+
+    # ---- element by element ----
+
+    def _map(self, x: Flat, op: str, **fields: Any) -> Flat:
+        x = self._compact(x)
+        return Flat((self._emit(op, [x.sources[0]], self._widths[x.sources[0]], **fields),), x.index)
+
+    def _open_conv(self, node: Node, x: Flat) -> int | None:
+        """The place of the CONV that made `x`, if only `node` still reads of that and no activation closes it yet."""
+        if len(x.sources) > 1:
+            return None
+        (id,) = x.sources
+        place = next((i for i, step in enumerate(self._steps) if id in step["outputs"]), None)
+        if place is None or self._steps[place]["op"] != "CONV" or "activations" in self._steps[place]:
+            return None
+        names = [name for name, flat in self._flats.items() if id in flat.sources]
+        if any(id in step["inputs"] for step in self._steps) or not all(map(self.facts.read_once, names)):
+            return None
+        readers = [reader for name in names for reader in self.facts.consumers[name]]
+        return place if all(any(reader is one for one in (node, *self.nodes)) for reader in readers) else None
+
+    def _spread(self, x: Flat, shape: tuple[int, ...]) -> Flat:
+        if self._batch is not None and x.index.ndim < len(shape):
+            raise Misfit  # its batch lies along another axis of the result
+        return x if x.index.shape == shape else Flat(x.sources, broadcast(x.index, shape))
+
+    def _pair(self, op: str, a: Flat, b: Flat) -> Flat:
+        """In the places of whichever has one for each element."""
+        second = self._is_compact(b) and not self._is_compact(a)
+        base = self._compact(b if second else a)
+        operands = [base.sources[0] if flat is base else self._laid_as(flat, base) for flat in (
+            (a, base) if second else (base, b))]
+        return Flat((self._emit(op, operands, self._widths[base.sources[0]]),), base.index)
+
+    def _with_row(self, node: Node, x: Flat, op: str, values: np.ndarray) -> Flat:
+        if values.dtype != np.float32 and values.dtype != np.float64:
+            raise Misfit
+        if self._folded(node, x, op, broadcast(values, x.index.shape)):
+            return x
+        x = self._compact(x)
+        row = self._row(values, x, 0 if op in ("Add", "Sub") else 1)
+        return Flat((self._emit(op.upper(), [x.sources[0]], row.size, weights=[row]),), x.index)
+
+    def _folded(self, node: Node, x: Flat, op: str, values: np.ndarray) -> bool:
+        """Puts values that are the same for all windows of a convolution into its weights."""
+        conv = self._open_conv(node, x)
+        if conv is None or op not in ("Add", "Mul") or x.index.min() < 0:
+            return False
+        w, b = self._steps[conv]["weights"]
+        row = np.full(w.shape[1], 0 if op == "Add" else 1, np.float32)
+        filters = x.index % w.shape[1]
+        row[filters.ravel()] = values.ravel()
+        if (row[filters] != values.astype(np.float32)).any():
+            return False
+        weights = [w, b + row] if op == "Add" else [w * row, b * row]
+        self._steps[conv] = {**self._steps[conv], "weights": weights}
+        return True
+
+
+def broadcast(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise Misfit from None
