@@ -156,12 +156,13 @@ class FlatRegion(FlatProducts):
 
     def _activate(self, node: Node, activation: Activation) -> None:
         x = self._flat(node.inputs[0])
-        conv = self._open_conv(node, x)
+        convs = self._open_convs(node, x)
         c_activation = (activation.c_name, activation.alpha, activation.beta)
         if activation.function == "Identity":
             self._finish(node, x)
-        elif conv is not None and x.index.min() >= 0:
-            self._steps[conv] = {**self._steps[conv], "activations": [c_activation]}
+        elif convs and x.index.min() >= 0:
+            for place in convs.values():
+                self._steps[place] = {**self._steps[place], "activations": [c_activation]}
             self._finish(node, x)
         else:
             self._finish(node, self._map(x, "ACTIVATE", activations=[c_activation]))

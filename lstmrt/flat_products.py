@@ -5,6 +5,7 @@ A convolution is a GATHER of its windows and a product; a mean or sum one with w
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -117,19 +118,35 @@ class FlatProducts(FlatValues):
         options = attributes(node)
         x, w = self._flat(node.inputs[0]), self._constant(node.inputs[1])
         where = {key: options[key] for key in ("auto_pad", "dilations", "pads", "strides")}
-        self._convolve(node, x, seen_windows(x.index, w.shape[2:], None, **where), w)
+        self._finish(node, self._convolved(node, x, seen_windows(x.index, w.shape[2:], None, **where), w))
 
     def _conv_transpose(self, node: Node) -> None:
-        """As a convolution of x with zeros between its elements."""
+        """As a convolution of x with zeros between its elements: one for each place that windows have among these, of the part
+        of the filters that meets elements there."""
         options = attributes(node)
         x, w = self._flat(node.inputs[0]), self._constant(node.inputs[1])
         where = {key: options[key] for key in (
             "auto_pad", "dilations", "pads", "strides", "output_padding", "output_shape")}
         flipped = np.flip(w, tuple(range(2, w.ndim))).reshape(options["group"], -1, *w.shape[1:])
         filters = np.swapaxes(flipped, 1, 2).reshape(-1, len(w) // options["group"], *w.shape[2:])
-        self._convolve(node, x, transposed_windows(x.index, w.shape[2:], **where), filters)
+        seen, axes = transposed_windows(x.index, w.shape[2:], **where), w.ndim - 2
+        kinds = [tuple(slice(first, None, stride) for first, stride in zip(firsts, options["strides"] or (1,) * axes))
+                 for firsts in itertools.product(*map(range, options["strides"] or (1,) * axes))]
+        index = np.empty((len(seen), len(filters), *seen.shape[2:2 + axes]), np.int32)
+        sources: tuple[int, ...] = ()
+        for kind in kinds:
+            windows = seen[(..., *kind, *(slice(None),) * axes)]
+            if not windows.size:
+                continue
+            met = np.ix_(*((windows >= 0).any(tuple(other for other in range(windows.ndim) if other != 2 + axes + axis))
+                           for axis in range(axes)))
+            met = met if all(len(places) for places in map(np.ravel, met)) else (slice(0, 1),) * axes  # a bias alone
+            made = self._convolved(node, x, windows[(..., *met)], filters[(..., *met)])
+            index[(..., *kind)] = made.index + sum(self._widths[id] for id in sources)
+            sources += made.sources
+        self._finish(node, Flat(sources, index))
 
-    def _convolve(self, node: Node, x: Flat, seen: np.ndarray, w: np.ndarray) -> None:
+    def _convolved(self, node: Node, x: Flat, seen: np.ndarray, w: np.ndarray) -> Flat:
         """`seen` (batch, channels, *counts, *kernel) with w (filters, channels of a group, *kernel)."""
         axes, filters = w.ndim - 2, len(w)
         counts, count = seen.shape[2:2 + axes], math.prod(w.shape[2:])
@@ -141,7 +158,7 @@ class FlatProducts(FlatValues):
             raise Misfit
         b = self._constant(node.inputs[2]) if "".join(node.inputs[2:]) else np.zeros(filters, np.float32)
         made = (self._per_channel if by_channel else self._per_group)(node, x, seen, w.reshape(filters, -1), b)
-        self._finish(node, Flat(made.sources, np.moveaxis(made.index.reshape(filters, -1, *counts), 0, 1)))
+        return Flat(made.sources, np.moveaxis(made.index.reshape(filters, -1, *counts), 0, 1))
 
     def _per_group(self, node: Node, x: Flat, seen: np.ndarray, w: np.ndarray, b: np.ndarray) -> Flat:
         """A product for each group: no zeros in place of the others' weights, whose product with infinity is NaN."""

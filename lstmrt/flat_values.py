@@ -158,19 +158,18 @@ class FlatValues:
         x = self._compact(x)
         return Flat((self._emit(op, [x.sources[0]], self._widths[x.sources[0]], **fields),), x.index)
 
-    def _open_conv(self, node: Node, x: Flat) -> int | None:
-        """The place of the CONV that made `x`, if only `node` still reads of that and no activation closes it yet."""
-        if len(x.sources) > 1:
-            return None
-        (id,) = x.sources
-        place = next((i for i, step in enumerate(self._steps) if id in step["outputs"]), None)
-        if place is None or self._steps[place]["op"] != "CONV" or "activations" in self._steps[place]:
-            return None
-        names = [name for name, flat in self._flats.items() if id in flat.sources]
-        if any(id in step["inputs"] for step in self._steps) or not all(map(self.facts.read_once, names)):
-            return None
+    def _open_convs(self, node: Node, x: Flat) -> dict[int, int]:
+        """Source of `x` -> the place of the CONV that made it; empty unless such steps made all of `x`, only `node` still reads
+        of them, and no activation closes them yet."""
+        found = {id: i for i, step in enumerate(self._steps) for id in step["outputs"] if id in x.sources}
+        steps = [self._steps[place] for place in found.values()]
+        if len(found) < len(x.sources) or any(step["op"] != "CONV" or "activations" in step for step in steps):
+            return {}
+        names = [name for name, flat in self._flats.items() if not found.keys().isdisjoint(flat.sources)]
+        if not all(map(self.facts.read_once, names)) or any(id in step["inputs"] for step in self._steps for id in found):
+            return {}
         readers = [reader for name in names for reader in self.facts.consumers[name]]
-        return place if all(any(reader is one for one in (node, *self.nodes)) for reader in readers) else None
+        return found if all(any(reader is one for one in (node, *self.nodes)) for reader in readers) else {}
 
     def _spread(self, x: Flat, shape: tuple[int, ...]) -> Flat:
         if self._batch is not None and x.index.ndim < len(shape):
@@ -196,17 +195,22 @@ class FlatValues:
 
     def _folded(self, node: Node, x: Flat, op: str, values: np.ndarray) -> bool:
         """Puts values that are the same for all windows of a convolution into its weights."""
-        conv = self._open_conv(node, x)
-        if conv is None or op not in ("Add", "Mul") or x.index.min() < 0:
+        convs = self._open_convs(node, x)
+        if not convs or op not in ("Add", "Mul") or x.index.min() < 0:
             return False
-        w, b = self._steps[conv]["weights"]
-        row = np.full(w.shape[1], 0 if op == "Add" else 1, np.float32)
-        filters = x.index % w.shape[1]
-        row[filters.ravel()] = values.ravel()
-        if (row[filters] != values.astype(np.float32)).any():
-            return False
-        weights = [w, b + row] if op == "Add" else [w * row, b * row]
-        self._steps[conv] = {**self._steps[conv], "weights": weights}
+        folded, start = {}, 0
+        for id in x.sources:
+            place, inside = convs[id], (start <= x.index) & (x.index < start + self._widths[id])
+            w, b = self._steps[place]["weights"]
+            row = np.full(w.shape[1], 0 if op == "Add" else 1, np.float32)
+            filters, wanted = (x.index[inside] - start) % w.shape[1], values[inside].astype(np.float32)
+            row[filters] = wanted
+            if (row[filters] != wanted).any():
+                return False
+            folded[place] = [w, b + row] if op == "Add" else [w * row, b * row]
+            start += self._widths[id]
+        for place, weights in folded.items():
+            self._steps[place] = {**self._steps[place], "weights": weights}
         return True
 
 

@@ -93,6 +93,20 @@ def test_what_follows_a_convolution_is_part_of_it(shape):
     assert [step["op"] for step in region.lower()[0].steps] == ["GATHER", "CONV", "GATHER"]
 
 
+@pytest.mark.parametrize("op, attributes, products", [
+    ("ConvTranspose", {"strides": (2,)}, 2), ("ConvTranspose", {"strides": (4,)}, 4), ("Conv", {"group": 2}, 2)])
+def test_what_follows_several_products_is_part_of_each(op, attributes, products):
+    w = floats(6, 3, 3)
+    rows = {name: np.abs(floats(3 if op == "ConvTranspose" else 6)) for name in ("scale", "shift", "mean", "variance")}
+    nodes = [conv("x", "z", "w", op=op, **attributes), Node("BatchNormalization", ("z", *rows), ("n",)),
+             Node("Elu", ("n",), ("y",))]
+    wanted = graph(nodes, {"w": w, **rows}, ("batch", 6, 7))
+    region = FlatRegion(Facts.of(wanted, passes.infer_shapes(wanted)))
+    assert all(map(region.take, wanted.nodes))
+    assert [step["op"] for step in region.lower()[0].steps] == ["GATHER", "CONV"] * products + ["GATHER"]
+    check(wanted)
+
+
 @pytest.mark.parametrize("op, filters, channels, group", [
     ("Conv", 6, 2, 2), ("Conv", 4, 1, 4), ("Conv", 18, 1, 9), ("ConvTranspose", 4, 3, 2), ("ConvTranspose", 4, 1, 4)])
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
