@@ -41,9 +41,11 @@ def segments(graph: Graph, facts: Facts, flat: bool, needs_runtime: bool) -> lis
         return best
     from .foreign import has_runtime
 
-    ways = [_Way(needs_runtime, True)] if flat else []
-    if not needs_runtime and has_runtime():
-        ways += [_Way(True), *([_Way(True, True)] if flat else [])]
+    mixed = [_Way(True, True), _Way(True, True, estimates.SESSION)] if flat else []
+    if needs_runtime:
+        ways = mixed
+    else:
+        ways = [_Way(False, True)] * flat + [_Way(True), *mixed] * has_runtime()
     made = [best, *(_settled(graph, facts, way) for way in ways)]
     return min(made, key=lambda one: sum(_estimate(segment, facts) for segment in one) + _favour(one, needs_runtime))
 
@@ -67,10 +69,12 @@ def _dtypes(node: Node, facts: Facts) -> dict[str, str | None]:
 class _Way(NamedTuple):
     """`with_runtime`: onnxruntime gets everything that is not in a native program with a recurrent layer or an attention,
     as few large sessions cost less than many small steps between them; with `flat` programs, those that are estimated to
-    be faster than it keep their nodes. Without it, NumPy gets what is not native."""
+    be faster than it, or by no more than `margin` slower, keep their nodes: those would need a session of their own, perhaps.
+    Without it, NumPy gets what is not native."""
 
     with_runtime: bool
     flat: bool = False
+    margin: float = 0.0
 
 
 def _estimate(segment: Segment, facts: Facts) -> float:
@@ -116,7 +120,7 @@ def _stays_native(node: Node) -> bool:
 def _stays(segment: Segment, facts: Facts, way: _Way) -> bool:
     """Whether onnxruntime does not get the nodes of a native segment."""
     return any(map(_stays_native, segment.nodes)) or (
-        way.flat and _estimate(segment, facts) <= estimates.in_session(segment.nodes, facts))
+        way.flat and _estimate(segment, facts) <= estimates.in_session(segment.nodes, facts) + way.margin)
 
 
 def _only_moves(segment: Segment, facts: Facts) -> bool:
