@@ -33,8 +33,10 @@ lstmrt_ahead lstmrt_ahead_begin(const lstmrt_layer *layer, lstmrt_workspace *ws,
 {
     const size_t rows = lstmrt_round_up(steps, LSTMRT_AHEAD_ROWS);
     interleave(layer, ws, begin, steps, rows);
-    for (size_t panel = 0; panel < layer->h_panels; panel++)
-        ws->ahead_next[panel] = (lstmrt_ahead_place){.vector = layer->gate_vectors * panel / layer->h_panels};
+    for (size_t panel = 0, vector = 0, end; panel < layer->h_panels; panel++, vector = end) {
+        end = layer->gate_vectors * (panel + 1) / layer->h_panels;
+        ws->ahead_next[panel] = (lstmrt_ahead_place){.vector = vector, .end = end};
+    }
     return (lstmrt_ahead){
         .x = ws->x_rows,
         .init = layer->x_bias,
@@ -45,7 +47,6 @@ lstmrt_ahead lstmrt_ahead_begin(const lstmrt_layer *layer, lstmrt_workspace *ws,
         .rows = rows,
         .inputs = layer->inputs,
         .vectors = layer->gate_vectors,
-        .panels = layer->h_panels,
     };
 }
 
@@ -53,18 +54,19 @@ lstmrt_ahead lstmrt_ahead_begin(const lstmrt_layer *layer, lstmrt_workspace *ws,
 typedef struct {
     const lstmrt_kernels *kernels;
     const lstmrt_ahead *ahead;
+    size_t panels;
 } rest_work;
 
 static void rest_part(const void *argument, size_t part, size_t parts)
 {
     const rest_work *work = argument;
-    const lstmrt_panels panels = lstmrt_panels_part(work->ahead->panels, part, parts, false);
+    const lstmrt_panels panels = lstmrt_panels_part(work->panels, part, parts, false);
     work->kernels->ahead_rest(&(lstmrt_ahead_rest_args){work->ahead, panels});
 }
 
 void lstmrt_ahead_finish(const lstmrt_layer *layer, const lstmrt_workspace *ws, const lstmrt_ahead *ahead)
 {
     const lstmrt_kernels *kernels = ws->model->kernels;
-    const rest_work work = {kernels, ahead};
+    const rest_work work = {kernels, ahead, layer->h_panels};
     lstmrt_share(ws, layer->inputs * layer->gate_vectors * kernels->width, ahead->rows, rest_part, &work);
 }

@@ -26,10 +26,11 @@ typedef struct {
 } lstmrt_panels;
 
 /* Work ahead: y = init + x W, the input parts of later time steps, which steps of a single row compute while they wait for
- * weights (kernels_ahead.h), where a table `takes_ahead`. The vectors are dealt out to the panels of a step's matrix: panel p
- * of n has those from vectors p / n on, and their items are taken in their order whenever a step computes that panel. */
+ * weights (kernels_ahead.h), where a table `takes_ahead`. The vectors are dealt out to the panels of a step's matrix, and items
+ * of those that a panel has are taken in their order whenever a step computes it. */
 typedef struct {
-    size_t vector, input, row;
+    size_t vector, input, row; /* where the next item begins */
+    size_t end;                /* the vector behind the panel's last one */
 } lstmrt_ahead_place;
 
 typedef struct {
@@ -37,10 +38,9 @@ typedef struct {
     const float *init;        /* one row, the bias, for all */
     const float *weights;     /* panels of LSTMRT_DENSE_VECTORS vectors */
     float *y;                 /* rows x vectors */
-    lstmrt_ahead_place *next; /* where each panel's next item begins */
+    lstmrt_ahead_place *next; /* for each panel */
     size_t y_stride;
     size_t rows, inputs, vectors; /* rows: a multiple of LSTMRT_AHEAD_ROWS; inputs > 0 */
-    size_t panels;
 } lstmrt_ahead;
 
 /* Computes what steps have left to do for these panels. */

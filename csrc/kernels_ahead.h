@@ -37,7 +37,7 @@ static ahead_item ahead_item_at(const lstmrt_ahead *a, const lstmrt_ahead_place 
  * vector's next block, then the next vector. */
 static __attribute__((noinline)) bool ahead_take(const lstmrt_ahead *a, size_t panel, size_t end, ahead_item *item)
 {
-    while (panel < end && a->next[panel].vector == a->vectors * (panel + 1) / a->panels) panel++;
+    while (panel < end && a->next[panel].vector == a->next[panel].end) panel++;
     if (panel == end) return false;
     lstmrt_ahead_place *next = &a->next[panel];
     *item = ahead_item_at(a, next);

@@ -63,25 +63,26 @@ static void check_ahead(const lstmrt_kernels *kernels, const lstmrt_ahead *a)
     guarded_free(x), guarded_free(want);
 }
 
-static void run_ahead(const cell *s, ahead_step *step, const lstmrt_ahead *a, size_t steps)
+static void run_ahead(const cell *s, ahead_step *step, const lstmrt_ahead *a, size_t panels, size_t steps)
 {
     const lstmrt_kernels *kernels = s->kernels;
     guarded alone = guarded_new(s->h_next.n);
-    step(s, (lstmrt_panels){0, a->panels, false}, NULL);
+    step(s, (lstmrt_panels){0, panels, false}, NULL);
     memcpy(alone.x, s->h_next.x, alone.n * sizeof(float));
-    for (size_t panel = 0; panel < a->panels; panel++)
-        a->next[panel] = (lstmrt_ahead_place){.vector = a->vectors * panel / a->panels};
+    for (size_t panel = 0; panel < panels; panel++)
+        a->next[panel] = (lstmrt_ahead_place){.vector = a->vectors * panel / panels,
+                                              .end = a->vectors * (panel + 1) / panels};
     for (size_t i = 0; i < steps; i++) {
-        const size_t cut = random_below(a->panels + 1);
-        step(s, (lstmrt_panels){cut, a->panels, i % 2}, a);
+        const size_t cut = random_below(panels + 1);
+        step(s, (lstmrt_panels){cut, panels, i % 2}, a);
         step(s, (lstmrt_panels){0, cut, i % 2}, a);
         CHECK(memcmp(alone.x, s->h_next.x, alone.n * sizeof(float)) == 0, "%s: a step beside work ahead has other bits",
               kernels->name);
     }
     const bool moved = a->next[0].row > 0 || a->next[0].input > 0 || a->next[0].vector > 0;
     CHECK(moved == (kernels->takes_ahead && steps > 0), "%s: %zu steps took work along: %d", kernels->name, steps, moved);
-    const size_t cut = random_below(a->panels + 1);
-    kernels->ahead_rest(&(lstmrt_ahead_rest_args){a, {cut, a->panels, false}});
+    const size_t cut = random_below(panels + 1);
+    kernels->ahead_rest(&(lstmrt_ahead_rest_args){a, {cut, panels, false}});
     kernels->ahead_rest(&(lstmrt_ahead_rest_args){a, {0, cut, false}});
     check_ahead(kernels, a);
     guarded_free(alone);
@@ -101,8 +102,8 @@ static void test_ahead_rest(const lstmrt_kernels *kernels)
             const size_t vectors = panels + random_below(3 * panels + 1), width = vectors * kernels->width;
             guarded x = guarded_random(rows * inputs, 1), init = guarded_random(width, 1);
             guarded weights = guarded_random(inputs * width, 0.3f), y = guarded_new((rows - 1) * (width + 3) + width);
-            const lstmrt_ahead a = {x.x, init.x, weights.x, y.x, next, width + 3, rows, inputs, vectors, panels};
-            run_ahead(&s, STEPS[kind], &a, TIMES[i / COUNT(STEPS) / COUNT(INPUTS)]);
+            const lstmrt_ahead a = {x.x, init.x, weights.x, y.x, next, width + 3, rows, inputs, vectors};
+            run_ahead(&s, STEPS[kind], &a, panels, TIMES[i / COUNT(STEPS) / COUNT(INPUTS)]);
             guarded_free(x), guarded_free(init), guarded_free(weights), guarded_free(y);
             cell_free(&s);
         }
