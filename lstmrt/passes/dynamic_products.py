@@ -8,7 +8,7 @@ from typing import Mapping
 import numpy as np
 
 from ..graph import EXTENSION, Dim, Graph, Node, fresh_names
-from ..operators import attributes, is_recurrent, named_inputs
+from ..operators import attributes, is_dynamic, is_recurrent, named_inputs
 from ..shapes import Tensor
 from .infer_shapes import infer_shapes
 
@@ -16,9 +16,9 @@ FLOAT = 1  # ONNX's number of float32
 
 
 def dynamic_products(graph: Graph) -> Graph:
-    """Cast(MatMulInteger(DynamicQuantizeLinear(x), w)) * (its scale * w's) -> DynamicQuantizeMatMul(x, w), beside recurrent
-    nodes, which say what the batch is."""
-    if not any(node.op == "MatMulInteger" for node in graph.nodes) or not any(map(is_recurrent, graph.nodes)):
+    """Cast(MatMulInteger(DynamicQuantizeLinear(x), w)) * (its scale * w's) -> DynamicQuantizeMatMul(x, w), beside quantized
+    recurrent nodes, which say what the batch is and keep its sequences apart; alone they are quantized as one, as ONNX has it."""
+    if not any(node.op == "MatMulInteger" for node in graph.nodes) or not any(map(is_dynamic, graph.nodes)):
         return graph
     matcher, names, constants, replaced = _Matcher(graph), fresh_names(graph), dict(graph.constants), {}
     for node in graph.nodes:
