@@ -13,8 +13,9 @@ from .generation import GenerationOptions, settings
 from .graph import Graph
 from .machine import Limits
 from .model import Model, random_array, vocabulary_of
+from .native import is_multiplied_ahead
 from .operators import is_recurrent, named_inputs
-from .roles import TIME
+from .roles import TIME, Facts
 
 BYTES = {"f32": 4, "bf16": 2, "int8": 1}  # of a weight; its precisions are precision.PRECISIONS
 SCREENED = 1 << 18  # weights of an output layer from which on greedy choice in f32 reads a byte of each, not four
@@ -138,13 +139,14 @@ class Weights:
         from . import passes
 
         graph = passes.load(model.source.graph)
+        facts = Facts.of(graph, passes.infer_shapes(graph))
         sizes = {name: array.size for name, array in graph.constants.items() if array.ndim > 1}
         again = inputs = others = 0
         for node in graph.nodes:
             if is_recurrent(node):
                 given = named_inputs(node)
                 again += sizes.get(given["R"], 0)
-                inputs += sizes.get(given["W"], 0)
+                inputs += 0 if is_multiplied_ahead(node, facts) else sizes.get(given["W"], 0)
             elif node.op != "Gather":
                 others += sum(sizes.get(name, 0) for name in node.inputs)
         return cls(again, inputs, others)

@@ -323,19 +323,14 @@ class _Lowering:
             del self.embedded[given["X"]]
 
     def _table(self, node: Node, w: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
-        """Embeddings (vocabulary, inputs) that are read as X of recurrent nodes alone, and which the core multiplies with W
-        ahead; without W they are input parts."""
+        """What ids look up as X: embeddings that the core multiplies with W ahead or, without W, input parts."""
         x = named_inputs(node)["X"]
         if x not in self.embedded or is_dynamic(node):
             return None
         table, _ = self.embedded[x]
         if w is None:
             return table if _table_has_biases(node, b) else None
-        fits = len(table) * len(w) * table.itemsize <= LARGEST_TABLE and x not in self.facts.outputs
-        return table if fits and all(self._reads_rows(reader, x) for reader in self.facts.consumers[x]) else None
-
-    def _reads_rows(self, reader: Node, x: str) -> bool:
-        return reader in self.nodes and is_recurrent(reader) and reader.inputs[0] == x and reader.inputs.count(x) == 1
+        return table if is_multiplied_ahead(node, self.facts) else None
 
     def _one_direction(self, name: str) -> np.ndarray | None:
         if not name:
@@ -347,6 +342,23 @@ class _Lowering:
 def _bytes(matrix: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """A weight that the core multiplies as it is: bytes, a scale for each row, the zero point."""
     return matrix, np.ascontiguousarray(np.broadcast_to(scale, len(matrix))), int(zero.item())
+
+
+def is_multiplied_ahead(node: Node, facts: Facts) -> bool:
+    """Whether X of a recurrent node is rows of a table that are read as X of recurrent nodes alone, so that each can be
+    multiplied with W (directions, gates * hidden, inputs) once, and the products are not too large to be kept."""
+    given = named_inputs(node)
+    x, gather = given["X"], facts.producers.get(given["X"])
+    if gather is None or gather.op != "Gather" or gather.domain or gather.inputs[0] not in facts.constants:
+        return False
+    if x in facts.outputs or not all(_reads_rows(reader, x) for reader in facts.consumers[x]):
+        return False
+    table, w = facts.constants[gather.inputs[0]], facts.constants.get(given["W"])
+    return w is not None and 4 * len(table) * w.shape[1] <= LARGEST_TABLE
+
+
+def _reads_rows(reader: Node, x: str) -> bool:
+    return is_recurrent(reader) and not is_dynamic(reader) and reader.inputs[0] == x and reader.inputs.count(x) == 1
 
 
 def _table_has_biases(node: Node, b: np.ndarray | None) -> bool:
