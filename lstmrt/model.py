@@ -369,7 +369,7 @@ class Model:
         (port,) = native.input_ports
         form = self._step_forms.setdefault(state.batch_size, StepForm(native, state.batch_size))
         (value,) = (value for value in self.inputs if value.name not in self.states)
-        array = np.ascontiguousarray(as_dtype(value, x), form.dtype)
+        array = np.asarray(as_dtype(value, x), form.dtype, order="C")  # np.ascontiguousarray would give an id an axis
         if array.shape == form.shape:
             return form.step(state, array)
         if not self.states or array.shape != port.shape(state.batch_size, 1):

@@ -118,6 +118,21 @@ def test_steps_carry_the_states(tmp_path):
         np.testing.assert_array_equal(loaded.step(x[None], state)[0], wanted)
 
 
+def test_a_step_of_ids_is_a_number(tmp_path):
+    gates = GATES["GRU"] * HIDDEN
+    constants = {"table": weights(RANDOM, 9, WIDTH), "W": weights(RANDOM, 1, gates, WIDTH), "R": weights(RANDOM, 1, gates, HIDDEN),
+                 "1": np.array([1]), "1, 2": np.array([1, 2])}
+    nodes = (Node("Gather", ("table", "ids"), ("rows",)), Node("Unsqueeze", ("rows", "1"), ("x",)),
+             Node("GRU", ("x", "W", "R"), ("Y",), {"hidden_size": HIDDEN}), Node("Squeeze", ("Y", "1, 2"), ("y",)))
+    model = Graph((Value("ids", "int64", ("time",)),), (Value("y", "float32", ("time", HIDDEN)),), nodes, constants)
+    write_onnx(model.validate(), tmp_path / "one.onnx")
+    loaded = lstmrt.load(tmp_path / "one.onnx")
+    ids = RANDOM.integers(0, 9, TIME)
+    whole, state = loaded(ids), loaded.new_state()
+    for id, wanted in zip(ids, whole):
+        np.testing.assert_array_equal(loaded.step(id, state), wanted)
+
+
 def test_several_sequences_are_refused():
     model = stacked("GRU")
     given = inputs_of(model)
