@@ -184,10 +184,13 @@ def _dynamic_lstm(node: Node, around: Surroundings) -> Node | None:
 def _signed(weights: np.ndarray, zero: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """(directions, inputs, outputs) bytes as (directions, outputs, inputs) signed ones, and the zero point of each direction;
     None where onnxruntime has a fault to find, as with zero points that differ from output to output."""
-    if weights.ndim != 3 or weights.dtype != zero.dtype or weights.dtype.name not in ("int8", "uint8") or zero.ndim not in (1, 2):
+    if weights.ndim != 3 or weights.dtype != zero.dtype or weights.dtype.name not in ("int8", "uint8"):
         return None
-    first = zero.reshape(len(zero), -1)[:, :1]
-    if zero.size == 0 or (zero != first.reshape(zero.shape[:1] + (1,) * (zero.ndim - 1))).any():
+    if zero.ndim not in (1, 2) or not zero.size:
+        return None
+    of_outputs = zero.reshape(len(zero), -1)
+    first = of_outputs[:, :1]
+    if (of_outputs != first).any():
         return None
     shift = np.uint8(0 if weights.dtype == np.int8 else 128)
     return (np.ascontiguousarray((weights.view(np.uint8) ^ shift).view(np.int8).transpose(0, 2, 1)),

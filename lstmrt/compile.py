@@ -17,7 +17,7 @@ from .errors import InputError, IsaError
 from .graph import Graph, Node
 from .host_ops import HostStep
 from .native import Port, Program, lower
-from .operators import find, is_dynamic
+from .operators import find, is_dynamic, is_dynamic_product
 from .passes import infer_shapes
 from .roles import BATCH, SOURCE, TIME, Facts
 from .segments import Segment, segments
@@ -177,7 +177,8 @@ class NativeStep:
         self.is_flat = any(port.sizes for port in program.input_ports)  # nothing of it runs over time
         self._takes_one = not all(BATCH in port.roles for port in (*self.input_ports, *self.output_ports)) and not self.is_flat
         self.steppable = self.model.steppable and not self.is_flat
-        self.steps_add_up = self.steppable and not any(map(is_dynamic, nodes))  # to what the whole gives, to the bit
+        quantizes = any(is_dynamic(node) or is_dynamic_product(node) for node in nodes)
+        self.steps_add_up = self.steppable and not quantizes  # to what the whole gives, to the bit
         self.before: list[HostStep] = []  # what takes states out of stacked inputs
         self.after: list[HostStep] = []  # and puts them together in outputs
 

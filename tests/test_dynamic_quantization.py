@@ -331,6 +331,46 @@ def test_quantized_models_are_what_their_nodes_say(quantized) -> None:
         assert np.abs(reference.run(fused, {"ids": ids})["logits"] - wanted).max() < 1e-6
 
 
+@pytest.mark.parametrize("kinds", [["LSTM"], ["MatMul"], ["LSTM", "MatMul", "Gather"]])
+def test_growing_texts_are_onnxruntimes(tmp_path, kinds: list[str]) -> None:
+    """All words so far are read again for each new one: a carried state would have been quantized step by step."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    onnx.save(language_model(), tmp_path / "float.onnx")
+    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "model.onnx", op_types_to_quantize=kinds, weight_type=QuantType.QInt8)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    model, ids = lstmrt.load(tmp_path / "model.onnx"), [3, 1, 4]
+    found = model.generate(ids, max_new_tokens=20)
+    for _ in range(20):
+        ids.append(int(session.run(None, {"ids": np.array([ids])})[0][0, -1].argmax()))
+    assert list(found) == ids[3:]
+    assert list(model.generate([[3, 1, 4], [2, 5]], max_new_tokens=20)[0]) == ids[3:]
+    with pytest.raises(lstmrt.InputError, match="runs its text again"):
+        model.batch(max_streams=2)
+    assert len(list(model.generate([3, 1, 4], max_new_tokens=20, mode="stateful"))) == 20  # for who wants speed
+
+
+def language_model() -> onnx.ModelProto:
+    random = np.random.default_rng(5)
+    vocabulary, width, hidden = 23, 12, 21
+    constants = {
+        "table": random.normal(size=(vocabulary, width)), "W": random.normal(size=(1, 4 * hidden, width)),
+        "R": random.normal(size=(1, 4 * hidden, hidden)) / 2, "B": random.normal(size=(1, 8 * hidden)) / 4,
+        "dense": random.normal(size=(hidden, vocabulary))}
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "ids"], ["embedded"]),
+         helper.make_node("Transpose", ["embedded"], ["x"], perm=(1, 0, 2)),
+         helper.make_node("LSTM", ["x", "W", "R", "B"], ["y"], "lstm", hidden_size=hidden),
+         helper.make_node("Squeeze", ["y", "one"], ["h"]),
+         helper.make_node("Transpose", ["h"], ["features"], perm=(1, 0, 2)),
+         helper.make_node("MatMul", ["features", "dense"], ["logits"], "dense")],
+        "words", [helper.make_tensor_value_info("ids", TensorProto.INT64, ("batch", "time"))],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ("batch", "time", vocabulary))],
+        [*(numpy_helper.from_array(array.astype(np.float32), name) for name, array in constants.items()),
+         numpy_helper.from_array(np.array([1]), "one")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 @pytest.mark.parametrize("scales", [1, 7])
 def test_products_behind_the_last_state(dtype: str, scales: int) -> None:
