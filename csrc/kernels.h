@@ -156,10 +156,11 @@ typedef struct {
 } lstmrt_softmax_args;
 
 /* y[r][s] = scale (q[r] . k[s]) or, with a column, scale times the sum of column tanh(q[r] + k[s]). Each lane of a vector
- * is a sum of its own, in blocks of LSTMRT_BLOCK vectors. */
+ * is a sum of its own, in blocks of LSTMRT_BLOCK vectors. Panels have these sums in vectors of their own, and no column. */
 typedef struct {
     const float *q;      /* rows x width */
     const float *k;      /* steps x width */
+    const float *panels; /* k once more, a vector of keys side by side for each of its columns; or NULL */
     const float *column; /* (width), or NULL */
     float *y;            /* rows x steps */
     size_t q_stride, k_stride, y_stride;

@@ -2,6 +2,7 @@
  * a few vectors of columns, as many as the registers hold sums for; it changes no sum's order. */
 
 enum { KEYS = 4, COLUMNS = 4 }; /* of a tile beside several rows; v_reduce_add_each takes as many */
+enum { PANEL_ROWS = 4 };
 
 VEC_INLINE vf load_lanes(const float *p, size_t lanes) { return lanes == VEC_WIDTH ? v_load(p) : v_load_n(p, lanes); }
 
@@ -45,11 +46,57 @@ VEC_INLINE void scores_tile(const lstmrt_scores_args *a, bool additive, int keys
     }
 }
 
+/* Sums of every VEC_WIDTH-th column from `lane` on: what that lane has in scores_tile, for a vector of keys. */
+VEC_INLINE void panel_sums(const lstmrt_scores_args *a, int rows, const float *panel, size_t row, size_t lane, vf *total)
+{
+    UNROLL for (int r = 0; r < rows; r++) total[r] = v_set1(0.0f);
+    for (size_t begin = lane; begin < a->width; begin += LSTMRT_BLOCK * VEC_WIDTH) {
+        const size_t rest = a->width - begin, end = begin + (rest < LSTMRT_BLOCK * VEC_WIDTH ? rest : LSTMRT_BLOCK * VEC_WIDTH);
+        vf sum[PANEL_ROWS];
+        UNROLL for (int r = 0; r < rows; r++) sum[r] = v_set1(0.0f);
+        for (size_t i = begin; i < end; i += VEC_WIDTH) {
+            const vf k = v_hold(v_load(panel + i * VEC_WIDTH));
+            UNROLL for (int r = 0; r < rows; r++)
+                sum[r] = v_fma(v_set1(a->q[(row + (size_t)r) * a->q_stride + i]), k, sum[r]);
+        }
+        UNROLL for (int r = 0; r < rows; r++) total[r] = v_add(total[r], sum[r]);
+    }
+}
+
+/* A vector of keys by a few rows. Lanes' sums are added as v_reduce_add_each adds lanes: the halves of a vector of 16, then
+ * neighbours, then neighbouring pairs and so on. */
+VEC_INLINE void panel_tile(const lstmrt_scores_args *a, int rows, size_t key, size_t row)
+{
+    enum { SUMS = VEC_WIDTH > 8 ? VEC_WIDTH / 2 : VEC_WIDTH, LEVELS = 4 };
+    const float *panel = a->panels + key * a->width;
+    const size_t left = a->steps - key;
+    vf of_level[LEVELS][PANEL_ROWS];
+    int level = 0;
+    UNROLL for (int lane = 0; lane < SUMS; lane++) {
+        vf sum[PANEL_ROWS], half[PANEL_ROWS];
+        panel_sums(a, rows, panel, row, (size_t)lane, sum);
+        if (SUMS < VEC_WIDTH) panel_sums(a, rows, panel, row, (size_t)(lane + SUMS), half);
+        UNROLL for (int r = 0; SUMS < VEC_WIDTH && r < rows; r++) sum[r] = v_add(sum[r], half[r]);
+        UNROLL for (level = 0; lane >> level & 1; level++)
+            UNROLL for (int r = 0; r < rows; r++) sum[r] = v_add(of_level[level][r], sum[r]);
+        UNROLL for (int r = 0; r < rows; r++) of_level[level][r] = sum[r];
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        v_store_n(a->y + (row + (size_t)r) * a->y_stride + key, v_mul(v_set1(a->scale), of_level[level][r]),
+                  left < VEC_WIDTH ? left : VEC_WIDTH);
+}
+
+#define PANEL_TILE(a, panels, rows, key, row) panel_tile(a, rows, key, row)
+
 #define PRODUCTS_TILE(a, keys, rows, key, row) scores_tile(a, false, keys, rows, key, row)
 
 static void kernel_scores(const lstmrt_scores_args *a)
 {
     size_t key = 0;
+    if (a->panels) {
+        for (; key < a->steps; key += VEC_WIDTH) FOR_ROWS(PANEL_TILE, a, 1, PANEL_ROWS, key, a->rows)
+        return;
+    }
     if (a->column) {
         for (; key < a->steps; key++)
             for (size_t row = 0; row < a->rows; row++) scores_tile(a, true, 1, 1, key, row);

@@ -100,11 +100,14 @@ static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *p
     model->steppable = true;
     for (size_t i = 0; i < program->n_steps; i++) {
         lstmrt_layer *layer = &model->layers[model->n_layers++];
-        const lstmrt_status status = lstmrt_layer_prepare(model, &program->steps[i], layer);
+        const lstmrt_step *step = &program->steps[i];
+        const lstmrt_status status = lstmrt_layer_prepare(model, step, layer);
         if (status) return status;
         if (lstmrt_op_recurrent(layer->step.op)) layer->cell = model->n_cells++;
         model->steppable = model->steppable && lstmrt_layer_steppable(layer);
         model->dynamic = model->dynamic || layer->dynamic;
+        if (step->op == LSTMRT_OP_ATTENTION)
+            model->attended[lstmrt_attention_across(model, step)] += (layer->inputs + layer->width) * (size_t)step->constant;
         model->weights = lstmrt_size_sum(model->weights, lstmrt_layer_weights(model, layer));
     }
     find_pairs(model);

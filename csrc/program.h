@@ -22,6 +22,9 @@ enum { LSTMRT_AHEAD_STEPS = 16 };
 /* Rows of an attention whose scores are there at once: a multiple of the rows of the kernels' tiles. */
 enum { LSTMRT_SCORED_ROWS = 12 };
 
+/* Rows from which on it pays to lay keys out in panels, and threads that share an attention at most. */
+enum { LSTMRT_MANY_QUERIES = 8, LSTMRT_MOST_SCORERS = 8 };
+
 typedef struct lstmrt_layer lstmrt_layer;
 typedef struct lstmrt_gather_run lstmrt_gather_run; /* see gather.c */
 typedef struct lstmrt_workspace lstmrt_workspace;
@@ -107,8 +110,9 @@ struct lstmrt_workspace {
     float *gates;       /* their input parts */
     lstmrt_ahead_place *ahead_next; /* for each panel of a recurrent layer */
     float *z, *reset_h; /* between the halves of a GRU */
-    float *scores;      /* of LSTMRT_SCORED_ROWS rows with the steps of a sequence, `scores_stride` apart */
-    size_t scores_stride;
+    float *scores;      /* of LSTMRT_SCORED_ROWS rows with the steps of a sequence, `scores_stride` apart, for each scorer */
+    size_t scores_stride, scorers;
+    float *key_panels;  /* of a sequence's keys */
     void *reduced_rows; /* what reduced weights are multiplied with: `most_rows` rows, their scales and zeros */
     float *reduced_scales;
     int32_t *reduced_zeros;
@@ -140,6 +144,7 @@ struct lstmrt_model {
     size_t threads; /* at most in a call; 0: as many as there are idle processors */
     size_t processors;
     size_t weights; /* floats that a time step of one row streams */
+    size_t attended[LSTMRT_ACROSS_SOURCE + 1]; /* and of each step that attentions look at, by whose steps they are */
     size_t cache;    /* floats that a core's own one holds */
     size_t n_beside; /* layers that may run beside another */
     bool sweeps;    /* back and forth: the weights do not fit into a core's cache */
@@ -189,6 +194,9 @@ typedef struct {
 
 lstmrt_rows_view lstmrt_sequence(const lstmrt_value *value, const lstmrt_slot *slot, const lstmrt_workspace *workspace,
                                  size_t b);
+
+/* Of whose steps an attention's keys are. */
+lstmrt_across lstmrt_attention_across(const lstmrt_model *model, const lstmrt_step *step);
 
 /* Layer kinds: dense.c, gather.c, rows.c, normalize.c, recurrent.c, pooling.c, attention.c. */
 typedef lstmrt_status lstmrt_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer);

@@ -43,7 +43,10 @@ void lstmrt_call_begin(lstmrt_workspace *ws, size_t rows)
 {
     lstmrt_calls_begin();
     ws->threads = 1;
-    if (cost(ws->model->weights, rows) >= CALL_COST) ws->threads = lstmrt_pool_open(threads_free(ws->model));
+    const size_t *attended = ws->model->attended;
+    const size_t looked_at = lstmrt_size_sum(lstmrt_size_product(attended[LSTMRT_ACROSS_TIME], ws->time),
+                                             lstmrt_size_product(attended[LSTMRT_ACROSS_SOURCE], ws->source));
+    if (cost(lstmrt_size_sum(ws->model->weights, looked_at), rows) >= CALL_COST) ws->threads = lstmrt_pool_open(threads_free(ws->model));
 }
 
 void lstmrt_call_end(lstmrt_workspace *ws)

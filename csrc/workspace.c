@@ -44,7 +44,7 @@ static size_t reduced_row_bytes(const lstmrt_layer *layer)
 
 /* What the largest layer needs. */
 typedef struct {
-    size_t rows, inputs, gates, panels, between, row_bytes, scores;
+    size_t rows, inputs, gates, panels, between, row_bytes, scores, scorers, keys;
 } scratch_sizes;
 
 static scratch_sizes sizes_of(const lstmrt_workspace *ws)
@@ -55,12 +55,16 @@ static scratch_sizes sizes_of(const lstmrt_workspace *ws)
         s.row_bytes = larger(s.row_bytes, reduced_row_bytes(layer));
         if (lstmrt_op_mixes_time(layer->step.op))
             s.scores = lstmrt_round_up(larger(ws->time, ws->source), LSTMRT_PAD);
+        if (layer->step.op == LSTMRT_OP_ATTENTION && ws->time >= LSTMRT_MANY_QUERIES)
+            s.keys = larger(s.keys, layer->inputs * (size_t)layer->step.constant);
         if (!lstmrt_op_recurrent(layer->step.op)) continue;
         if (!layer->table) s.inputs = larger(s.inputs, lstmrt_round_up(layer->inputs, LSTMRT_PAD));
         s.gates = larger(s.gates, layer->gates_stride);
         s.panels = larger(s.panels, layer->h_panels);
         if (layer->step.op == LSTMRT_OP_GRU) s.between = larger(s.between, lstmrt_round_up(layer->width, LSTMRT_PAD));
     }
+    const size_t threads = larger(ws->model->threads, ws->model->processors); /* a later call may have these */
+    s.scorers = threads < LSTMRT_MOST_SCORERS ? threads : LSTMRT_MOST_SCORERS;
     return s;
 }
 
@@ -71,8 +75,10 @@ static void place_scratch(lstmrt_workspace *ws, lstmrt_arena *arena, scratch_siz
     ws->ahead_next = lstmrt_arena_take(arena, s.panels, sizeof *ws->ahead_next);
     ws->z = lstmrt_arena_take(arena, lstmrt_size_product(ws->batch, s.between), sizeof(float));
     ws->reset_h = lstmrt_arena_take(arena, lstmrt_size_product(ws->batch, s.between), sizeof(float));
-    ws->scores = lstmrt_arena_take(arena, lstmrt_size_product(LSTMRT_SCORED_ROWS, s.scores), sizeof(float));
+    ws->scores = lstmrt_arena_take(arena, lstmrt_size_product(s.scorers * LSTMRT_SCORED_ROWS, s.scores), sizeof(float));
     ws->scores_stride = s.scores;
+    ws->scorers = s.scorers;
+    ws->key_panels = lstmrt_arena_take(arena, lstmrt_size_product(s.keys, s.scores), sizeof(float));
     ws->most_rows = s.rows;
     ws->reduced_rows = lstmrt_arena_take(arena, s.rows, s.row_bytes);
     ws->reduced_scales = lstmrt_arena_take(arena, s.row_bytes > 0 ? s.rows : 0, sizeof(float));
@@ -84,6 +90,7 @@ static void place(void *owner)
 {
     lstmrt_workspace *ws = owner;
     const lstmrt_model *model = ws->model;
+    scratch_sizes sizes = sizes_of(ws);
     const size_t n_beside = model->n_beside, in_parts = n_beside > 0 ? model->n_values : 0;
     for (size_t i = 0; i < model->n_layers; i++)
         for (size_t o = 0; o < LSTMRT_MAX_OUTPUTS; o++)
@@ -95,7 +102,8 @@ static void place(void *owner)
                                    .threads = 1, .slots = ws->slots, .runs = ws->runs};
         lstmrt_workspace *placed = i == 0 ? ws : &beside;
         placed->part_slots = lstmrt_arena_take(&ws->arena, in_parts, sizeof *ws->slots);
-        place_scratch(placed, &ws->arena, sizes_of(ws));
+        place_scratch(placed, &ws->arena, sizes);
+        sizes.scores = 0; /* nothing that needs them runs beside another layer */
         if (i > 0 && ws->beside) ws->beside[i - 1] = beside;
     }
 }

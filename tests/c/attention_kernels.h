@@ -16,26 +16,43 @@ static void check_scores(const lstmrt_kernels *kernels, const lstmrt_scores_args
                   a->rows, s, a->steps, a->y[r * a->y_stride + s], a->scale * score.value);
             float alone;
             lstmrt_scores_args one = *a;
-            one.q += r * a->q_stride, one.k += s * a->k_stride, one.y = &alone, one.rows = one.steps = 1;
+            one.q += r * a->q_stride, one.k += s * a->k_stride, one.y = &alone, one.rows = one.steps = 1, one.panels = NULL;
             kernels->scores(&one);
             CHECK(alone == a->y[r * a->y_stride + s], "%s scores, width %zu: other bits alone", kernels->name, a->width);
         }
 }
 
+/* With keys in panels too, of which every score has the same bits. */
+static void check_panels(const lstmrt_kernels *kernels, lstmrt_scores_args a)
+{
+    const size_t lanes = kernels->width, keys = (a.steps + lanes - 1) / lanes * lanes;
+    guarded panels = guarded_new(keys * a.width);
+    for (size_t i = 0; i < keys * a.width; i++) {
+        const size_t key = i / (lanes * a.width) * lanes + i % lanes;
+        panels.x[i] = key < a.steps ? a.k[key * a.k_stride + i / lanes % a.width] : NAN;
+    }
+    a.panels = panels.x;
+    memset(a.y, 0, ((a.rows - 1) * a.y_stride + a.steps) * sizeof *a.y);
+    kernels->scores(&a);
+    check_scores(kernels, &a);
+    guarded_free(panels);
+}
+
 static void test_scores(const lstmrt_kernels *kernels)
 {
     for (size_t i = 0; i < COUNT(ROWS); i++)
-        for (size_t steps = 1; steps < 10; steps++)
+        for (size_t steps = 1; steps < 20; steps += steps < 10 ? 1 : 4)
             FOR_HIDDEN_SIZES(width, kernels)
                 for (int additive = 0; additive < 2; additive++) {
                     const size_t rows = ROWS[i];
                     guarded q = guarded_random((rows - 1) * (width + 3) + width, 2);
                     guarded k = guarded_random((steps - 1) * (width + 1) + width, 2), column = guarded_random(width, 1);
                     guarded y = guarded_new((rows - 1) * (steps + 2) + steps);
-                    const lstmrt_scores_args args = {q.x, k.x, additive ? column.x : NULL, y.x, width + 3, width + 1,
-                                                     steps + 2, rows, steps, width, 0.7f};
+                    lstmrt_scores_args args = {q.x, k.x, NULL, additive ? column.x : NULL, y.x, width + 3, width + 1,
+                                               steps + 2, rows, steps, width, 0.7f};
                     kernels->scores(&args);
                     check_scores(kernels, &args);
+                    if (!additive) check_panels(kernels, args);
                     guarded_free(q), guarded_free(k), guarded_free(column), guarded_free(y);
                 }
 }

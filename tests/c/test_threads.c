@@ -224,6 +224,37 @@ static void test_stacks(const char *isa, lstmrt_precision precision)
     }
 }
 
+/* Queries of an attention are shared, and have the bits that one query alone has. */
+static void test_attention(const lstmrt_kernels *kernels)
+{
+    enum { WIDTH = 122, BATCH = 2, TIME = 151 };
+    for (int i = 0; i < 4; i++) {
+        const lstmrt_rows rows = i % 2 ? LSTMRT_ROWS_BATCH_TIME : LSTMRT_ROWS_TIME_BATCH;
+        builder b = {0};
+        const int32_t x = add_input(&b, LSTMRT_F32, rows, WIDTH), mask = add_input(&b, LSTMRT_BOOL, rows, 1);
+        const int32_t y = add_attention(&b, x, x, mask, mask);
+        if (i < 2) last_step(&b)->weights[0] = (lstmrt_weight){0};
+        if (i != 1) last_step(&b)->outputs[1] = -1, b.n_outputs = 0; /* nobody reads the weights */
+        add_output(&b, y);
+        lstmrt_model *model = model_of(&b, kernels->name);
+        arrays a = arrays_for(&b, BATCH, TIME), other = arrays_for(&b, BATCH, TIME);
+        lstmrt_model_set_threads(model, 1);
+        REQUIRE(lstmrt_run(model, a.inputs, a.outputs, BATCH, TIME, SOURCE) == LSTMRT_OK);
+        for (size_t threads = 2; threads <= 4; threads++) {
+            lstmrt_model_set_threads(model, 1);
+            REQUIRE(lstmrt_run(model, other.inputs, other.outputs, BATCH, TIME, SOURCE) == LSTMRT_OK);
+            lstmrt_model_set_threads(model, threads);
+            arrays shared = borrow(&b, &a, BATCH, TIME);
+            REQUIRE(lstmrt_run(model, shared.inputs, shared.outputs, BATCH, TIME, SOURCE) == LSTMRT_OK);
+            CHECK(compare_and_free(&shared, &a) == 0, "%s: an attention on %zu threads has other bits", kernels->name, threads);
+        }
+        arrays_free(&a);
+        arrays_free(&other);
+        lstmrt_model_free(model);
+        builder_free(&b);
+    }
+}
+
 /* Each instruction set has its own kernels for a precision, or those of a slower one. */
 static void test_shared_calls_everywhere(void)
 {
@@ -255,6 +286,7 @@ int main(void)
 
         test_threads();
         test_pairs(kernels);
+        test_attention(kernels);
 
         for (size_t i = 0; i < SIZES; i++) arrays_free(&whole_alone[i]);
         arrays_free(&stepped_alone);
