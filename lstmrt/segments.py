@@ -41,12 +41,13 @@ def segments(graph: Graph, facts: Facts, flat: bool, needs_runtime: bool) -> lis
         return best
     from .foreign import has_runtime
 
-    mixed = [_Way(True, True), _Way(True, True, estimates.SESSION)] if flat else []
-    if needs_runtime:
-        ways = mixed
-    else:
-        ways = [_Way(False, True)] * flat + [_Way(True), *mixed] * has_runtime()
-    made = [best, *(_settled(graph, facts, way) for way in ways)]
+    made = [best]
+    if flat and not needs_runtime:
+        made.append(_settled(graph, facts, _Way(False, True)))
+    is_settled = all(segment.region and _stays(segment, facts, _MIXED) for segment in made[-1])
+    if not is_settled and (needs_runtime or has_runtime()):  # else it would be the same with onnxruntime
+        ways = ([] if needs_runtime else [_Way(True)]) + ([_MIXED, _MIXED._replace(margin=estimates.SESSION)] if flat else [])
+        made += [_settled(graph, facts, way) for way in ways]
     return min(made, key=lambda one: sum(_estimate(segment, facts) for segment in one) + _favour(one, needs_runtime))
 
 
@@ -75,6 +76,9 @@ class _Way(NamedTuple):
     with_runtime: bool
     flat: bool = False
     margin: float = 0.0
+
+
+_MIXED = _Way(True, True)
 
 
 def _estimate(segment: Segment, facts: Facts) -> float:
