@@ -78,7 +78,7 @@ def summary(model: Model) -> list[tuple[str, str]]:
              ("outputs", "; ".join(f"{v.name} {v.dtype} {_shown(v.shape)}" for v in model.outputs)),
              ("parameters", f"{sum(row.parameters for row in layer_rows(model)):,}"),
              ("precision", model.precision),
-             ("bytes in float32", f"{sum(array.nbytes for array in file.graph.constants.values()):,}")]
+             ("bytes of weights", f"{sum(array.nbytes for array in file.graph.constants.values()):,}")]
     if model.native:
         facts.append(("instruction set", model.native.model.isa))
     if model.generation:
