@@ -10,12 +10,11 @@ from typing import Callable, Mapping
 import numpy as np
 
 from .generation import GenerationOptions, settings
-from .graph import Graph
 from .machine import Limits
 from .model import Model, random_array, vocabulary_of
 from .native import is_multiplied_ahead
 from .operators import is_recurrent, named_inputs
-from .roles import TIME, Facts
+from .roles import BATCH, TIME, Facts
 
 BYTES = {"f32": 4, "bf16": 2, "int8": 1}  # of a weight; its precisions are precision.PRECISIONS
 SCREENED = 1 << 18  # weights of an output layer from which on greedy choice in f32 reads a byte of each, not four
@@ -73,9 +72,13 @@ def tasks(model: Model, time: int) -> list[Task]:
     found = []
     if model.generation is not None and model.input_vocabulary is not None:
         found.append(_tokens(model))
-    elif len(model.inputs) == 1 and model.native is not None and model.native.steppable:
+    elif len(model.inputs) == 1 and model.native is not None and model.native.steppable and _goes_over_time(model):
         found.append(_steps(model))
     return [*found, _runs(model, time)]
+
+
+def _goes_over_time(model: Model) -> bool:
+    return all(TIME in port.roles for port in model.native.input_ports)
 
 
 def _tokens(model: Model) -> Task:
@@ -90,7 +93,8 @@ def _tokens(model: Model) -> Task:
 
 def _steps(model: Model) -> Task:
     state = model.new_state()
-    (x,) = (array[:, 0] for array in random_inputs(model.source.graph, 1).values())
+    (port,), (array,) = model.native.input_ports, random_inputs(model, 1).values()
+    x = array.take(0, port.roles.index(TIME)).reshape(port.shape(1, None))
     weights = Weights.of(model).all
     moved = BYTES[model.precision] * weights
 
@@ -102,7 +106,7 @@ def _steps(model: Model) -> Task:
 
 
 def _runs(model: Model, time: int) -> Task:
-    inputs = random_inputs(model.source.graph, time)
+    inputs = random_inputs(model, time)
 
     def run(n: int) -> None:
         for _ in range(n):
@@ -152,12 +156,14 @@ class Weights:
         return cls(again, inputs, others)
 
 
-def random_inputs(graph: Graph, time: int) -> dict[str, np.ndarray]:
-    """One sequence for each input of the graph; a free first axis is the batch, other free ones are `time`."""
-    random, sizes = np.random.default_rng(0), {}
+def random_inputs(model: Model, time: int) -> dict[str, np.ndarray]:
+    """One sequence for each input: free axes are `time`, but for the batch's, which is the first one where no program knows."""
+    graph, random, sizes = model.source.graph, np.random.default_rng(0), {}
+    roles = {} if model.native is None else {port.name: port.roles for port in model.native.input_ports if not port.sizes}
     for value in graph.inputs:
         for axis, size in enumerate(value.shape or ()):
-            sizes.setdefault(size, time if axis else 1)
+            is_batch = roles[value.name][axis] == BATCH if value.name in roles else axis == 0
+            sizes.setdefault(size, 1 if is_batch else time)
     return {value.name: random_array(value, vocabulary_of(graph, value), sizes, random) for value in graph.inputs}
 
 

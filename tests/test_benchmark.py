@@ -42,7 +42,30 @@ def test_reduced_weights_have_a_peak_of_their_own():
     assert Work(500, 500, 18000).floor(LIMITS, "int8") == 9
 
 
+def one_sequence() -> Graph:
+    """ids (time,), without an axis of the batch."""
+    table, r = np.ones((VOCABULARY, 4), np.float32), np.ones((1, 4, 4), np.float32)
+    nodes = (Node("Gather", ("table", "ids"), ("rows",)), Node("Unsqueeze", ("rows", "axis"), ("x",)),
+             Node("RNN", ("x", "R", "R"), ("y",), {"hidden_size": 4}))
+    return Graph((Value("ids", "int64", ("time",)),), (Value("y", "float32", None),), nodes,
+                 {"table": table, "R": r, "axis": np.array([1])})
+
+
+def timeless() -> Graph:
+    return Graph((Value("x", "float32", ("batch", 4)),), (Value("y", "float32", None),), (Node("MatMul", ("x", "w"), ("y",)),),
+                 {"w": np.ones((4, 5), np.float32)})
+
+
+def time_first() -> Graph:
+    r = np.ones((1, 4, 4), np.float32)
+    return Graph((Value("x", "float32", ("time", "batch", 4)),), (Value("y", "float32", None),),
+                 (Node("RNN", ("x", "R", "R"), ("y",), {"hidden_size": 4}),), {"R": r})
+
+
 @pytest.mark.parametrize("graph, generation, units", [
+    (one_sequence(), None, ["step", "run of (6,)"]),
+    (timeless(), None, ["run of (1, 4)"]),
+    (time_first(), None, ["step", "run of (6, 1, 4)"]),
     (language_model(), GenerationDefaults("window", 4), ["token", "run of (1, 6)"]),
     (language_model(), None, ["step", "run of (1, 6)"]),
     (language_model("GRU", direction="reverse", linear_before_reset=1), None, ["run of (1, 6)"]),
