@@ -195,6 +195,23 @@ static builder stack(lstmrt_rows rows, bool ragged, bool waits)
     return b;
 }
 
+/* What one thread makes of `a`, two to four do. They run `other` first, lest what is read too early, or never written, be what
+ * the thread alone left there. */
+static void expect_same_bits(const builder *b, lstmrt_model *model, arrays *a, arrays *other, size_t batch, size_t time,
+                             const char *isa, size_t number)
+{
+    lstmrt_model_set_threads(model, 1);
+    REQUIRE(lstmrt_run(model, a->inputs, a->outputs, batch, time, SOURCE) == LSTMRT_OK);
+    for (size_t threads = 2; threads <= 4; threads++) {
+        lstmrt_model_set_threads(model, 1);
+        REQUIRE(lstmrt_run(model, other->inputs, other->outputs, batch, time, SOURCE) == LSTMRT_OK);
+        lstmrt_model_set_threads(model, threads);
+        arrays shared = borrow(b, a, batch, time);
+        REQUIRE(lstmrt_run(model, shared.inputs, shared.outputs, batch, time, SOURCE) == LSTMRT_OK);
+        CHECK(compare_and_free(&shared, a) == 0, "%s: %zu threads give other bits, case %zu", isa, threads, number);
+    }
+}
+
 /* Layers that follow one another run at once, a block of time steps apart. */
 static void test_stacks(const char *isa, lstmrt_precision precision)
 {
@@ -206,17 +223,7 @@ static void test_stacks(const char *isa, lstmrt_precision precision)
         lstmrt_model *model = model_of(&b, isa);
         arrays a = arrays_for(&b, batch, time), other = arrays_for(&b, batch, time);
         for (size_t j = 0; i & 2 && j < batch; j++) ((int64_t *)a.inputs[0].data)[j] = (int64_t)random_below(1 + time);
-        lstmrt_model_set_threads(model, 1);
-        REQUIRE(lstmrt_run(model, a.inputs, a.outputs, batch, time, SOURCE) == LSTMRT_OK);
-        for (size_t threads = 2; threads <= 4; threads++) {
-            /* another run first, lest what is read too early, or never written, be what the first left there */
-            lstmrt_model_set_threads(model, 1);
-            REQUIRE(lstmrt_run(model, other.inputs, other.outputs, batch, time, SOURCE) == LSTMRT_OK);
-            lstmrt_model_set_threads(model, threads);
-            arrays shared = borrow(&b, &a, batch, time);
-            REQUIRE(lstmrt_run(model, shared.inputs, shared.outputs, batch, time, SOURCE) == LSTMRT_OK);
-            CHECK(compare_and_free(&shared, &a) == 0, "%s: a stack on %zu threads has other bits, case %zu", isa, threads, i);
-        }
+        expect_same_bits(&b, model, &a, &other, batch, time, isa, i);
         arrays_free(&other);
         arrays_free(&a);
         lstmrt_model_free(model);
@@ -238,16 +245,7 @@ static void test_attention(const lstmrt_kernels *kernels)
         add_output(&b, y);
         lstmrt_model *model = model_of(&b, kernels->name);
         arrays a = arrays_for(&b, BATCH, TIME), other = arrays_for(&b, BATCH, TIME);
-        lstmrt_model_set_threads(model, 1);
-        REQUIRE(lstmrt_run(model, a.inputs, a.outputs, BATCH, TIME, SOURCE) == LSTMRT_OK);
-        for (size_t threads = 2; threads <= 4; threads++) {
-            lstmrt_model_set_threads(model, 1);
-            REQUIRE(lstmrt_run(model, other.inputs, other.outputs, BATCH, TIME, SOURCE) == LSTMRT_OK);
-            lstmrt_model_set_threads(model, threads);
-            arrays shared = borrow(&b, &a, BATCH, TIME);
-            REQUIRE(lstmrt_run(model, shared.inputs, shared.outputs, BATCH, TIME, SOURCE) == LSTMRT_OK);
-            CHECK(compare_and_free(&shared, &a) == 0, "%s: an attention on %zu threads has other bits", kernels->name, threads);
-        }
+        expect_same_bits(&b, model, &a, &other, BATCH, TIME, kernels->name, (size_t)i);
         arrays_free(&a);
         arrays_free(&other);
         lstmrt_model_free(model);
