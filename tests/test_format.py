@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -116,6 +117,37 @@ def test_constants_without_a_form_in_the_file_are_refused(tmp_path, dtype):
     with pytest.raises(lstmrt.UnsupportedError, match=f"constant.a: a .lstmrt file has no type for {dtype}"):
         format.write(tmp_path / "model.lstmrt", ModelFile(graph))
     assert not list(tmp_path.iterdir())
+
+
+# ---- what is stored to verify a model with ----
+
+
+def layer_graph(*axes: str, layout: int) -> Graph:
+    random = np.random.default_rng(4)
+    constants = {"W": random.normal(size=(1, 12, 5)).astype(np.float32), "R": random.normal(size=(1, 12, 4)).astype(np.float32)}
+    node = Node("GRU", ("x", "W", "R"), ("Y", "Y_h"), {"hidden_size": 4, "layout": layout})
+    outputs = (Value("Y", "float32", (None,) * 4), Value("Y_h", "float32", (None,) * 3))
+    return Graph((Value("x", "float32", (*axes, 5)),), outputs, (node,), constants).validate()
+
+
+@pytest.mark.parametrize("axes, layout, shape", [
+    (("N", "T"), 1, (2, 7, 5)), (("T", "N"), 0, (7, 2, 5)), (("steps", 3), 0, (7, 3, 5)), (("batch", "time"), 1, (2, 7, 5))])
+def test_several_steps_are_recorded_whatever_axes_are_called(axes, layout, shape):
+    """Of a single step from zero states the recurrent weights are no part."""
+    assert record(layer_graph(*axes, layout=layout)).inputs["x"].shape == shape
+
+
+def test_models_of_many_steps_and_of_one_are_recorded_with_those():
+    graph = layer_graph("N", "T", layout=1)
+    index = {"ninth": np.array(9)}
+    taken = Node("Gather", ("Y", "ninth"), ("z",), {"axis": 1})
+    long = replace(graph, nodes=(*graph.nodes, taken), constants={**graph.constants, **index},
+                   outputs=(*graph.outputs, Value("z", "float32", None)))
+    assert record(long.validate()).inputs["x"].shape == (2, 64, 5)
+    only = replace(graph, nodes=(Node("Squeeze", ("x", "one"), ("step",)), Node("Unsqueeze", ("step", "one"), ("again",)),
+                                 replace(graph.nodes[0], inputs=("again", "W", "R"))),
+                   constants={**graph.constants, "one": np.array([1])})
+    assert record(only.validate()).inputs["x"].shape == (2, 1, 5)
 
 
 # ---- the golden file ----

@@ -113,6 +113,8 @@ def test_steps_carry_the_states(tmp_path):
     assert set(loaded.states) == {f"{name}0" for name in states("LSTM", "first", "second")}
     given = {name: np.zeros_like(array) if name != "x" else array for name, array in inputs_of(model).items()}
     whole = loaded.run(given)["y"]
+    with pytest.raises(InputError, match="one sequence"):
+        loaded.new_state(2)
     state = loaded.new_state()
     for x, wanted in zip(given["x"], whole):
         np.testing.assert_array_equal(loaded.step(x[None], state)[0], wanted)
