@@ -77,8 +77,13 @@ VEC_INLINE void panel_tile(const lstmrt_scores_args *a, int rows, size_t key, si
         panel_sums(a, rows, panel, row, (size_t)lane, sum);
         if (SUMS < VEC_WIDTH) panel_sums(a, rows, panel, row, (size_t)(lane + SUMS), half);
         UNROLL for (int r = 0; SUMS < VEC_WIDTH && r < rows; r++) sum[r] = v_add(sum[r], half[r]);
-        UNROLL for (level = 0; lane >> level & 1; level++)
-            UNROLL for (int r = 0; r < rows; r++) sum[r] = v_add(of_level[level][r], sum[r]);
+        level = 0;
+        UNROLL for (int known = 0; known < LEVELS; known++) { /* one for each of the ones that `lane` ends with */
+            const int ones = (2 << known) - 1;
+            if ((lane & ones) != ones) continue;
+            UNROLL for (int r = 0; r < rows; r++) sum[r] = v_add(of_level[known][r], sum[r]);
+            level = known + 1;
+        }
         UNROLL for (int r = 0; r < rows; r++) of_level[level][r] = sum[r];
     }
     UNROLL for (int r = 0; r < rows; r++)
