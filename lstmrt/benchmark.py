@@ -11,10 +11,10 @@ import numpy as np
 
 from .generation import GenerationOptions, settings
 from .machine import Limits
-from .model import Model, random_array, vocabulary_of
+from .model import Model, random_inputs
 from .native import is_multiplied_ahead
 from .operators import is_recurrent, named_inputs
-from .roles import BATCH, TIME, Facts
+from .roles import TIME, Facts
 
 BYTES = {"f32": 4, "bf16": 2, "int8": 1}  # of a weight; its precisions are precision.PRECISIONS
 SCREENED = 1 << 18  # weights of an output layer from which on greedy choice in f32 reads a byte of each, not four
@@ -93,7 +93,7 @@ def _tokens(model: Model) -> Task:
 
 def _steps(model: Model) -> Task:
     state = model.new_state()
-    (port,), (array,) = model.native.input_ports, random_inputs(model, 1).values()
+    (port,), (array,) = model.native.input_ports, random_inputs(model.source.graph, 1, 1).values()
     x = array.take(0, port.roles.index(TIME)).reshape(port.shape(1, None))
     weights = Weights.of(model).all
     moved = BYTES[model.precision] * weights
@@ -106,7 +106,7 @@ def _steps(model: Model) -> Task:
 
 
 def _runs(model: Model, time: int) -> Task:
-    inputs = random_inputs(model, time)
+    inputs = random_inputs(model.source.graph, 1, time)
 
     def run(n: int) -> None:
         for _ in range(n):
@@ -154,17 +154,6 @@ class Weights:
             elif node.op != "Gather":
                 others += sum(sizes.get(name, 0) for name in node.inputs)
         return cls(again, inputs, others)
-
-
-def random_inputs(model: Model, time: int) -> dict[str, np.ndarray]:
-    """One sequence for each input: free axes are `time`, but for the batch's, which is the first one where no program knows."""
-    graph, random, sizes = model.source.graph, np.random.default_rng(0), {}
-    roles = {} if model.native is None else {port.name: port.roles for port in model.native.input_ports if not port.sizes}
-    for value in graph.inputs:
-        for axis, size in enumerate(value.shape or ()):
-            is_batch = roles[value.name][axis] == BATCH if value.name in roles else axis == 0
-            sizes.setdefault(size, 1 if is_batch else time)
-    return {value.name: random_array(value, vocabulary_of(graph, value), sizes, random) for value in graph.inputs}
 
 
 def median_seconds(run: Callable[[int], object], seconds: float) -> float:
