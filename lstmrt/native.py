@@ -11,7 +11,7 @@ from .gates import ONNX, gate_rows
 from .graph import Node
 from .operators import WEIGHTS, attributes, is_attention, is_dynamic, is_dynamic_product, is_recurrent, named_inputs, named_outputs
 from .regions import Region, column_slice, row, smaller_first
-from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Roles
+from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Facts, Roles
 from .shapes import normal_axis
 
 
