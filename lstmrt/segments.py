@@ -6,7 +6,7 @@ together in a native one. Where there are several ways to do it, estimates.py sa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import estimates
 from .branches import is_choice
