@@ -24,7 +24,7 @@ enum { HUGE_PAGE = 2 << 20 };
 static void *system_allocate(size_t size)
 {
     void *memory = NULL;
-    const bool large = size >= 2 * (size_t)HUGE_PAGE;
+    const bool large = size >= HUGE_PAGE;
     if (posix_memalign(&memory, large ? HUGE_PAGE : LSTMRT_ALIGNMENT, size) != 0) return NULL;
 #if defined(MADV_HUGEPAGE)
     if (large) (void)madvise(memory, size, MADV_HUGEPAGE);
