@@ -20,7 +20,7 @@ core = Extension(
     "lstmrt._core",
     ["lstmrt/_core.pyx", *sorted(glob("csrc/*.c"))],
     include_dirs=["csrc"],
-    depends=["lstmrt/_clib.pxd", *sorted(glob("csrc/*.h")), *sorted(glob("csrc/*.def"))],
+    depends=["lstmrt/_clib.pxd", "lstmrt/_program.pxi", *sorted(glob("csrc/*.h")), *sorted(glob("csrc/*.def"))],
     # No instruction set here: each isa_*.c opens its own region. No contraction: it would give every set other bits.
     extra_compile_args=[*optimisation, "-std=c11", "-ffp-contract=off", "-fvisibility=hidden"],
     libraries=["m"],

@@ -17,6 +17,8 @@ import numpy as np
 
 from .errors import GraphError, InputError, IsaError, OutOfMemoryError
 
+cdef object ndarray = np.ndarray, empty = np.empty
+
 cdef int64_t SLICE_NS = 20_000_000  # of C work at a time: a Ctrl-C waits no longer
 cdef size_t SLICE_IDS = 4096  # at most from one slice
 
@@ -30,19 +32,9 @@ _EXCEPTIONS = {
     LSTMRT_UNSUPPORTED_ISA: IsaError,
 }
 
-_OPS = {lstmrt_op_names[i].decode(): i for i in range(LSTMRT_OP_COUNT)}
-_FUNCTIONS = {lstmrt_function_names[i].decode(): i for i in range(LSTMRT_ACTIVATION_COUNT)}
 _PRECISIONS = {"f32": LSTMRT_PRECISION_F32, "bf16": LSTMRT_PRECISION_BF16, "int8": LSTMRT_PRECISION_INT8}
-_DTYPES = {"f32": LSTMRT_F32, "i64": LSTMRT_I64, "bool": LSTMRT_BOOL}
-_ROWS = {"batch": LSTMRT_ROWS_BATCH, "batch_time": LSTMRT_ROWS_BATCH_TIME, "time_batch": LSTMRT_ROWS_TIME_BATCH,
-         "batch_source": LSTMRT_ROWS_BATCH_SOURCE}
-_ACROSS = {"": LSTMRT_ACROSS_NOTHING, "time": LSTMRT_ACROSS_TIME, "source": LSTMRT_ACROSS_SOURCE}
 _MODES = {"stateful": LSTMRT_DECODE_STATEFUL, "staggered": LSTMRT_DECODE_STAGGERED, "window": LSTMRT_DECODE_WINDOW,
           "growing": LSTMRT_DECODE_GROWING}
-_STEP_FIELDS = {
-    "op", "inputs", "outputs", "weights", "activations", "clip", "epsilon", "scale", "hidden", "constant", "causal",
-    "indices", "reverse", "linear_before_reset", "input_forget", "zero_masked_output",
-}
 
 
 cdef int check(lstmrt_status status, str subject=None) except -1:
@@ -51,6 +43,12 @@ cdef int check(lstmrt_status status, str subject=None) except -1:
         return 0
     text = lstmrt_status_text(status).decode()
     raise _EXCEPTIONS[status](text if subject is None else f"{subject}: {text}")
+
+
+cdef int number_of(dict names, name, str what, exception=GraphError) except -1:
+    if name not in names:
+        raise exception(f"unknown {what} {name!r}; known are {', '.join(names)}")
+    return names[name]
 
 
 def isas(str precision="f32"):
@@ -125,133 +123,7 @@ cdef void let_go(Arrays *arrays) noexcept:
         PyMem_Free(arrays.buffers)
 
 
-# ---- programs ----
-
-cdef int number_of(dict names, name, str what, exception=GraphError) except -1:
-    if name not in names:
-        raise exception(f"unknown {what} {name!r}; known are {', '.join(names)}")
-    return names[name]
-
-
-cdef int at_most(size_t most, items, str what) except -1:
-    if <size_t>len(items) > most:
-        raise GraphError(f"a step has {len(items)} {what}, at most {most} fit")
-    return 0
-
-
-cdef class Program:
-    """An lstmrt_program and the memory it points to."""
-
-    cdef lstmrt_program c
-    cdef lstmrt_value *values
-    cdef lstmrt_step *steps
-    cdef int32_t *inputs
-    cdef int32_t *outputs
-    cdef list weights  # memoryviews of these and of indices, which keep the arrays where they are
-
-    def __cinit__(self, list values, list steps, inputs, outputs):
-        self.weights = []
-        self.values = <lstmrt_value *>PyMem_Calloc(len(values), sizeof(lstmrt_value))
-        self.steps = <lstmrt_step *>PyMem_Calloc(len(steps), sizeof(lstmrt_step))
-        self.inputs = <int32_t *>PyMem_Calloc(len(inputs), sizeof(int32_t))
-        self.outputs = <int32_t *>PyMem_Calloc(len(outputs), sizeof(int32_t))
-        if self.values == NULL or self.steps == NULL or self.inputs == NULL or self.outputs == NULL:
-            raise MemoryError
-        for i, (dtype, rows, width, *across) in enumerate(values):
-            self.values[i].dtype = <lstmrt_dtype>number_of(_DTYPES, dtype, "dtype")
-            self.values[i].rows = <lstmrt_rows>number_of(_ROWS, rows, "rows")
-            self.values[i].width = width
-            self.values[i].across = <lstmrt_across>number_of(_ACROSS, across[0] if across else "", "across")
-        for i, fields in enumerate(steps):
-            self.fill(&self.steps[i], fields)
-        for i, value in enumerate(inputs):
-            self.inputs[i] = value
-        for i, value in enumerate(outputs):
-            self.outputs[i] = value
-        self.c = lstmrt_program(
-            values=self.values, n_values=len(values), steps=self.steps, n_steps=len(steps),
-            inputs=self.inputs, n_inputs=len(inputs), outputs=self.outputs, n_outputs=len(outputs),
-        )
-
-    def __dealloc__(self):
-        PyMem_Free(self.values)
-        PyMem_Free(self.steps)
-        PyMem_Free(self.inputs)
-        PyMem_Free(self.outputs)
-
-    cdef int fill(self, lstmrt_step *step, dict fields) except -1:
-        unknown = fields.keys() - _STEP_FIELDS
-        if unknown:
-            raise GraphError(f"unknown fields of a step: {', '.join(sorted(unknown))}")
-        step.op = <lstmrt_op>number_of(_OPS, fields["op"], "operation")
-        step.clip = fields.get("clip", 0.0)
-        step.epsilon = fields.get("epsilon", 0.0)
-        step.scale = fields.get("scale", 1.0)
-        step.hidden = fields.get("hidden", 0.0)
-        step.constant = fields.get("constant", 0)
-        step.causal = fields.get("causal", False)
-        step.reverse = fields.get("reverse", False)
-        step.linear_before_reset = fields.get("linear_before_reset", False)
-        step.input_forget = fields.get("input_forget", False)
-        step.zero_masked_output = fields.get("zero_masked_output", False)
-        self.fill_values(step, fields.get("inputs", ()), fields.get("outputs", ()))
-        self.fill_weights(step, fields.get("weights", ()))
-        self.fill_activations(step, fields.get("activations", ()))
-        if fields.get("indices") is not None:
-            self.fill_indices(step, fields["indices"])
-        return 0
-
-    cdef int fill_indices(self, lstmrt_step *step, const int32_t[::1] indices) except -1:
-        self.weights.append(indices)
-        step.indices = &indices[0]
-        step.n_indices = indices.shape[0]
-        return 0
-
-    cdef int fill_values(self, lstmrt_step *step, inputs, outputs) except -1:
-        at_most(LSTMRT_MAX_INPUTS, inputs, "inputs")
-        at_most(LSTMRT_MAX_OUTPUTS, outputs, "outputs")
-        for i in range(LSTMRT_MAX_INPUTS):
-            step.inputs[i] = inputs[i] if i < len(inputs) else -1
-        for i in range(LSTMRT_MAX_OUTPUTS):
-            step.outputs[i] = outputs[i] if i < len(outputs) else -1
-        return 0
-
-    cdef int fill_weights(self, lstmrt_step *step, weights) except -1:
-        cdef Py_buffer buffer
-        at_most(LSTMRT_MAX_WEIGHTS, weights, "weights")
-        for i, weight in enumerate(weights):
-            if isinstance(weight, tuple):  # (bytes, scales of rows, zero point)
-                self.fill_bytes(&step.weights[i], weight[0], weight[1], weight[2])
-            if weight is None or isinstance(weight, tuple):
-                continue
-            view = memoryview(weight)
-            if view.format != "f" or view.ndim not in (1, 2) or not view.c_contiguous:
-                raise GraphError(f"a weight must be a C-contiguous float32 vector or matrix, got "
-                                 f"format {view.format!r} and shape {view.shape}")
-            self.weights.append(view)
-            PyObject_GetBuffer(view, &buffer, PyBUF_C_CONTIGUOUS)
-            step.weights[i].data = <const float *>buffer.buf
-            PyBuffer_Release(&buffer)
-            step.weights[i].rows = view.shape[0] if view.ndim == 2 else 1
-            step.weights[i].cols = view.shape[-1]
-        return 0
-
-    cdef int fill_bytes(self, lstmrt_weight *weight, const int8_t[:, ::1] matrix, const float[::1] scales,
-                        int32_t zero) except -1:
-        if scales.shape[0] != matrix.shape[0] or matrix.shape[1] == 0:
-            raise GraphError(f"{scales.shape[0]} scales for {matrix.shape[0]} rows of {matrix.shape[1]} bytes")
-        self.weights += [matrix, scales]
-        weight.bytes, weight.scales, weight.zero = &matrix[0, 0], &scales[0], zero
-        weight.rows, weight.cols = matrix.shape[0], matrix.shape[1]
-        return 0
-
-    cdef int fill_activations(self, lstmrt_step *step, activations) except -1:
-        at_most(LSTMRT_MAX_GATE_FUNCTIONS, activations, "activations")
-        for i, (name, alpha, beta) in enumerate(activations):
-            step.activations[i].function = <lstmrt_function>number_of(_FUNCTIONS, name, "activation")
-            step.activations[i].alpha = alpha
-            step.activations[i].beta = beta
-        return 0
+include "_program.pxi"
 
 
 # ---- models, states, decoders ----
@@ -306,11 +178,14 @@ cdef class Model:
 
     def step(self, State state not None, tuple inputs not None, tuple outputs not None):
         """One time step of the state's rows; the new state replaces the old one. Raises InputError if not steppable."""
+        self.advance(state, inputs, outputs)
+
+    cdef int advance(self, State state, tuple inputs, tuple outputs) except -1:
         if state.model is not self:
             raise InputError("this state belongs to another model")
         state.enter()
         try:
-            self.call(state.c, inputs, outputs, state.batch_size, 1, 1)
+            return self.call(state.c, inputs, outputs, state.batch_size, 1, 1)
         finally:
             state.busy = False
 
@@ -389,6 +264,38 @@ cdef class State:
         self.enter()
         lstmrt_state_reset(self.c)
         self.busy = False
+
+
+cdef class StepForm:
+    """One time step of a model with one input, for one batch size: what it takes and makes is known, so that a step costs
+    little more than its arithmetic.
+
+    shape, dtype  of the input, without its time axis
+    outputs       shape and dtype of each output, without its time axis
+    explain       called with the input where an id in it is out of range: raises the error that says which
+    """
+
+    cdef readonly tuple shape
+    cdef readonly object dtype
+    cdef Model model
+    cdef tuple outputs
+    cdef object explain
+
+    def __cinit__(self, Model model not None, tuple shape not None, dtype, tuple outputs not None, explain):
+        self.model, self.shape, self.dtype, self.outputs, self.explain = model, shape, dtype, outputs, explain
+
+    def step(self, State state not None, x):
+        """The outputs, one or a tuple, of an array of this shape and dtype; the state goes on. None, and the state is as it
+        was, where `x` cannot be read as it is."""
+        if type(x) is not ndarray or x.dtype is not self.dtype or x.shape != self.shape or not x.flags.c_contiguous:
+            return None
+        made = tuple([empty(*form) for form in self.outputs])
+        try:
+            self.model.advance(state, (x,), made)
+        except InputError:
+            self.explain((x,))
+            raise
+        return made[0] if len(made) == 1 else made
 
 
 cdef class DecodeOptions:

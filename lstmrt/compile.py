@@ -234,36 +234,12 @@ class NativeStep:
                 check_ids(port, array)
 
 
-class StepForm:
-    """One time step of a program with one input, for one batch size: shapes and dtypes are known, so that a step costs
-    little more than its arithmetic.
-
-    shape, dtype  of the input, without its time axis
-    """
-
-    def __init__(self, native: NativeStep, batch_size: int) -> None:
-        (port,) = native.input_ports
-        native.check_batch(batch_size)
-        self.shape, self.dtype = port.shape(batch_size, None), np.dtype(port.dtype)
-        self._output, *self._others = [(port.shape(batch_size, None), np.dtype(port.dtype)) for port in native.output_ports]
-        self._native, self._run = native, native.model.step
-
-    def fits(self, x: Any) -> bool:
-        """Whether `x` can be read as it is."""
-        return type(x) is np.ndarray and x.dtype is self.dtype and x.shape == self.shape and x.flags.c_contiguous
-
-    def step(self, state: _core.State, x: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
-        """The outputs without their time axis: one, or a tuple; the state goes on."""
-        shape, dtype = self._output
-        outputs: tuple[np.ndarray, ...] = (np.empty(shape, dtype),)
-        if self._others:
-            outputs += tuple(np.empty(shape, dtype) for shape, dtype in self._others)
-        try:
-            self._run(state, (x,), outputs)
-        except InputError:
-            self._native.explain((x,))
-            raise
-        return outputs if self._others else outputs[0]
+def step_form(native: NativeStep, batch_size: int) -> _core.StepForm:
+    """One time step of a program with one input, for a batch of this size."""
+    native.check_batch(batch_size)
+    (given,), made = ([(port.shape(batch_size, None), np.dtype(port.dtype)) for port in ports]
+                      for ports in (native.input_ports, native.output_ports))
+    return _core.StepForm(native.model, *given, tuple(made), native.explain)
 
 
 def check_ids(port: Port, ids: np.ndarray) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from . import format, passes
 from ._core import State
 from .binding import as_dtype
-from .compile import NativeStep, StepForm, compile_graph
+from .compile import NativeStep, compile_graph, step_form
 from .errors import InputError, ModelFileError, UnsupportedError
 from .format import ModelFile, SelfTest
 from .generation_config import WINDOW_MODES, EncoderDecoderDefaults, GenerationDefaults
@@ -263,7 +263,7 @@ class Model:
         self._file, self._isa, self._threads = file, isa, threads
         self._executable = compile_graph(passes.load(file.graph), isa, threads=threads, precision=file.precision)
         self.states = find_states(file.graph) if file.states is None else dict(file.states)
-        self._step_forms: dict[int, StepForm] = {}
+        self._step_forms = {}  # batch size -> the step of compile.step_form
         self.graph = replace(file.graph, constants={})  # its nodes say what the model does; weights are packed
         self.inputs, self.outputs = file.graph.inputs, file.graph.outputs
         self.tokenizer: Tokenizer | None = file.tokenizer
@@ -364,8 +364,9 @@ class Model:
         Returns each output that is no state, without the time axis if x has none; a tuple where there are several.
         """
         form = self._step_forms.get(state.batch_size) if type(state) is State else None
-        if form is not None and form.fits(x):
-            return form.step(state, x)
+        made = None if form is None else form.step(state, x)
+        if made is not None:
+            return made
         if isinstance(state, ArrayState):
             return self._step_arrays(x, state)
         return self._step_in_core(x, state)
@@ -389,7 +390,7 @@ class Model:
         if len(native.input_ports) != 1:
             raise InputError(f"step takes one input, the model has {len(native.input_ports)}")
         (port,) = native.input_ports
-        form = self._step_forms.setdefault(state.batch_size, StepForm(native, state.batch_size))
+        form = self._step_forms.setdefault(state.batch_size, step_form(native, state.batch_size))
         (value,) = (value for value in self.inputs if value.name not in self.states)
         array = np.asarray(as_dtype(value, x), form.dtype, order="C")  # np.ascontiguousarray would give an id an axis
         if array.shape == form.shape:
