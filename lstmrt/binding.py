@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ class Binding:
 
     def __init__(self, values: tuple[Value, ...]) -> None:
         self._values = {value.name: (value, np.dtype(value.dtype)) for value in values}
+        self._fitting: list[tuple[int, ...]] | None = None  # shapes that were last seen to fit: the next ones are often the same
 
     def bind(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """`inputs` as arrays of the graph's dtypes. Integers and integral floats serve as ids, any number as a float.
@@ -28,24 +30,30 @@ class Binding:
                 f"expected a mapping of the inputs {list(self._values)} to arrays, got {type(inputs).__name__}")
         if inputs.keys() != self._values.keys():
             raise InputError(f"expected the inputs {list(self._values)}, got {list(inputs)}")
+        arrays = {name: _array(value, dtype, inputs[name]) for name, (value, dtype) in self._values.items()}
+        shapes = [array.shape for array in arrays.values()]
+        if shapes != self._fitting:
+            self._check(shapes)
+            self._fitting = shapes
+        return arrays
+
+    def _check(self, shapes: list[tuple[int, ...]]) -> None:
         sizes: dict[str, int] = {}
-        return {name: _bound(value, dtype, inputs[name], sizes) for name, (value, dtype) in self._values.items()}
+        for (value, _), shape in zip(self._values.values(), shapes):
+            if value.shape is None:
+                continue
+            wanted = tuple([sizes.get(size, size) for size in value.shape])
+            if len(wanted) != len(shape):
+                raise _misfit(value, wanted, shape)
+            for size, actual in zip(wanted, shape):
+                if isinstance(size, str):
+                    sizes.setdefault(size, actual)
+                elif size is not None and size != actual:
+                    raise _misfit(value, wanted, shape)
 
 
-def _bound(value: Value, dtype: np.dtype, given: Any, sizes: dict[str, int]) -> np.ndarray:
-    array = given if type(given) is np.ndarray and given.dtype is dtype else as_dtype(value, given)
-    shape = array.shape
-    if value.shape is None or value.shape == shape:
-        return array
-    wanted = tuple([sizes.get(size, size) for size in value.shape])
-    if len(wanted) != len(shape):
-        raise _misfit(value, wanted, shape)
-    for size, actual in zip(wanted, shape):
-        if isinstance(size, str):
-            sizes.setdefault(size, actual)
-        elif size is not None and size != actual:
-            raise _misfit(value, wanted, shape)
-    return array
+def _array(value: Value, dtype: np.dtype, given: Any) -> np.ndarray:
+    return given if type(given) is np.ndarray and given.dtype is dtype else as_dtype(value, given)
 
 
 def _misfit(value: Value, wanted: tuple[Dim, ...], shape: tuple[int, ...]) -> InputError:

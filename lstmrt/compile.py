@@ -145,10 +145,11 @@ def _owner(array: np.ndarray) -> np.ndarray:
     return array
 
 
-class _Shapes(NamedTuple):
-    """The outputs' shapes and dtypes for one (batch, time, source): those of the last call, which the next one often has again."""
+class _Call(NamedTuple):
+    """What calls with inputs of these shapes have in common. Most calls are like the last one."""
 
-    sizes: tuple[int, int, int]
+    shapes: tuple[tuple[int, ...], ...]
+    sizes: tuple[int, int, int]  # batch, time, source
     outputs: list[tuple[tuple[int, ...], np.dtype]]
 
 
@@ -173,7 +174,7 @@ class NativeStep:
         self.fresh = [port.name for port in program.output_ports]
         self._axes = {role: [(index, port.roles.index(role)) for index, port in enumerate(program.input_ports)
                              if role in port.roles] for role in (BATCH, TIME, SOURCE)}
-        self._last = _Shapes((0, 0, 0), [])
+        self._last: _Call | None = None
         self.is_flat = any(port.sizes for port in program.input_ports)  # nothing of it runs over time
         self._takes_one = not all(BATCH in port.roles for port in (*self.input_ports, *self.output_ports)) and not self.is_flat
         self.steppable = self.model.steppable and not self.is_flat
@@ -191,33 +192,34 @@ class NativeStep:
 
     def _run_program(self, values: dict[str, np.ndarray]) -> None:
         arrays = tuple([np.ascontiguousarray(values[name], dtype) for name, dtype in self._given])
-        for port, array in zip(self.input_ports, arrays):
-            if array.ndim != (len(port.roles) or 1):  # ascontiguousarray gives a number an axis
-                raise InputError(f"'{port.name}': expected {len(port.roles)} axes, got shape {array.shape}")
-        batch, time, source = self._size(BATCH, arrays), self._size(TIME, arrays), self._size(SOURCE, arrays)
-        self.check_batch(batch)
-        if source == 0 or (time == 0 and not all(TIME in port.roles for port in self.output_ports)):
-            raise InputError("expected at least one time step, got none")
-        outputs = self._outputs((batch, time, source))
+        call = self._last
+        if call is None or call.shapes != tuple([array.shape for array in arrays]):
+            self._last = call = self._call(arrays)
+        outputs = tuple([np.empty(shape, dtype) for shape, dtype in call.outputs])
+        batch, time, _ = call.sizes
         if batch > 0 and time > 0:
             try:
-                self.model.run(arrays, outputs, batch, time, source)
+                self.model.run(arrays, outputs, *call.sizes)
             except InputError:
                 self.explain(arrays)
                 raise
         values.update(zip(self.fresh, outputs))
 
+    def _call(self, arrays: tuple[np.ndarray, ...]) -> _Call:
+        for port, array in zip(self.input_ports, arrays):
+            if array.ndim != (len(port.roles) or 1):  # ascontiguousarray gives a number an axis
+                raise InputError(f"'{port.name}': expected {len(port.roles)} axes, got shape {array.shape}")
+        batch, time, source = sizes = self._size(BATCH, arrays), self._size(TIME, arrays), self._size(SOURCE, arrays)
+        self.check_batch(batch)
+        if source == 0 or (time == 0 and not all(TIME in port.roles for port in self.output_ports)):
+            raise InputError("expected at least one time step, got none")
+        outputs = [(port.shape(*sizes), np.dtype(port.dtype)) for port in self.output_ports]
+        return _Call(tuple([array.shape for array in arrays]), sizes, outputs)
+
     def check_batch(self, batch: int) -> None:
         """Raises InputError for several sequences where some value has no axis for them."""
         if self._takes_one and batch != 1:
             raise InputError(f"this model takes one sequence at a time, got {batch}")
-
-    def _outputs(self, sizes: tuple[int, int, int]) -> tuple[np.ndarray, ...]:
-        last = self._last
-        if last.sizes != sizes:
-            shapes = [(port.shape(*sizes), np.dtype(port.dtype)) for port in self.output_ports]
-            self._last = last = _Shapes(sizes, shapes)
-        return tuple([np.empty(shape, dtype) for shape, dtype in last.outputs])
 
     def _size(self, role: str, arrays: tuple[np.ndarray, ...]) -> int:
         """The batch, time or source size, on which all inputs must agree; 1 where no input has that axis."""
