@@ -8,16 +8,18 @@
 lstmrt_status lstmrt_decode_check(const lstmrt_model *model, const lstmrt_decode_options *options)
 {
     if (model->n_inputs != 1 || model->n_outputs != 1) return LSTMRT_BAD_ARGUMENT;
-    if (!lstmrt_value_is(&model->values[model->inputs[0]], LSTMRT_I64, -1, 1) ||
-        !lstmrt_value_is(&model->values[model->outputs[0]], LSTMRT_F32, -1, 0))
+    const lstmrt_value *ids = &model->values[model->inputs[0]];
+    const size_t longest = lstmrt_over_time(ids) ? SIZE_MAX : 1; /* text that one run can read */
+    if (!lstmrt_value_is(ids, LSTMRT_I64, -1, 1) || !lstmrt_value_is(&model->values[model->outputs[0]], LSTMRT_F32, -1, 0))
         return LSTMRT_BAD_ARGUMENT;
     switch (options->mode) {
     case LSTMRT_DECODE_STATEFUL: return model->steppable ? LSTMRT_OK : LSTMRT_NOT_STEPPABLE;
     case LSTMRT_DECODE_STAGGERED:
         if (!model->steppable || model->dynamic) return LSTMRT_NOT_STEPPABLE;
         return options->window > 0 && !options->pad_right ? LSTMRT_OK : LSTMRT_BAD_ARGUMENT;
-    case LSTMRT_DECODE_WINDOW: return options->window > 0 ? LSTMRT_OK : LSTMRT_BAD_ARGUMENT;
-    case LSTMRT_DECODE_GROWING: return options->max_length > 0 ? LSTMRT_OK : LSTMRT_BAD_ARGUMENT;
+    case LSTMRT_DECODE_WINDOW: return options->window > 0 && options->window <= longest ? LSTMRT_OK : LSTMRT_BAD_ARGUMENT;
+    case LSTMRT_DECODE_GROWING:
+        return options->max_length > 0 && options->max_length <= longest ? LSTMRT_OK : LSTMRT_BAD_ARGUMENT;
     }
     return LSTMRT_BAD_ARGUMENT;
 }

@@ -154,7 +154,8 @@ enum { LSTMRT_MAX_INPUTS = 8, LSTMRT_MAX_OUTPUTS = 3, LSTMRT_MAX_WEIGHTS = 5, LS
 /* One step of a program. Values are named by their index; -1 is absent. A recurrent step whose weight 4, a table, is there
  * takes ids for x: they name rows (vocabulary, inputs) that are multiplied with W when the model is made, or, without W,
  * rows (vocabulary, gates hidden) of input parts with the biases in. Those need no B, but a GRU with linear_before_reset
- * keeps its B, of which it uses the recurrent part of gate h alone.
+ * keeps its B, of which it uses the recurrent part of gate h alone. Where x has a row for each sequence, not for each of its
+ * time steps, the layer takes one step.
  *
  * The b of ADD, SUB, MUL and DIV has a's rows, or one for each sequence, and a's width, or 1; or it is a constant row.
  *

@@ -95,8 +95,16 @@ static void find_pairs(lstmrt_model *model)
     }
 }
 
+static bool has_time(const lstmrt_model *model)
+{
+    for (size_t i = 0; i < model->n_values; i++)
+        if (lstmrt_over_time(&model->values[i])) return true;
+    return false;
+}
+
 static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *program)
 {
+    bool takes_one_step = false;
     model->steppable = true;
     for (size_t i = 0; i < program->n_steps; i++) {
         lstmrt_layer *layer = &model->layers[model->n_layers++];
@@ -105,11 +113,13 @@ static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *p
         if (status) return status;
         if (lstmrt_op_recurrent(layer->step.op)) layer->cell = model->n_cells++;
         model->steppable = model->steppable && lstmrt_layer_steppable(layer);
+        takes_one_step |= lstmrt_op_recurrent(step->op) && !lstmrt_over_time(lstmrt_input(model, step, 0));
         model->dynamic = model->dynamic || layer->dynamic;
         if (step->op == LSTMRT_OP_ATTENTION)
             model->attended[lstmrt_attention_across(model, step)] += (layer->inputs + layer->width) * (size_t)step->constant;
         model->weights = lstmrt_size_sum(model->weights, lstmrt_layer_weights(model, layer));
     }
+    if (takes_one_step && has_time(model)) model->steppable = false; /* not one for each time step of the others */
     find_pairs(model);
     lstmrt_wave_find(model);
     model->cache = lstmrt_cache_size() / sizeof(float);

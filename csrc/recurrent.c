@@ -38,7 +38,7 @@ static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidd
     const lstmrt_weight *w = step->weights;
     const bool table = w[TABLE].data != NULL;
     return hidden > 0 && lstmrt_value_is(x, table ? LSTMRT_I64 : LSTMRT_F32, -1, table ? 1 : 0) &&
-           lstmrt_over_time(x) &&
+           (lstmrt_over_time(x) || x->rows == LSTMRT_ROWS_BATCH) &&
            (are_bytes(step) ? step->op == LSTMRT_OP_LSTM && !table && lstmrt_bytes_are(&w[W], n_gates * hidden, x->width) &&
                                   lstmrt_bytes_are(&w[R], n_gates * hidden, hidden)
                             : input_weights_fit(w, x->width, n_gates * hidden) &&
@@ -48,7 +48,8 @@ static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidd
            optional_is(lstmrt_input(model, step, LENGTHS), LSTMRT_I64, LSTMRT_ROWS_BATCH, 1) &&
            optional_is(lstmrt_input(model, step, H0), LSTMRT_F32, LSTMRT_ROWS_BATCH, hidden) &&
            optional_is(lstmrt_input(model, step, C0), LSTMRT_F32, LSTMRT_ROWS_BATCH, hidden) &&
-           optional_is(mask, LSTMRT_BOOL, -1, 1) && (!mask || lstmrt_over_time(mask)) &&
+           optional_is(mask, LSTMRT_BOOL, -1, 1) &&
+           (!mask || (lstmrt_over_time(x) ? lstmrt_over_time(mask) : mask->rows == x->rows)) &&
            optional_is(lstmrt_output(model, step, Y), LSTMRT_F32, (int)x->rows, hidden) &&
            optional_is(lstmrt_output(model, step, Y_H), LSTMRT_F32, LSTMRT_ROWS_BATCH, hidden) &&
            optional_is(lstmrt_output(model, step, Y_C), LSTMRT_F32, LSTMRT_ROWS_BATCH, hidden) &&
@@ -234,10 +235,10 @@ static bool is_valid(const lstmrt_validity *v, size_t t, size_t b)
     return !v->mask || v->mask[lstmrt_row_at(v->mask_value, v->workspace, t, b) * v->mask_stride];
 }
 
-static lstmrt_status check_lengths(const lstmrt_validity *v)
+static lstmrt_status check_lengths(const lstmrt_validity *v, size_t steps)
 {
     for (size_t b = 0; v->lengths && b < v->workspace->batch; b++)
-        if (v->lengths[b] < 0 || (uint64_t)v->lengths[b] > v->workspace->time) return LSTMRT_BAD_ARGUMENT;
+        if (v->lengths[b] < 0 || (uint64_t)v->lengths[b] > steps) return LSTMRT_BAD_ARGUMENT;
     return LSTMRT_OK;
 }
 
@@ -413,7 +414,8 @@ lstmrt_status lstmrt_recurrence_begin(const lstmrt_layer *layer, lstmrt_workspac
     const bool from_zero = ws->state == &ws->own && layer->step.inputs[H0] < 0;
     *run = (lstmrt_recurrence){.layer = layer, .workspace = ws, .cell = cell, .validity = validity_of(layer, ws),
                                .begun = from_zero ? ws->batch : ws->begun};
-    const lstmrt_status status = check_lengths(&run->validity);
+    run->steps = lstmrt_length_of(lstmrt_input(ws->model, &layer->step, X), ws);
+    const lstmrt_status status = check_lengths(&run->validity, run->steps);
     if (status) return status;
     if (layer->dynamic) find_quanta(layer, ws, &run->validity);
     load_initial(lstmrt_input_slot(layer, ws, H0), cell->h, cell, ws->batch, layer->width);
@@ -424,7 +426,7 @@ lstmrt_status lstmrt_recurrence_begin(const lstmrt_layer *layer, lstmrt_workspac
 /* The earliest of `steps` time steps that run when `done` have. */
 static size_t first_of(const lstmrt_recurrence *run, size_t done, size_t steps)
 {
-    return run->layer->step.reverse ? run->workspace->time - done - steps : done;
+    return run->layer->step.reverse ? run->steps - done - steps : done;
 }
 
 static bool goes_ahead(const lstmrt_recurrence *run) { return run->layer->goes_ahead && run->workspace->batch == 1; }
@@ -486,8 +488,8 @@ lstmrt_status lstmrt_recurrent_run(const lstmrt_layer *layer, lstmrt_workspace *
     lstmrt_recurrence run;
     lstmrt_status status = lstmrt_recurrence_begin(layer, ws, &run);
     const size_t most = goes_ahead(&run) ? LSTMRT_AHEAD_STEPS : lstmrt_recurrence_most(ws);
-    while (!status && run.done < ws->time) {
-        const size_t left = ws->time - run.done, steps = left < most ? left : most, next = left - steps;
+    while (!status && run.done < run.steps) {
+        const size_t left = run.steps - run.done, steps = left < most ? left : most, next = left - steps;
         status = lstmrt_recurrence_block(&run, steps, next < most ? next : most);
     }
     if (!status) lstmrt_recurrence_finish(&run);

@@ -18,6 +18,7 @@ struct lstmrt_recurrence {
     lstmrt_workspace *workspace;
     lstmrt_cell *cell;
     lstmrt_validity validity;
+    size_t steps; /* in all */
     size_t begun; /* as many of the last rows have an h of zeros */
     size_t done;  /* time steps, in the order they run in */
     lstmrt_ahead ahead; /* the input parts of the next block, while its rows are not 0 */

@@ -41,7 +41,7 @@ static bool goes_by_steps(const lstmrt_model *model, const lstmrt_layer *layer)
     if (!lstmrt_op_recurrent(step->op))
         return lstmrt_op_rowwise(step->op) && lstmrt_over_time(lstmrt_output(model, step, 0));
     const bool pairs = layer->pairs_with_next || (layer > model->layers && layer[-1].pairs_with_next);
-    return !step->reverse && !pairs;
+    return !step->reverse && !pairs && lstmrt_over_time(lstmrt_input(model, step, 0));
 }
 
 /* Whether it can do so when those are made by the layers from `first` on, which do too. */

@@ -247,7 +247,13 @@ class _Lowering:
         self._emit_for(node, "TIME_SOFTMAX" if over_time else op, node.inputs[0])
 
     def _over_time(self, node: Node) -> None:
-        self._emit_for(node, node.op.replace("Reduce", "TIME_").upper(), node.inputs[0])
+        if self._over_one_step(node):
+            self._alias(node)
+        else:
+            self._emit_for(node, node.op.replace("Reduce", "TIME_").upper(), node.inputs[0])
+
+    def _over_one_step(self, node: Node) -> bool:
+        return TIME not in self.roles[node.inputs[0]]
 
     def _cast(self, node: Node) -> None:
         self._emit_for(node, "CAST", node.inputs[0])
@@ -259,6 +265,8 @@ class _Lowering:
         data, indices = node.inputs
         if data in self.facts.constants:
             self.embedded[node.outputs[0]] = _float32(self.facts.constants[data]), indices
+        elif self._over_one_step(node):
+            self._alias(node)
         else:
             self._emit_for(node, "FIRST" if self.facts.ints(indices) == [0] else "LAST", data)
 
@@ -266,6 +274,8 @@ class _Lowering:
         columns = column_slice(node, self.facts)
         if columns:
             self._emit_for(node, "COLUMNS", node.inputs[0], constant=columns[0])
+        elif self._over_one_step(node):
+            self._alias(node)
         else:
             self._emit_for(node, "REVERSE", node.inputs[0])
 

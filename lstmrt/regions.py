@@ -60,8 +60,17 @@ class Region:
         """Floats have their width last; rows are batch, then time."""
         rank = len(self.facts.shape(name) or ())
         if self.facts.dtype(name) == "float32" and rank > 1:
-            return (BATCH, TIME)[:rank - 1] + (ONE,) * (rank - 3) + (WIDTH,)
-        return (BATCH, TIME)[:rank] + (ONE,) * (rank - 2)
+            usual = (BATCH, TIME)[:rank - 1] + (ONE,) * (rank - 3) + (WIDTH,)
+        else:
+            usual = (BATCH, TIME)[:rank] + (ONE,) * (rank - 2)
+        return self._without_single_steps(name, usual)
+
+    def _without_single_steps(self, name: str, roles: Roles) -> Roles:
+        """One time step is no axis: what has it can meet what never had any."""
+        shape = self.facts.shape(name)
+        if shape is None or len(shape) != len(roles):
+            return roles
+        return tuple(ONE if role == TIME and size == 1 else role for role, size in zip(roles, shape))
 
     def _spread(self, ties: list[Tie], new: dict[str, Roles]) -> bool:
         """Follows `ties` from the known and the `new` roles; keeps all of them if nothing is contradicted."""
@@ -73,6 +82,7 @@ class Region:
             while queue:
                 tie = queue.pop()
                 for name, roles in tie.imply(known).items():
+                    roles = self._without_single_steps(name, roles)
                     if name not in known:
                         self._check(name, roles, sizes)
                         new[name] = roles
@@ -234,7 +244,7 @@ def _reduction(node: Node, facts: Facts) -> Tie | None:
     if not shape or facts.dtype(x) != "float32" or axes is None or len(axes) != 1:
         return None
     axis, kept = normal_axis(axes[0], len(shape)), (ONE,) * attributes(node)["keepdims"]
-    return _along(x, y, axis, (TIME,), lambda roles: roles[:axis] + kept + roles[axis + 1:])
+    return _along(x, y, axis, (TIME, ONE), lambda roles: roles[:axis] + kept + roles[axis + 1:])
 
 
 def _cast(node: Node, facts: Facts) -> Tie | None:
@@ -260,7 +270,7 @@ def _weighted_sum(node: Node, facts: Facts) -> Tie | None:
     shapes = facts.shape(weights), facts.shape(x)
     if any(shape is None or len(shape) != 3 for shape in shapes) or facts.dtype(x) != "float32":
         return None
-    if shapes[0][1] != 1 or shapes[0][2] != shapes[1][1]:
+    if shapes[0][1] != 1 or shapes[0][2] != shapes[1][1] or shapes[1][1] == 1:
         return None
     fixed = {weights: (BATCH, ONE, TIME), x: (BATCH, TIME, WIDTH), node.outputs[0]: (BATCH, ONE, WIDTH)}
     return Tie(tuple(fixed), lambda known: fixed)
@@ -446,7 +456,7 @@ def _gather(node: Node, facts: Facts) -> Tie | None:
     axis = normal_axis(axis, len(shape))
 
     def one_step(roles: Roles) -> Roles:
-        if roles[axis] != TIME:
+        if roles[axis] not in (TIME, ONE):
             raise Contradiction
         return roles[:axis] + roles[axis + 1:]
 
@@ -475,7 +485,7 @@ def _slice(node: Node, facts: Facts) -> Tie | None:
         roles = known.get(data, known.get(node.outputs[0]))
         if roles is None:
             return {}
-        if roles[axis] != TIME:
+        if roles[axis] not in (TIME, ONE):
             raise Contradiction
         return {data: roles, node.outputs[0]: roles}
 

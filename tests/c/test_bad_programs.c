@@ -61,6 +61,7 @@ static void make_bytes(lstmrt_step *step)
     X(p_too_short, lstm_of(b)->weights[3].cols--)                                                        \
     X(lengths_are_floats, lstm_of(b)->inputs[1] = lstm_of(b)->inputs[2])                                 \
     X(h0_too_wide, input_of(b, LSTMRT_OP_LSTM, 2)->width++)                                              \
+    X(mask_of_one_step, input_of(b, LSTMRT_OP_LSTM, 4)->rows = LSTMRT_ROWS_BATCH)                        \
     X(c0_per_step, input_of(b, LSTMRT_OP_LSTM, 3)->rows = LSTMRT_ROWS_BATCH_TIME)                        \
     X(mask_is_ids, lstm_of(b)->inputs[4] = step_of(b, LSTMRT_OP_NOT_EQUAL)->inputs[0])                   \
     X(y_too_wide, output_of(b, LSTMRT_OP_LSTM, 0)->width++)                                              \
