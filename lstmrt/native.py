@@ -10,9 +10,10 @@ from .activations import Activation, elementwise_activation, recurrent_activatio
 from .gates import ONNX, gate_rows
 from .graph import Node
 from .operators import WEIGHTS, attributes, is_attention, is_dynamic, is_dynamic_product, is_recurrent, named_inputs, named_outputs
-from .regions import Region, column_slice, row, smaller_first
+from .regions import Region
 from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Facts, Roles
 from .shapes import normal_axis
+from .ties import column_slice, row, smaller_first
 
 
 LARGEST_TABLE = 64 << 20  # bytes; beyond it a lookup costs more memory than the multiplication it saves is worth
