@@ -18,14 +18,15 @@ _PART, _EXACT, _COMPUTED = 1.2, 2.5, 6.0  # a node with NumPy, by what host_ops.
 _EXACT_ELEMENT, _COMPUTED_ELEMENT = 0.002, 0.01
 _SLOW = {"Conv": 80.0, "ConvTranspose": 80.0, "MaxPool": 60.0, "AveragePool": 60.0, "TopK": 15.0}  # and more than others
 _MULTIPLY_ADDS = 1e3
-_PROGRAM, _STEP, _MULTIPLY_ADDS_NATIVE = 3.5, 0.15, 55e3
+_PROGRAM, _STEP, _ELEMENT, _MULTIPLY_ADDS_NATIVE = 3.5, 0.15, 0.0004, 55e3
 _UNKNOWN = 16  # elements along an axis of any size
 _RENAMES = frozenset(("Flatten", "Identity", "Reshape", "Shape", "Squeeze", "Unsqueeze"))
 
 
 def native(nodes: Iterable[Node], facts: Facts) -> float:
     """Of a native program, without its recurrent layers and attentions, which run in no other way."""
-    return _PROGRAM + sum(_STEP + _multiply_adds(node, facts) / _MULTIPLY_ADDS_NATIVE for node in nodes)
+    return _PROGRAM + sum(_STEP + _ELEMENT * _elements(node, facts) + _multiply_adds(node, facts) / _MULTIPLY_ADDS_NATIVE
+                          for node in nodes)
 
 
 def in_session(nodes: Iterable[Node], facts: Facts) -> float:

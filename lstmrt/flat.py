@@ -129,11 +129,8 @@ class FlatRegion(FlatProducts):
                 self._keep(name, Flat(sources, self._one_row(index)))
 
     def _places(self, flat: Flat, starts: Mapping[int, int]) -> np.ndarray:
-        places, end = np.full(flat.index.shape, NOWHERE, np.int64), 0
-        for id in flat.sources:
-            start, end = end, end + self._widths[id]
-            inside = (start <= flat.index) & (flat.index < end)
-            places[inside] = flat.index[inside] - start + starts[id]
+        moved = [np.arange(starts[id], starts[id] + self._widths[id]) for id in flat.sources]
+        places = np.concatenate([*moved, [NOWHERE]])[flat.index]  # NOWHERE is -1, the last one's place too
         if self._batch is None:
             return places
         return np.concatenate([places, np.where(places < 0, NOWHERE, places + _FAR)])

@@ -103,6 +103,8 @@ class FlatValues:
 
     def _used(self, flat: Flat) -> tuple[tuple[int, ...], np.ndarray]:
         """Sources and index without the sources that nothing comes from."""
+        if len(flat.sources) == 1:
+            return flat.sources, flat.index
         ends = np.cumsum([self._widths[id] for id in flat.sources])
         starts = ends - [self._widths[id] for id in flat.sources]
         kept = [i for i in range(len(ends)) if ((starts[i] <= flat.index) & (flat.index < ends[i])).any()]
@@ -125,8 +127,11 @@ class FlatValues:
     def _is_compact(self, flat: Flat) -> bool:
         """Whether it is elements of one native value, each at a place of its own, and few places are left over."""
         sources, index = self._used(flat)
-        return len(sources) == 1 and self._widths[sources[0]] <= 2 * index.size and index.min() >= 0 and (
-            np.bincount(index.ravel()).max() == 1)
+        if len(sources) != 1 or self._widths[sources[0]] > 2 * index.size or index.min() < 0:
+            return False
+        seen = np.zeros(self._widths[sources[0]], bool)
+        seen[index] = True
+        return np.count_nonzero(seen) == index.size
 
     def _compact(self, flat: Flat) -> Flat:
         if self._is_compact(flat):

@@ -9,7 +9,7 @@ import numpy as np
 from .reference_layers import windows
 from .shapes_layers import transposed_pads, window_pads
 
-MOST_ELEMENTS = 1 << 20  # of a value: larger ones are better off elsewhere, and their lists of places take memory
+MOST_ELEMENTS = 1 << 18  # of a value: larger ones are better off elsewhere, and their lists of places take memory
 LARGEST = 1 << 18  # elements of all windows of a convolution, and of a matrix made of sparse weights
 NOWHERE = -1  # the place of an element that is 0
 

@@ -175,3 +175,13 @@ def test_one_step_of_a_sequence_of_any_length_is_told():
     assert [node.op for node in lifted.nodes].count("RNN") == 1
     x = rng.normal(size=(2, 5, 4)).astype(np.float32)
     np.testing.assert_allclose(reference.run(lifted, {"x": x})["y"], reference.run(graph, {"x": x})["y"], atol=1e-6)
+
+
+def test_what_is_wider_than_every_matrix_is_no_state():
+    width = 1 << 20  # squared, no memory holds it
+    constants = {"w": np.ones((3, 3), np.float32), "half": np.array(0.5, np.float32)}
+    nodes = (Node("Mul", ("wide", "half"), ("scaled",)), Node("Tanh", ("scaled",), ("y",)), Node("Erf", ("wide",), ("z",)),
+             Node("MatMul", ("narrow", "w"), ("v",)))
+    graph = Graph(tuple(Value(name, "float32", ("batch", size)) for name, size in (("wide", width), ("narrow", 3))),
+                  tuple(Value(name, "float32", None) for name in "yzv"), nodes, constants, "wide").validate()
+    assert {node.op for node in passes.canonical(graph).nodes} == {"Mul", "Tanh", "Erf", "MatMul"}

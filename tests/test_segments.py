@@ -67,6 +67,11 @@ def test_convolutions_that_onnxruntime_is_faster_at_are_its_own():
     check((*conv("x", "a", "image"), *conv("a", "b", "image"), *conv("b", "y", "image")), (1, 24, 30, 30), ["onnxruntime"])
 
 
+def test_so_is_what_stands_between_them_where_elements_are_many():
+    between = Node("Erf", ("a",), ("b",)), Node("Mul", ("a", "b"), ("c",)), Node("Add", ("a", "c"), ("d",))
+    check((*conv("x", "a", "w0"), *between, *conv("d", "y", "w1")), (1, CHANNELS, 60_000), ["onnxruntime"])
+
+
 def test_a_foreign_node_among_such_convolutions_parts_no_session():
     check((*conv("x", "a", "image"), foreign("a", "b"), *conv("b", "y", "image")), (1, 24, 30, 30), ["onnxruntime"])
 

@@ -107,8 +107,9 @@ class _Search:
         self.outputs = {value.name for value in graph.outputs}
         self.zeros = zero_values(graph) | {""}
         self.inputs = {value.name for value in graph.inputs}
-        self.multiplied = {name for node in graph.nodes if _multiplies(node, graph)
-                           for name in self._side_by_side(node.inputs[0])}
+        products = [node for node in graph.nodes if _multiplies(node, graph)]
+        self.multiplied = {name for node in products for name in self._side_by_side(node.inputs[0])}
+        self.widest = max((min(graph.constants[node.inputs[1]].shape) for node in products), default=0)  # state that one may carry
         self.updates = masked_updates(graph, self.tensors) if self.multiplied else []
         self.updated = {update.value for update in self.updates}
         self.updates_of: dict[str, list[Update]] = {}  # value -> those that are it where a mask is set
@@ -164,7 +165,8 @@ class _Search:
         ends: dict[str, list[_Step]] = {}  # new h -> the chain that it is the end of
         for node in self.graph.nodes:
             name = node.outputs[0]
-            if node.domain or node.op not in _ENDS or name not in self.tensors or name in self.updated:
+            if node.domain or node.op not in _ENDS or name not in self.tensors or name in self.updated or (
+                    (self.reader.width(name) or 0) > self.widest):
                 continue
             for step in self._steps(name):
                 before = ends.get(self._state(step.cell.h)) if step.cell.h else None
