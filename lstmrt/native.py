@@ -248,13 +248,16 @@ class _Lowering:
         self._emit_for(node, "TIME_SOFTMAX" if over_time else op, node.inputs[0])
 
     def _over_time(self, node: Node) -> None:
-        if self._over_one_step(node):
-            self._alias(node)
-        else:
-            self._emit_for(node, node.op.replace("Reduce", "TIME_").upper(), node.inputs[0])
+        (axis,) = self.facts.ints(node.inputs[1])
+        self._emit_over(node, axis, node.op.replace("Reduce", "TIME_").upper())
 
-    def _over_one_step(self, node: Node) -> bool:
-        return TIME not in self.roles[node.inputs[0]]
+    def _emit_over(self, node: Node, axis: int, op: str) -> None:
+        """A step over time, if that is what the axis is; of one of size 1 there is nothing to do."""
+        roles = self.roles[node.inputs[0]]
+        if roles[normal_axis(axis, len(roles))] == TIME:
+            self._emit_for(node, op, node.inputs[0])
+        else:
+            self._alias(node)
 
     def _cast(self, node: Node) -> None:
         self._emit_for(node, "CAST", node.inputs[0])
@@ -266,19 +269,16 @@ class _Lowering:
         data, indices = node.inputs
         if data in self.facts.constants:
             self.embedded[node.outputs[0]] = _float32(self.facts.constants[data]), indices
-        elif self._over_one_step(node):
-            self._alias(node)
         else:
-            self._emit_for(node, "FIRST" if self.facts.ints(indices) == [0] else "LAST", data)
+            self._emit_over(node, attributes(node)["axis"], "FIRST" if self.facts.ints(indices) == [0] else "LAST")
 
     def _slice(self, node: Node) -> None:
         columns = column_slice(node, self.facts)
         if columns:
             self._emit_for(node, "COLUMNS", node.inputs[0], constant=columns[0])
-        elif self._over_one_step(node):
-            self._alias(node)
         else:
-            self._emit_for(node, "REVERSE", node.inputs[0])
+            (axis,) = self.facts.ints(named_inputs(node)["axes"])
+            self._emit_over(node, axis, "REVERSE")
 
     def _equal(self, node: Node) -> None:
         self.compared[node.outputs[0]] = node.inputs[0], self.facts.ints(node.inputs[1])[0]

@@ -86,3 +86,15 @@ def test_what_is_made_of_one_step_is_that_step():
     graph = Graph((Value("given", "float32", (1, "batch", WIDTH)), *states("GRU", "cell", "0")),
                   (Value("y", "float32", ("batch", 3 * HIDDEN)),), tuple(nodes), constants, "one").validate()
     check(graph, 3)
+
+
+def test_an_axis_of_size_1_beside_time_is_not_time():
+    """The only direction of a layer over time: taken, turned round and summed over."""
+    inner, constants = cell("GRU", "x", WIDTH, "cell")
+    constants |= {"1": np.array([1]), "first": np.array(0), "-1": np.array([-1]), "start": np.array([-(2**63)])}
+    nodes = [*inner, Node("Slice", ("cell y", "-1", "start", "1", "-1"), ("turned",)),
+             Node("Gather", ("turned", "first"), ("a",), {"axis": 1}),
+             Node("ReduceSum", ("cell y", "1"), ("b",), {"keepdims": 0}), Node("Concat", ("a", "b"), ("y",), {"axis": -1})]
+    graph = Graph((Value("x", "float32", (STEPS, "batch", WIDTH)), *states("GRU", "cell", "0")),
+                  (Value("y", "float32", (STEPS, "batch", 2 * HIDDEN)),), tuple(nodes), constants, "direction").validate()
+    check(graph, 3)
