@@ -34,9 +34,10 @@ static bool fits(const lstmrt_model *model, const lstmrt_step *step)
     const lstmrt_value *q = lstmrt_input(model, step, Q), *k = lstmrt_input(model, step, K);
     const lstmrt_value *v = lstmrt_input(model, step, V), *y = lstmrt_output(model, step, Y);
     const int64_t heads = step->constant;
-    if (!lstmrt_value_is(q, LSTMRT_F32, -1, 0) || q->rows == LSTMRT_ROWS_BATCH_SOURCE || heads < 1 || q->width % heads)
-        return false;
-    if (!lstmrt_value_is(k, LSTMRT_F32, -1, q->width) || k->rows == LSTMRT_ROWS_BATCH) return false;
+    if (!lstmrt_value_is(q, LSTMRT_F32, -1, 0) || heads < 1 || q->width % heads) return false;
+    if (q->rows != LSTMRT_ROWS_BATCH && !lstmrt_over_time(q)) return false;
+    if (!lstmrt_value_is(k, LSTMRT_F32, -1, q->width)) return false;
+    if (k->rows != LSTMRT_ROWS_BATCH_SOURCE && !lstmrt_over_time(k)) return false;
     return lstmrt_value_is(v, LSTMRT_F32, (int)k->rows, 0) && v->width % heads == 0 &&
            lstmrt_value_is(y, LSTMRT_F32, (int)q->rows, v->width) && mask_fits(lstmrt_input(model, step, Q_MASK), q) &&
            mask_fits(lstmrt_input(model, step, K_MASK), k) && weights_fit(lstmrt_output(model, step, WEIGHTS), q, k, heads) &&

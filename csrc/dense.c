@@ -150,13 +150,14 @@ lstmrt_status lstmrt_embedding_prepare(const lstmrt_model *model, const lstmrt_s
 {
     const lstmrt_value *ids = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
     const lstmrt_weight *table = &step->weights[0];
-    if (!lstmrt_value_is(ids, LSTMRT_I64, -1, 1) || !lstmrt_value_is(y, LSTMRT_F32, (int)ids->rows, 0) ||
-        table->rows == 0 || !lstmrt_weight_is(table, table->rows, y->width))
+    if (!lstmrt_value_is(ids, LSTMRT_I64, -1, 0) || !lstmrt_value_is(y, LSTMRT_F32, (int)ids->rows, 0) ||
+        table->rows == 0 || y->width % ids->width > 0 || !lstmrt_weight_is(table, table->rows, y->width / ids->width))
         return LSTMRT_BAD_PROGRAM;
-    layer->width = layer->gates_stride = y->width;
+    layer->width = layer->gates_stride = table->cols;
+    layer->inputs = ids->width;
     layer->vocabulary = table->rows;
     if (model->precision != LSTMRT_PRECISION_F32) return lstmrt_reduce_table(model, table, layer);
-    const size_t size = lstmrt_size_product(table->rows, y->width);
+    const size_t size = lstmrt_size_product(table->rows, table->cols);
     layer->table = lstmrt_allocate_array(size, sizeof *layer->table);
     if (!layer->table) return LSTMRT_OUT_OF_MEMORY;
     memcpy(layer->table, table->data, size * sizeof *layer->table);
@@ -198,11 +199,12 @@ lstmrt_status lstmrt_embedding_run(const lstmrt_layer *layer, lstmrt_workspace *
 {
     const lstmrt_slot *ids = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
     const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
-    for (size_t row = 0; row < rows; row++) {
-        const int64_t id = ((const int64_t *)ids->data)[row * ids->stride];
-        float *to = (float *)y->data + row * y->stride;
-        const lstmrt_status status = lstmrt_table_lookup(workspace->model, layer, id, layer->width, to);
-        if (status) return status;
-    }
-    return LSTMRT_OK;
+    lstmrt_status status = LSTMRT_OK;
+    for (size_t row = 0; row < rows; row++)
+        for (size_t i = 0; i < layer->inputs && !status; i++) {
+            const int64_t id = ((const int64_t *)ids->data)[row * ids->stride + i];
+            float *to = (float *)y->data + row * y->stride + i * layer->width;
+            status = lstmrt_table_lookup(workspace->model, layer, id, layer->width, to);
+        }
+    return status;
 }

@@ -18,8 +18,8 @@ static const layer_kind KINDS[LSTMRT_OP_COUNT] = {
     [LSTMRT_OP_GRU] = {lstmrt_recurrent_prepare, lstmrt_recurrent_run},
     [LSTMRT_OP_RNN] = {lstmrt_recurrent_prepare, lstmrt_recurrent_run},
     [LSTMRT_OP_ACTIVATE] = {lstmrt_rowwise_prepare, lstmrt_activate_run},
-    [LSTMRT_OP_SOFTMAX] = {lstmrt_rowwise_prepare, lstmrt_softmax_run},
-    [LSTMRT_OP_LOG_SOFTMAX] = {lstmrt_rowwise_prepare, lstmrt_softmax_run},
+    [LSTMRT_OP_SOFTMAX] = {lstmrt_softmax_prepare, lstmrt_softmax_run},
+    [LSTMRT_OP_LOG_SOFTMAX] = {lstmrt_softmax_prepare, lstmrt_softmax_run},
     [LSTMRT_OP_ADD] = {lstmrt_combine_prepare, lstmrt_combine_run},
     [LSTMRT_OP_SUB] = {lstmrt_combine_prepare, lstmrt_combine_run},
     [LSTMRT_OP_MUL] = {lstmrt_combine_prepare, lstmrt_combine_run},
@@ -29,6 +29,9 @@ static const layer_kind KINDS[LSTMRT_OP_COUNT] = {
     [LSTMRT_OP_CONCAT] = {lstmrt_concat_prepare, lstmrt_concat_run},
     [LSTMRT_OP_COLUMNS] = {lstmrt_columns_prepare, lstmrt_columns_run},
     [LSTMRT_OP_GATHER] = {lstmrt_gather_prepare, lstmrt_gather_compute},
+    [LSTMRT_OP_RESHAPE] = {lstmrt_reshape_prepare, lstmrt_reshape_run},
+    [LSTMRT_OP_WHERE] = {lstmrt_where_prepare, lstmrt_where_run},
+    [LSTMRT_OP_MATMUL] = {lstmrt_matmul_prepare, lstmrt_matmul_run},
     [LSTMRT_OP_FIRST] = {lstmrt_time_prepare, lstmrt_time_run},
     [LSTMRT_OP_LAST] = {lstmrt_time_prepare, lstmrt_time_run},
     [LSTMRT_OP_REVERSE] = {lstmrt_time_prepare, lstmrt_time_run},
@@ -61,6 +64,7 @@ bool lstmrt_op_mixes_time(lstmrt_op op)
 bool lstmrt_op_rowwise(lstmrt_op op)
 {
     switch (op) {
+    case LSTMRT_OP_RESHAPE:
     case LSTMRT_OP_FIRST:
     case LSTMRT_OP_LAST:
     case LSTMRT_OP_REVERSE:
@@ -168,12 +172,13 @@ size_t lstmrt_item_size(lstmrt_dtype dtype)
 
 size_t lstmrt_rows_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
 {
-    return lstmrt_size_product(workspace->batch, lstmrt_length_of(value, workspace));
+    return value->rows == LSTMRT_ROWS_ONE ? 1 : lstmrt_size_product(workspace->batch, lstmrt_length_of(value, workspace));
 }
 
 size_t lstmrt_length_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
 {
     switch (value->rows) {
+    case LSTMRT_ROWS_ONE:
     case LSTMRT_ROWS_BATCH: return 1;
     case LSTMRT_ROWS_BATCH_SOURCE: return workspace->source;
     default: return workspace->time;
@@ -192,6 +197,7 @@ size_t lstmrt_row_at(const lstmrt_value *value, const lstmrt_workspace *workspac
     case LSTMRT_ROWS_BATCH_TIME: return b * workspace->time + t;
     case LSTMRT_ROWS_TIME_BATCH: return t * workspace->batch + b;
     case LSTMRT_ROWS_BATCH_SOURCE: return b * workspace->source + t;
+    case LSTMRT_ROWS_ONE: return 0;
     default: return b;
     }
 }

@@ -42,18 +42,20 @@ lstmrt_status lstmrt_probe_fma(const char *isa, lstmrt_precision precision, int6
 
 typedef enum { LSTMRT_F32, LSTMRT_I64, LSTMRT_BOOL } lstmrt_dtype;
 
-/* Which rows a value has, outermost axis first. Source is the time of another sequence, of a length of its own. */
+/* Which rows a value has, outermost axis first. Source is the time of another sequence, of a length of its own. ONE is a single
+ * row, whatever the batch. */
 typedef enum {
     LSTMRT_ROWS_BATCH,
     LSTMRT_ROWS_BATCH_TIME,
     LSTMRT_ROWS_TIME_BATCH,
-    LSTMRT_ROWS_BATCH_SOURCE
+    LSTMRT_ROWS_BATCH_SOURCE,
+    LSTMRT_ROWS_ONE
 } lstmrt_rows;
 
 /* What the width of a value is multiplied by: 1, or the length of a sequence. */
 typedef enum { LSTMRT_ACROSS_NOTHING, LSTMRT_ACROSS_TIME, LSTMRT_ACROSS_SOURCE } lstmrt_across;
 
-/* A value is a matrix rows x width; width is 1 for ids and masks. Only an output can go across a sequence. */
+/* A value is a matrix rows x width; width is 1 for the ids and masks of most steps. Only an output can go across a sequence. */
 typedef struct {
     lstmrt_dtype dtype;
     lstmrt_rows rows;
@@ -102,13 +104,13 @@ typedef struct {
 #define LSTMRT_OPS(X)                                                                                         \
     X(DENSE, "x", "y", "W (inputs, width), (b (width))")          /* y = activation(x W + b) */               \
     X(CONV, "x", "y", "W (inputs, filters), (b (filters))")       /* y = activation(part W + b) */            \
-    X(EMBEDDING, "ids", "y", "table (vocabulary, width)")         /* negative ids count from the end */       \
+    X(EMBEDDING, "ids", "y", "table (vocabulary, part)")          /* a part for each id; negative ids count from the end */ \
     X(LSTM, "x, (lengths), (h0), (c0), (mask)", "(y), (h), (c)",                                              \
       "W (4 hidden, inputs), R (4 hidden, hidden), (B (8 hidden)), (P (3 hidden)), (table)")                  \
     X(GRU, "x, (lengths), (h0), -, (mask)", "(y), (h)", "W (3 hidden, inputs), R, (B), -, (table)")           \
     X(RNN, "x, (lengths), (h0), -, (mask)", "(y), (h)", "W (hidden, inputs), R, (B), -, (table)")             \
     X(ACTIVATE, "x", "y", "")                                                                                 \
-    X(SOFTMAX, "x", "y", "")                                      /* over each row */                         \
+    X(SOFTMAX, "x", "y", "")                                      /* over each row, or `constant` elements of it */ \
     X(LOG_SOFTMAX, "x", "y", "")                                  /* the logarithms of these */               \
     X(ADD, "a, (b)", "y", "(row (width))")                        /* see LSTMRT_OP_ADD below */               \
     X(SUB, "a, (b)", "y", "(row (width))")                                                                    \
@@ -119,12 +121,15 @@ typedef struct {
     X(CONCAT, "a, b, ...", "y", "")                               /* side by side */                          \
     X(COLUMNS, "x", "y", "")                                      /* the width of y from column `constant` */ \
     X(GATHER, "a, b, ...", "y", "")                               /* elements of these, see indices */        \
+    X(RESHAPE, "x", "y", "")                                      /* the same elements in other rows */       \
+    X(WHERE, "mask, (a), (b)", "y", "(a (width)), (b (width))")   /* a where the mask is not 0, else b */     \
+    X(MATMUL, "a, b", "y", "")                                    /* matrices in rows, `constant` within */   \
     X(FIRST, "x", "y", "")                                        /* the row at time 0 */                     \
     X(LAST, "x", "y", "")                                         /* the row at time T-1 */                   \
     X(REVERSE, "x", "y", "")                                      /* time runs backwards */                   \
     X(SWAP, "x", "y", "")                                         /* batch x time <-> time x batch */         \
     X(NOT_EQUAL, "ids", "mask", "")                               /* ids != constant */                       \
-    X(CAST, "mask", "y", "")                                      /* 1 where the mask is set, else 0 */       \
+    X(CAST, "mask or ids", "y", "")                               /* 1 where the mask is set, else 0 */       \
     X(TIME_SOFTMAX, "x", "y", "")                                 /* of each column of a sequence */          \
     X(TIME_SUM, "x, (weights)", "y", "")                          /* of rows, each times its weight */        \
     X(TIME_MEAN, "x", "y", "")                                                                                \
@@ -164,6 +169,9 @@ enum { LSTMRT_MAX_INPUTS = 8, LSTMRT_MAX_OUTPUTS = 3, LSTMRT_MAX_WEIGHTS = 5, LS
  * with a column, scale times the sum of column tanh(q + k). It is `hidden` where a mask is not set or, if causal, where k is
  * later than q. The weights are (rows of q, heads, length of k).
  *
+ * MATMUL: a row of a is some matrices (rows, constant), one after the other, a row of b as many (constant, columns), and one of
+ * y their products.
+ *
  * CONV: a row of x is some parts of `inputs` elements, the windows, and a row of y what a dense layer makes of each. Filters are
  * a multiple of 16. */
 typedef struct {
@@ -175,7 +183,7 @@ typedef struct {
     float clip;              /* pre-activations are clipped to [-clip, clip]; 0: not at all */
     float epsilon;           /* LAYER_NORM: y = (x - mean) / sqrt(variance + epsilon) scale + shift */
     float scale, hidden;     /* ATTENTION */
-    int64_t constant;        /* NOT_EQUAL, COLUMNS; ATTENTION: heads */
+    int64_t constant;        /* NOT_EQUAL, COLUMNS, SOFTMAX, MATMUL; ATTENTION: heads */
     const int32_t *indices;  /* GATHER: of each element of y, in the inputs' rows put side by side; -1: 0 */
     size_t n_indices;
     bool causal;             /* ATTENTION */

@@ -16,8 +16,8 @@ static lstmrt_status copy_array(const void *from, size_t count, size_t size, voi
 
 static bool value_sound(const lstmrt_value *value)
 {
-    return (unsigned)value->dtype <= LSTMRT_BOOL && (unsigned)value->rows <= LSTMRT_ROWS_BATCH_SOURCE &&
-           value->width > 0 && value->width <= INT32_MAX && (value->dtype == LSTMRT_F32 || value->width == 1) &&
+    return (unsigned)value->dtype <= LSTMRT_BOOL && (unsigned)value->rows <= LSTMRT_ROWS_ONE &&
+           value->width > 0 && value->width <= INT32_MAX &&
            (unsigned)value->across <= LSTMRT_ACROSS_SOURCE;
 }
 
@@ -95,11 +95,14 @@ static void find_pairs(lstmrt_model *model)
     }
 }
 
-static bool has_time(const lstmrt_model *model)
+/* Whether a time step of some sequences can be all that a run has. */
+static bool goes_by_steps(const lstmrt_model *model, bool takes_one_step)
 {
-    for (size_t i = 0; i < model->n_values; i++)
-        if (lstmrt_over_time(&model->values[i])) return true;
-    return false;
+    for (size_t i = 0; i < model->n_values; i++) {
+        const lstmrt_value *value = &model->values[i];
+        if (value->rows == LSTMRT_ROWS_ONE || (takes_one_step && lstmrt_over_time(value))) return false;
+    }
+    return true;
 }
 
 static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *program)
@@ -119,7 +122,7 @@ static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *p
             model->attended[lstmrt_attention_across(model, step)] += (layer->inputs + layer->width) * (size_t)step->constant;
         model->weights = lstmrt_size_sum(model->weights, lstmrt_layer_weights(model, layer));
     }
-    if (takes_one_step && has_time(model)) model->steppable = false; /* not one for each time step of the others */
+    model->steppable = model->steppable && goes_by_steps(model, takes_one_step);
     find_pairs(model);
     lstmrt_wave_find(model);
     model->cache = lstmrt_cache_size() / sizeof(float);

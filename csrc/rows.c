@@ -23,13 +23,25 @@ lstmrt_status lstmrt_activate_run(const lstmrt_layer *layer, lstmrt_workspace *w
     return LSTMRT_OK;
 }
 
+lstmrt_status lstmrt_softmax_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_status status = lstmrt_rowwise_prepare(model, step, layer);
+    if (status) return status;
+    if (step->constant < 0 || (uint64_t)step->constant > layer->width) return LSTMRT_BAD_PROGRAM;
+    layer->inputs = step->constant > 0 ? (size_t)step->constant : layer->width;
+    return layer->width % layer->inputs == 0 ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+}
+
 lstmrt_status lstmrt_softmax_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
 {
     const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
-    const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
-    workspace->model->kernels->softmax(
-        &(lstmrt_softmax_args){x->data, y->data, x->stride, y->stride, rows, layer->width,
-                               layer->step.op == LSTMRT_OP_LOG_SOFTMAX});
+    const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace), part = layer->inputs;
+    const bool log = layer->step.op == LSTMRT_OP_LOG_SOFTMAX, whole = part == layer->width;
+    for (size_t row = 0; row < (whole ? 1 : rows); row++)
+        workspace->model->kernels->softmax(&(lstmrt_softmax_args){
+            .x = (const float *)x->data + row * x->stride, .y = (float *)y->data + row * y->stride,
+            .x_stride = whole ? x->stride : part, .y_stride = whole ? y->stride : part,
+            .rows = whole ? rows : layer->width / part, .width = part, .log = log});
     return LSTMRT_OK;
 }
 
@@ -40,7 +52,7 @@ lstmrt_status lstmrt_combine_prepare(const lstmrt_model *model, const lstmrt_ste
     const lstmrt_value *a = lstmrt_input(model, step, 0), *b = lstmrt_input(model, step, 1);
     if (b) {
         const bool fits = lstmrt_value_is(b, LSTMRT_F32, -1, 0) && (b->width == a->width || b->width == 1) &&
-                          (b->rows == a->rows || b->rows == LSTMRT_ROWS_BATCH);
+                          (b->rows == a->rows || (b->rows == LSTMRT_ROWS_BATCH && a->rows != LSTMRT_ROWS_ONE));
         return fits ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
     }
     if (!lstmrt_weight_is(&step->weights[0], 1, a->width)) return LSTMRT_BAD_PROGRAM;
@@ -173,32 +185,39 @@ lstmrt_status lstmrt_time_run(const lstmrt_layer *layer, lstmrt_workspace *works
     return LSTMRT_OK;
 }
 
-/* One element a row goes in and one, of the same rows, comes out. */
-static lstmrt_status prepare_column(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer,
-                                    lstmrt_dtype from, lstmrt_dtype to)
+/* Elements of one kind go in and as many of another, in the same rows, come out. */
+static lstmrt_status prepare_elements(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer,
+                                      lstmrt_dtype from, lstmrt_dtype to)
 {
     const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
-    layer->width = 1;
-    return lstmrt_value_is(x, from, -1, 1) && lstmrt_value_is(y, to, (int)x->rows, 1) ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+    if (!lstmrt_value_is(x, from, -1, 0) || !lstmrt_value_is(y, to, (int)x->rows, x->width)) return LSTMRT_BAD_PROGRAM;
+    layer->width = x->width;
+    return LSTMRT_OK;
 }
 
 lstmrt_status lstmrt_cast_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
-    return prepare_column(model, step, layer, LSTMRT_BOOL, LSTMRT_F32);
+    const lstmrt_value *x = lstmrt_input(model, step, 0);
+    return prepare_elements(model, step, layer, x && x->dtype == LSTMRT_I64 ? LSTMRT_I64 : LSTMRT_BOOL, LSTMRT_F32);
 }
 
 lstmrt_status lstmrt_cast_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
 {
-    const lstmrt_slot *mask = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
-    const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
-    for (size_t row = 0; row < rows; row++)
-        ((float *)y->data)[row * y->stride] = ((const uint8_t *)mask->data)[row * mask->stride] != 0;
+    const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, 0), *y = lstmrt_output_slot(layer, workspace, 0);
+    const lstmrt_value *value = lstmrt_input(workspace->model, &layer->step, 0);
+    const size_t rows = lstmrt_rows_of(value, workspace);
+    for (size_t row = 0; row < rows; row++) {
+        float *to = (float *)y->data + row * y->stride;
+        for (size_t i = 0; i < layer->width; i++)
+            to[i] = value->dtype == LSTMRT_I64 ? (float)((const int64_t *)x->data)[row * x->stride + i]
+                                               : (float)(((const uint8_t *)x->data)[row * x->stride + i] != 0);
+    }
     return LSTMRT_OK;
 }
 
 lstmrt_status lstmrt_not_equal_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
-    return prepare_column(model, step, layer, LSTMRT_I64, LSTMRT_BOOL);
+    return prepare_elements(model, step, layer, LSTMRT_I64, LSTMRT_BOOL);
 }
 
 lstmrt_status lstmrt_not_equal_run(const lstmrt_layer *layer, lstmrt_workspace *workspace)
@@ -206,7 +225,8 @@ lstmrt_status lstmrt_not_equal_run(const lstmrt_layer *layer, lstmrt_workspace *
     const lstmrt_slot *ids = lstmrt_input_slot(layer, workspace, 0), *mask = lstmrt_output_slot(layer, workspace, 0);
     const size_t rows = lstmrt_rows_of(lstmrt_input(workspace->model, &layer->step, 0), workspace);
     for (size_t row = 0; row < rows; row++)
-        ((uint8_t *)mask->data)[row * mask->stride] =
-            ((const int64_t *)ids->data)[row * ids->stride] != layer->step.constant;
+        for (size_t i = 0; i < layer->width; i++)
+            ((uint8_t *)mask->data)[row * mask->stride + i] =
+                ((const int64_t *)ids->data)[row * ids->stride + i] != layer->step.constant;
     return LSTMRT_OK;
 }

@@ -46,6 +46,7 @@ cdef extern from "lstmrt.h" nogil:
         LSTMRT_ROWS_BATCH_TIME
         LSTMRT_ROWS_TIME_BATCH
         LSTMRT_ROWS_BATCH_SOURCE
+        LSTMRT_ROWS_ONE
 
     ctypedef enum lstmrt_across:
         LSTMRT_ACROSS_NOTHING

@@ -131,8 +131,8 @@ include "_program.pxi"
 cdef class Model:
     """A compiled program, immutable: any number of threads may use one.
 
-    `values` are (dtype, rows, width) with dtype "f32", "i64" or "bool" and rows "batch", "batch_time", "time_batch" or
-    "batch_source"; a fourth element "time" or "source" is the sequence that an output goes across;
+    `values` are (dtype, rows, width) with dtype "f32", "i64" or "bool" and rows "batch", "batch_time", "time_batch",
+    "batch_source" or "one"; a fourth element "time" or "source" is the sequence that an output goes across;
     `steps` are dicts with the fields of lstmrt_step in csrc/lstmrt.h, "op" and activations by name, weights as float32
     arrays or None, missing fields as 0; `inputs` and `outputs` are indices of values. `isa` None is the fastest;
     `threads` is how many a call may use at most, 0: as many as there are processors that no other call uses.

@@ -4,7 +4,7 @@ _OPS = {lstmrt_op_names[i].decode(): i for i in range(LSTMRT_OP_COUNT)}
 _FUNCTIONS = {lstmrt_function_names[i].decode(): i for i in range(LSTMRT_ACTIVATION_COUNT)}
 _DTYPES = {"f32": LSTMRT_F32, "i64": LSTMRT_I64, "bool": LSTMRT_BOOL}
 _ROWS = {"batch": LSTMRT_ROWS_BATCH, "batch_time": LSTMRT_ROWS_BATCH_TIME, "time_batch": LSTMRT_ROWS_TIME_BATCH,
-         "batch_source": LSTMRT_ROWS_BATCH_SOURCE}
+         "batch_source": LSTMRT_ROWS_BATCH_SOURCE, "one": LSTMRT_ROWS_ONE}
 _ACROSS = {"": LSTMRT_ACROSS_NOTHING, "time": LSTMRT_ACROSS_TIME, "source": LSTMRT_ACROSS_SOURCE}
 _STEP_FIELDS = {
     "op", "inputs", "outputs", "weights", "activations", "clip", "epsilon", "scale", "hidden", "constant", "causal",

@@ -4,7 +4,7 @@
 
 #include "harness.h"
 
-enum { MOST_VALUES = 64, MOST_STEPS = 48, MOST_PORTS = 16, MOST_ARRAYS = 64 };
+enum { MOST_VALUES = 80, MOST_STEPS = 64, MOST_PORTS = 16, MOST_ARRAYS = 64 };
 enum { SOURCE = 4 }; /* steps of every run's source */
 
 typedef struct {
@@ -179,6 +179,22 @@ static inline void add_time(builder *b, int32_t x, int32_t mask)
     add_output(b, v);
 }
 
+/* What works on the elements of rows, from values with a single one. */
+static inline void add_elements(builder *b)
+{
+    const lstmrt_rows one = LSTMRT_ROWS_ONE;
+    const int32_t x = add_input(b, LSTMRT_F32, one, 24), ids = add_input(b, LSTMRT_I64, one, 4);
+    const int32_t table = add_simple(b, LSTMRT_OP_EMBEDDING, ids, one, 12);
+    last_step(b)->weights[0] = random_weight(b, 11, 3, 1);
+    const int32_t products = add_simple(b, LSTMRT_OP_MATMUL, x, one, 16); /* two of (4, 3) by (3, 2) */
+    last_step(b)->inputs[1] = table, last_step(b)->constant = 3;
+    int32_t v = add_simple(b, LSTMRT_OP_WHERE, products, one, 16);
+    last_step(b)->inputs[2] = products, last_step(b)->weights[0] = random_weight(b, 1, 16, 1);
+    v = add_simple(b, LSTMRT_OP_LOG_SOFTMAX, v, one, 16);
+    last_step(b)->constant = 4;
+    add_output(b, add_simple(b, LSTMRT_OP_RESHAPE, v, one, 16));
+}
+
 /* Every operator and every optional input, output and weight: nothing here is left out. */
 static inline builder everything(void)
 {
@@ -236,6 +252,7 @@ static inline builder everything(void)
     v = add_dense(&b, v, VOCABULARY, LSTMRT_RELU);
     add_output(&b, add_simple(&b, LSTMRT_OP_SOFTMAX, v, rb, VOCABULARY));
     add_time(&b, add_dense(&b, x, 6, LSTMRT_TANH), mask);
+    add_elements(&b);
     return b;
 }
 
@@ -249,9 +266,11 @@ typedef struct {
 static inline lstmrt_buffer array_for(lstmrt_value value, size_t batch, size_t time)
 {
     const size_t item = value.dtype == LSTMRT_F32 ? sizeof(float) : value.dtype == LSTMRT_I64 ? sizeof(int64_t) : 1;
-    const size_t rows = value.rows == LSTMRT_ROWS_BATCH ? 1 : value.rows == LSTMRT_ROWS_BATCH_SOURCE ? SOURCE : time;
+    const size_t lengths[] = {[LSTMRT_ROWS_BATCH] = 1, [LSTMRT_ROWS_BATCH_TIME] = time, [LSTMRT_ROWS_TIME_BATCH] = time,
+                              [LSTMRT_ROWS_BATCH_SOURCE] = SOURCE};
+    const size_t rows = value.rows == LSTMRT_ROWS_ONE ? 1 : batch * lengths[value.rows];
     const size_t across[] = {1, time, SOURCE};
-    const size_t bytes = batch * rows * value.width * across[value.across] * item;
+    const size_t bytes = rows * value.width * across[value.across] * item;
     void *data = malloc(bytes);
     REQUIRE(data);
     memset(data, 0x55, bytes);

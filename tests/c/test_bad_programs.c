@@ -107,7 +107,18 @@ static void make_bytes(lstmrt_step *step)
     X(softmax_over_no_time, input_of(b, LSTMRT_OP_TIME_SOFTMAX, 0)->rows = LSTMRT_ROWS_BATCH)            \
     X(sum_keeps_time, output_of(b, LSTMRT_OP_TIME_SUM, 0)->rows = LSTMRT_ROWS_BATCH_TIME)                \
     X(mean_with_weights, step_of(b, LSTMRT_OP_TIME_MEAN)->inputs[1] = step_of(b, LSTMRT_OP_CAST)->outputs[0]) \
-    X(cast_of_ids, step_of(b, LSTMRT_OP_CAST)->inputs[0] = step_of(b, LSTMRT_OP_NOT_EQUAL)->inputs[0])   \
+    X(cast_of_floats, step_of(b, LSTMRT_OP_CAST)->inputs[0] = step_of(b, LSTMRT_OP_WHERE)->inputs[0])    \
+    X(parts_of_a_softmax_that_do_not_fit, step_of(b, LSTMRT_OP_LOG_SOFTMAX)->constant = 3)               \
+    X(a_negative_part, step_of(b, LSTMRT_OP_LOG_SOFTMAX)->constant = -4)                                 \
+    X(matrices_that_do_not_fit, step_of(b, LSTMRT_OP_MATMUL)->constant = 4)                              \
+    X(matrices_of_nothing, step_of(b, LSTMRT_OP_MATMUL)->constant = 0)                                   \
+    X(products_too_many, output_of(b, LSTMRT_OP_MATMUL, 0)->width = 32)                                  \
+    X(a_choice_of_nothing, step_of(b, LSTMRT_OP_WHERE)->weights[0].data = NULL)                          \
+    X(a_choice_from_other_rows, step_of(b, LSTMRT_OP_WHERE)->inputs[1] = b->inputs[0])                   \
+    X(elements_that_do_not_fit_into_rows, output_of(b, LSTMRT_OP_RESHAPE, 0)->width = 12)                \
+    X(ids_that_make_other_parts, output_of(b, LSTMRT_OP_EMBEDDING, 0)->width = 13)                       \
+    X(attention_to_one_row, input_of(b, LSTMRT_OP_ATTENTION, 1)->rows = LSTMRT_ROWS_ONE)                 \
+    X(one_row_and_rows_of_the_batch, input_of(b, LSTMRT_OP_ADD, 0)->rows = LSTMRT_ROWS_ONE)              \
     X(add_of_another_width, step_of(b, LSTMRT_OP_CAST)->op = LSTMRT_OP_ADD)                              \
     X(not_equal_of_floats, step_of(b, LSTMRT_OP_NOT_EQUAL)->inputs[0] = b->inputs[0])
 
@@ -198,7 +209,7 @@ static void damage_value(builder *b)
     case 0: value->width = WIDTHS[random_below(8)]; break;
     case 1: value->dtype = (lstmrt_dtype)random_below(4); break;
     case 2: value->across = (lstmrt_across)random_below(4); break;
-    default: value->rows = (lstmrt_rows)random_below(5);
+    default: value->rows = (lstmrt_rows)random_below(6);
     }
 }
 

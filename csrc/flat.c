@@ -1,0 +1,110 @@
+/* Layers for values whose rows have all of their elements (lstmrt/flat.py): the same elements in other rows, choices of
+ * elements, products of matrices that lie in rows. */
+#include "program.h"
+
+#include <string.h>
+
+#include "pack.h"
+
+lstmrt_status lstmrt_reshape_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *x = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
+    if (!lstmrt_value_is(x, LSTMRT_F32, -1, 0) || !lstmrt_value_is(y, LSTMRT_F32, -1, 0)) return LSTMRT_BAD_PROGRAM;
+    layer->width = x->width < y->width ? x->width : y->width;
+    return x->width % layer->width == 0 && y->width % layer->width == 0 ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+}
+
+/* Where element `index` of a value is whose rows are `width` elements. */
+static float *element(const lstmrt_slot *slot, size_t width, size_t index)
+{
+    return (float *)slot->data + index / width * slot->stride + index % width;
+}
+
+lstmrt_status lstmrt_reshape_run(const lstmrt_layer *layer, lstmrt_workspace *ws)
+{
+    const lstmrt_value *x = lstmrt_input(ws->model, &layer->step, 0), *y = lstmrt_output(ws->model, &layer->step, 0);
+    const lstmrt_slot *from = lstmrt_input_slot(layer, ws, 0), *to = lstmrt_output_slot(layer, ws, 0);
+    const size_t count = lstmrt_size_product(lstmrt_rows_of(x, ws), x->width);
+    if (count != lstmrt_size_product(lstmrt_rows_of(y, ws), y->width)) return LSTMRT_BAD_ARGUMENT;
+    for (size_t i = 0; i < count; i += layer->width)
+        memcpy(element(to, y->width, i), element(from, x->width, i), layer->width * sizeof(float));
+    return LSTMRT_OK;
+}
+
+enum { MASK, SET, NOT_SET }; /* inputs of WHERE; those that are absent are rows, one after the other */
+
+lstmrt_status lstmrt_where_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_status status = lstmrt_rowwise_prepare(model, step, layer);
+    if (status) return status;
+    const size_t width = layer->width;
+    layer->row = lstmrt_allocate_array(lstmrt_size_product(2, width), sizeof *layer->row);
+    if (!layer->row) return LSTMRT_OUT_OF_MEMORY;
+    for (size_t i = SET; i <= NOT_SET; i++) {
+        const lstmrt_value *value = lstmrt_input(model, step, i);
+        const lstmrt_weight *row = &step->weights[i - SET];
+        if (value ? !lstmrt_value_is(value, LSTMRT_F32, (int)lstmrt_input(model, step, MASK)->rows, width)
+                  : !lstmrt_weight_is(row, 1, width))
+            return LSTMRT_BAD_PROGRAM;
+        if (!value) memcpy(layer->row + (i - SET) * width, row->data, width * sizeof *layer->row);
+    }
+    return LSTMRT_OK;
+}
+
+lstmrt_status lstmrt_where_run(const lstmrt_layer *layer, lstmrt_workspace *ws)
+{
+    const lstmrt_slot *mask = lstmrt_input_slot(layer, ws, MASK), *y = lstmrt_output_slot(layer, ws, 0);
+    const lstmrt_slot *set = lstmrt_input_slot(layer, ws, SET), *not_set = lstmrt_input_slot(layer, ws, NOT_SET);
+    const size_t rows = lstmrt_rows_of(lstmrt_input(ws->model, &layer->step, MASK), ws);
+    for (size_t row = 0; row < rows; row++) {
+        const float *chosen = (const float *)mask->data + row * mask->stride;
+        const float *a = set ? (const float *)set->data + row * set->stride : layer->row;
+        const float *b = not_set ? (const float *)not_set->data + row * not_set->stride : layer->row + layer->width;
+        float *to = (float *)y->data + row * y->stride;
+        for (size_t i = 0; i < layer->width; i++) to[i] = chosen[i] != 0 ? a[i] : b[i];
+    }
+    return LSTMRT_OK;
+}
+
+/* The sizes of one product. */
+typedef struct {
+    size_t rows, inner, columns, count; /* count: products in a row */
+} product_sizes;
+
+static product_sizes sizes_of(const lstmrt_model *model, const lstmrt_step *step)
+{
+    const lstmrt_value *a = lstmrt_input(model, step, 0), *b = lstmrt_input(model, step, 1), *y = lstmrt_output(model, step, 0);
+    const size_t inner = (size_t)step->constant, rows = a->width / inner, columns = b->width / inner; /* of all products */
+    const size_t count = lstmrt_size_product(rows, columns) / y->width;
+    return count > 0 ? (product_sizes){rows / count, inner, columns / count, count} : (product_sizes){0};
+}
+
+lstmrt_status lstmrt_matmul_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *a = lstmrt_input(model, step, 0), *b = lstmrt_input(model, step, 1), *y = lstmrt_output(model, step, 0);
+    if (!lstmrt_value_is(a, LSTMRT_F32, -1, 0) || !lstmrt_value_is(b, LSTMRT_F32, (int)a->rows, 0) ||
+        !lstmrt_value_is(y, LSTMRT_F32, (int)a->rows, 0) || step->constant <= 0)
+        return LSTMRT_BAD_PROGRAM;
+    const product_sizes s = sizes_of(model, step);
+    const bool fits = lstmrt_size_product(s.rows * s.inner, s.count) == a->width && s.inner * s.columns * s.count == b->width &&
+                      lstmrt_size_product(s.rows * s.columns, s.count) == y->width;
+    layer->width = y->width;
+    return fits ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+}
+
+lstmrt_status lstmrt_matmul_run(const lstmrt_layer *layer, lstmrt_workspace *ws)
+{
+    const product_sizes s = sizes_of(ws->model, &layer->step);
+    const lstmrt_slot *a = lstmrt_input_slot(layer, ws, 0), *b = lstmrt_input_slot(layer, ws, 1);
+    const lstmrt_slot *y = lstmrt_output_slot(layer, ws, 0);
+    const size_t rows = lstmrt_rows_of(lstmrt_input(ws->model, &layer->step, 0), ws);
+    for (size_t row = 0; row < rows; row++)
+        for (size_t i = 0; i < s.count; i++)
+            ws->model->kernels->mix(&(lstmrt_mix_args){
+                .w = (const float *)a->data + row * a->stride + i * s.rows * s.inner,
+                .x = (const float *)b->data + row * b->stride + i * s.inner * s.columns,
+                .y = (float *)y->data + row * y->stride + i * s.rows * s.columns,
+                .w_stride = s.inner, .x_stride = s.columns, .y_stride = s.columns,
+                .rows = s.rows, .steps = s.inner, .width = s.columns});
+    return LSTMRT_OK;
+}
