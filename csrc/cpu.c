@@ -90,14 +90,21 @@ bool lstmrt_cpu_has_amx(void)
 
 #endif
 
+#elif defined(__aarch64__)
+
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+bool lstmrt_cpu_has_neon_dot(void)
+{
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#elif defined(__APPLE__)
+    return true; /* all processors that run macOS */
 #else
-
-bool lstmrt_cpu_has_avx2(void) { return false; }
-
-bool lstmrt_cpu_has_avx512(void) { return false; }
-
-bool lstmrt_cpu_has_avx512_vnni(void) { return false; }
-
-bool lstmrt_cpu_has_avx512_bf16(void) { return false; }
+    return false;
+#endif
+}
 
 #endif

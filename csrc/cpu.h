@@ -11,7 +11,8 @@
 #define LSTMRT_AMX 0
 #endif
 
-bool lstmrt_cpu_always(void);          /* plain C: everywhere */
+bool lstmrt_cpu_always(void);          /* plain C everywhere, Advanced SIMD on AArch64 */
+bool lstmrt_cpu_has_neon_dot(void);    /* AArch64's dot products of bytes */
 bool lstmrt_cpu_has_avx2(void);        /* AVX2 and FMA */
 bool lstmrt_cpu_has_avx512(void);      /* AVX-512 F, BW, DQ and VL, and AVX2 and FMA */
 bool lstmrt_cpu_has_avx512_vnni(void); /* the same and AVX-512 VNNI */

@@ -14,6 +14,10 @@ static const lstmrt_isa SETS[] = { /* slowest first */
     {"avx512_bf16", lstmrt_cpu_has_avx512_bf16, &lstmrt_kernels_avx512, &lstmrt_int8_avx512_vnni, &lstmrt_bf16_avx512_bf16,
      &lstmrt_bytes_avx512_vnni},
 #endif
+#if defined(__aarch64__)
+    {"neon", lstmrt_cpu_always, &lstmrt_kernels_neon, &lstmrt_int8_neon, &lstmrt_bf16_neon, &lstmrt_bytes_neon},
+    {"neon_dot", lstmrt_cpu_has_neon_dot, &lstmrt_kernels_neon, &lstmrt_int8_neon_dot, &lstmrt_bf16_neon, &lstmrt_bytes_neon},
+#endif
 #if LSTMRT_AMX
     {"amx", lstmrt_amx_works, &lstmrt_kernels_avx512, &lstmrt_int8_amx, &lstmrt_bf16_avx512_bf16,
      &lstmrt_bytes_avx512_vnni},

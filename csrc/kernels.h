@@ -317,7 +317,7 @@ typedef struct {
 #undef X
 } lstmrt_kernels;
 
-extern const lstmrt_kernels lstmrt_kernels_scalar, lstmrt_kernels_avx2, lstmrt_kernels_avx512;
+extern const lstmrt_kernels lstmrt_kernels_scalar, lstmrt_kernels_neon, lstmrt_kernels_avx2, lstmrt_kernels_avx512;
 
 typedef struct {
     size_t group; /* inputs whose weights stand side by side for each output */
@@ -328,9 +328,11 @@ typedef struct {
     void (*probe)(const lstmrt_probe_fma_args *); /* its own products in place of float32's */
 } lstmrt_reduced_kernels;
 
-extern const lstmrt_reduced_kernels lstmrt_int8_scalar, lstmrt_int8_avx2, lstmrt_int8_avx512, lstmrt_int8_avx512_vnni,
-    lstmrt_int8_amx;
-extern const lstmrt_reduced_kernels lstmrt_bytes_scalar, lstmrt_bytes_avx2, lstmrt_bytes_avx512, lstmrt_bytes_avx512_vnni;
-extern const lstmrt_reduced_kernels lstmrt_bf16_scalar, lstmrt_bf16_avx2, lstmrt_bf16_avx512, lstmrt_bf16_avx512_bf16;
+extern const lstmrt_reduced_kernels lstmrt_int8_scalar, lstmrt_int8_neon, lstmrt_int8_neon_dot, lstmrt_int8_avx2,
+    lstmrt_int8_avx512, lstmrt_int8_avx512_vnni, lstmrt_int8_amx;
+extern const lstmrt_reduced_kernels lstmrt_bytes_scalar, lstmrt_bytes_neon, lstmrt_bytes_avx2, lstmrt_bytes_avx512,
+    lstmrt_bytes_avx512_vnni;
+extern const lstmrt_reduced_kernels lstmrt_bf16_scalar, lstmrt_bf16_neon, lstmrt_bf16_avx2, lstmrt_bf16_avx512,
+    lstmrt_bf16_avx512_bf16;
 
 #endif

@@ -55,6 +55,13 @@ VEC_INLINE vw_bf16 b_weights(const uint16_t *p)
     return (vw_bf16){_mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16)),
                      _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(-65536)))};
 }
+#elif VEC_WIDTH == 4
+VEC_INLINE vw_bf16 b_weights(const uint16_t *p)
+{
+    const uint32x4_t pairs = vreinterpretq_u32_u16(vld1q_u16(p));
+    return (vw_bf16){vreinterpretq_f32_u32(vshlq_n_u32(pairs, 16)),
+                     vreinterpretq_f32_u32(vandq_u32(pairs, vdupq_n_u32(0xffff0000u)))};
+}
 #else
 VEC_INLINE vf b_float(uint16_t bits)
 {

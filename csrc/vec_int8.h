@@ -58,6 +58,41 @@ VEC_INLINE void i_store_bytes(void *row, size_t i, vf t)
     _mm_storeu_si128((void *)((char *)row + i), _mm512_cvtepi32_epi8(_mm512_castps_si512(t)));
 }
 
+#elif defined(INT8_DOT)
+
+#define INT8_GROUP 4
+#define INT8_HALVES 2
+#define INT8_OFFSET 0
+
+typedef int32x4_t vi;
+typedef int8x16_t vw;
+
+VEC_INLINE vi i_zero(void) { return vdupq_n_s32(0); }
+VEC_INLINE vi i_set1(int32_t x) { return vdupq_n_s32(x); }
+VEC_INLINE vw i_weights(const int8_t *p) { return vld1q_s8(p); }
+VEC_INLINE vi i_dot(vi sum, vw w, vi x)
+{
+    __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(w), "w"(x)); /* older clangs hide the intrinsic */
+    return sum;
+}
+VEC_INLINE vi i_total(vi low, vi high, int32_t offset)
+{
+    (void)offset;
+    return vaddq_s32(low, vshlq_n_s32(high, 8));
+}
+VEC_INLINE vf i_to_float(vi a) { return vcvtq_f32_s32(a); }
+VEC_INLINE void i_store_low_bytes(void *p, vi x)
+{
+    const int16x4_t words = vmovn_s32(x);
+    vst1_lane_s32(p, vreinterpret_s32_s8(vmovn_s16(vcombine_s16(words, words))), 0);
+}
+VEC_INLINE void i_store(void *row, size_t pad, size_t i, vf t)
+{
+    const vi x = vreinterpretq_s32_f32(t);
+    i_store_low_bytes((char *)row + i, x);
+    i_store_low_bytes((char *)row + pad + i, vshrq_n_s32(vaddq_s32(x, vdupq_n_s32(128)), 8));
+}
+
 #else
 
 #define INT8_GROUP 2
@@ -94,6 +129,26 @@ VEC_INLINE void i_store(void *row, size_t pad, size_t i, vf t)
     const __m256i x = _mm256_srai_epi32(_mm256_slli_epi32(_mm256_castps_si256(t), 16), 16);
     const __m128i packed = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     _mm_storeu_si128((void *)((int16_t *)row + i), packed);
+}
+
+#elif VEC_WIDTH == 4
+
+typedef int32x4_t vi;
+typedef int16x8_t vw;
+
+VEC_INLINE vi i_zero(void) { return vdupq_n_s32(0); }
+VEC_INLINE vi i_set1(int32_t x) { return vdupq_n_s32(x); }
+VEC_INLINE vw i_weights(const int8_t *p) { return vmovl_s8(vld1_s8(p)); }
+VEC_INLINE vi i_dot(vi sum, vw w, vi x)
+{
+    const int16x8_t pairs = vreinterpretq_s16_s32(x);
+    return vaddq_s32(sum, vpaddq_s32(vmull_s16(vget_low_s16(w), vget_low_s16(pairs)), vmull_high_s16(w, pairs)));
+}
+VEC_INLINE vf i_to_float(vi a) { return vcvtq_f32_s32(a); }
+VEC_INLINE void i_store(void *row, size_t pad, size_t i, vf t)
+{
+    (void)pad;
+    vst1_s16((int16_t *)row + i, vmovn_s32(vreinterpretq_s32_f32(t)));
 }
 
 #else
@@ -147,6 +202,11 @@ VEC_INLINE vi i_load(const int32_t *p) { return _mm256_loadu_si256((const void *
 VEC_INLINE vi i_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 VEC_INLINE vi i_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 VEC_INLINE vi i_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
+#elif VEC_WIDTH == 4
+VEC_INLINE vi i_load(const int32_t *p) { return vld1q_s32(p); }
+VEC_INLINE vi i_add(vi a, vi b) { return vaddq_s32(a, b); }
+VEC_INLINE vi i_sub(vi a, vi b) { return vsubq_s32(a, b); }
+VEC_INLINE vi i_mul(vi a, vi b) { return vmulq_s32(a, b); }
 #else
 VEC_INLINE vi i_load(const int32_t *p) { return *p; }
 VEC_INLINE vi i_add(vi a, vi b) { return a + b; }

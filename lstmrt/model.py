@@ -53,7 +53,8 @@ def load(path: str | os.PathLike, *, config: ConfigSpec | None = None, tokenizer
     mode        how generation reads its context, in place of what was inferred: see GenerationDefaults
     state       input name -> output name of states that the model takes and gives back, in place of those that are found
     precision   of the weights, "f32", "bf16" or "int8"; None: the file's
-    isa         "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16" or "amx"; None: LSTMRT_ISA, or else the CPU's fastest
+    isa         "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16" or "amx", on AArch64 "scalar", "neon" or
+                "neon_dot"; None: LSTMRT_ISA, or else the CPU's fastest
     threads     that one call may use at most; None: LSTMRT_NUM_THREADS, or else as many as there are processors that no
                 other call is using. Results do not depend on it, and short calls use one
     generation  settings of the model, fields of GenerationDefaults or EncoderDecoderDefaults, by name

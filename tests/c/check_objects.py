@@ -2,7 +2,7 @@
 
 - isa_avx512*.o use zmm registers, isa_avx512_vnni.o VNNI, isa_avx512_bf16.o BF16, isa_amx.o tiles, and isa_avx2.o ymm and FMA but no zmm; no other
   object uses any.
-- An isa_*.o exports its tables alone; every other exported name starts with lstmrt_.
+- An isa_*.o exports its tables alone, or nothing where it is for other machines; every other exported name starts with lstmrt_.
 - Nothing refers to a function that prints, exits or aborts.
 """
 
@@ -15,7 +15,8 @@ FORBIDDEN = re.compile(
     r"_*(v?[fs]?n?printf(_chk)?|puts|fputs|putchar|fputc|fwrite|perror|exit|_exit|abort|assert_fail|raise"
     r"|stdout|stderr|stdin)"
 )
-TABLES = {"isa_avx512_vnni": {"int8", "bytes"}, "isa_avx512_bf16": {"bf16"}, "isa_amx": {"int8"}}  # the others have one of each kind
+TABLES = {"isa_avx512_vnni": {"int8", "bytes"}, "isa_avx512_bf16": {"bf16"}, "isa_amx": {"int8"},
+          "isa_neon_dot": {"int8"}}  # the others have one of each kind
 ALL_TABLES = {"kernels", "int8", "bf16", "bytes"}
 # What its code must use, and what it must not.
 REGISTERS = {
@@ -47,11 +48,13 @@ def code_faults(path: Path) -> list[str]:
     return faults
 
 
-def symbol_faults(path: Path) -> list[str]:
+def symbol_faults(path: Path, is_x86: bool) -> list[str]:
     exported = symbols(path, "--extern-only") - symbols(path, "--undefined-only")
     faults = [f"exports {name}" for name in sorted(exported) if not name.startswith("lstmrt_")]
     isa = path.stem.removeprefix("isa_")
     tables = {f"lstmrt_{kind}_{isa}" for kind in TABLES.get(path.stem, ALL_TABLES)}
+    if isa != "scalar" and isa.startswith("neon") == is_x86:
+        tables = set()
     if isa != path.stem and exported != tables:
         faults.append(f"exports {sorted(exported)} rather than {sorted(tables)} alone")
     undefined = symbols(path, "--undefined-only")
@@ -59,10 +62,11 @@ def symbol_faults(path: Path) -> list[str]:
 
 
 def main(paths: list[Path]) -> int:
-    faults = {path: symbol_faults(path) for path in paths}
+    is_x86 = "x86-64" in output_of("objdump", "--file-headers", *map(str, paths))
+    faults = {path: symbol_faults(path, is_x86) for path in paths}
     if missing := REGISTERS.keys() - {path.stem for path in paths}:
         sys.exit(f"not among the objects: {', '.join(sorted(missing))}")
-    if "x86-64" in output_of("objdump", "--file-headers", *map(str, paths)):
+    if is_x86:
         for path in paths:
             faults[path] += code_faults(path)
     for path, found in faults.items():
