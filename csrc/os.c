@@ -87,6 +87,26 @@ size_t lstmrt_cpu_count(void)
     return online > 0 ? (size_t)online : 1;
 }
 
+#if defined(__linux__)
+
+int lstmrt_cpu_here(void) { return sched_getcpu(); }
+
+void lstmrt_thread_keep_off(pthread_t thread, int cpu)
+{
+    cpu_set_t allowed;
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    CPU_CLR(cpu, &allowed);
+    if (CPU_COUNT(&allowed) > 0) (void)pthread_setaffinity_np(thread, sizeof allowed, &allowed);
+}
+
+#else
+
+int lstmrt_cpu_here(void) { return -1; }
+
+void lstmrt_thread_keep_off(pthread_t thread, int cpu) { (void)thread, (void)cpu; }
+
+#endif
+
 size_t lstmrt_cache_size(void)
 {
 #if defined(_SC_LEVEL2_CACHE_SIZE)

@@ -2,6 +2,7 @@
 #ifndef LSTMRT_OS_H
 #define LSTMRT_OS_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +28,11 @@ void lstmrt_unlock(void);
 /* Processors that this process may run on; bytes of a core's second-level cache, 1 MiB where the system does not say. */
 size_t lstmrt_cpu_count(void);
 size_t lstmrt_cache_size(void);
+
+/* The processor that the calling thread is on, -1 where the system does not say. */
+int lstmrt_cpu_here(void);
+/* Lets a thread run on all processors that the calling thread may run on but this one, where there are others. */
+void lstmrt_thread_keep_off(pthread_t thread, int cpu);
 
 /* Nanoseconds since some fixed moment; never goes backwards. */
 int64_t lstmrt_clock(void);

@@ -24,6 +24,7 @@ enum { OFFERED, CLAIMED, DONE, STATES };
 
 typedef struct {
     _Alignas(64) atomic_uint_fast64_t state; /* section * STATES + one of the above */
+    pthread_t thread;
     atomic_bool asleep;                      /* its thread, which waits for `wake` */
     pthread_cond_t wake;
 } part_state;
@@ -41,6 +42,7 @@ static struct {
     /* What whoever has taken the pool may change. */
     size_t workers;        /* threads that exist beside the callers */
     bool forks_watched;
+    int kept_off;           /* the processor that they keep off, or -1 */
     int64_t longest;        /* part of the caller's own in this region */
     int64_t looked, looked_cpu, lost; /* the last look at the caller, its time on a core until then, and what it lost */
     bool restless;
@@ -131,10 +133,10 @@ static void forget_threads(void)
 
 static bool make_thread(size_t number, const pthread_attr_t *attributes)
 {
-    pthread_t thread;
-    atomic_store(&pool.part[number].asleep, false);
-    return pthread_cond_init(&pool.part[number].wake, NULL) == 0 &&
-           pthread_create(&thread, attributes, worker, (void *)(uintptr_t)number) == 0;
+    part_state *own = &pool.part[number];
+    atomic_store(&own->asleep, false);
+    return pthread_cond_init(&own->wake, NULL) == 0 &&
+           pthread_create(&own->thread, attributes, worker, (void *)(uintptr_t)number) == 0;
 }
 
 /* All signals but those of a thread's own faults, which end a process that blocks them before its handlers can tell. */
@@ -156,6 +158,7 @@ static size_t make_threads(size_t wanted)
     sigset_t before;
     if (!pool.forks_watched || pthread_sigmask(SIG_SETMASK, &blocked, &before)) return 1;
     pthread_attr_t attributes;
+    pool.kept_off = -1;
     if (pthread_attr_init(&attributes) == 0) {
         pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
         while (pool.workers + 1 < wanted && make_thread(pool.workers + 1, &attributes)) pool.workers++;
@@ -163,6 +166,16 @@ static size_t make_threads(size_t wanted)
     }
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     return pool.workers + 1 < wanted ? pool.workers + 1 : wanted;
+}
+
+/* Systems may wake a thread on the processor of the one that wakes it, to leave others idle: there it would take the
+ * caller's time, and do nothing in it that the caller could not. */
+static void keep_off_caller(void)
+{
+    const int here = lstmrt_cpu_here();
+    if (here == pool.kept_off) return;
+    pool.kept_off = here;
+    for (size_t number = 1; number <= pool.workers; number++) lstmrt_thread_keep_off(pool.part[number].thread, here);
 }
 
 size_t lstmrt_pool_open(size_t wanted)
@@ -174,6 +187,7 @@ size_t lstmrt_pool_open(size_t wanted)
         atomic_store(&pool.taken, false);
         return 1;
     }
+    keep_off_caller();
     pool.longest = 0;
     pool.looked = lstmrt_clock();
     pool.looked_cpu = lstmrt_thread_clock();

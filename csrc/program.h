@@ -30,9 +30,10 @@ typedef struct lstmrt_gather_run lstmrt_gather_run; /* see gather.c */
 typedef struct lstmrt_workspace lstmrt_workspace;
 typedef struct lstmrt_recurrence lstmrt_recurrence; /* recurrent.h */
 
-/* h and c before and after a step, rows `stride` floats apart; started says which rows have had a valid step. */
+/* h and c before and after a step, rows `stride` floats apart; started says which rows have had a valid step. Layers that
+ * run at once advance theirs: cells share no cache line. */
 typedef struct {
-    float *h, *c, *h_next, *c_next;
+    _Alignas(LSTMRT_ALIGNMENT) float *h, *c, *h_next, *c_next;
     uint8_t *started;
     size_t stride;
 } lstmrt_cell;

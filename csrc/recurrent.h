@@ -14,7 +14,7 @@ typedef struct {
 } lstmrt_validity;
 
 struct lstmrt_recurrence {
-    const lstmrt_layer *layer;
+    _Alignas(LSTMRT_ALIGNMENT) const lstmrt_layer *layer; /* as those that run at once share no cache line */
     lstmrt_workspace *workspace;
     lstmrt_cell *cell;
     lstmrt_validity validity;
