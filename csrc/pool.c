@@ -196,11 +196,6 @@ size_t lstmrt_pool_open(size_t wanted)
     return threads;
 }
 
-static bool is_done(size_t part, uint_fast64_t section)
-{
-    return atomic_load_explicit(&pool.part[part].state, memory_order_acquire) == section * STATES + DONE;
-}
-
 /* A thread that has lost its core costs milliseconds, a hundred times what it can save: the pool rests, twice as long
  * where that happens again soon after. */
 static void rest(int64_t now)
@@ -221,21 +216,39 @@ static void look_at_caller(int64_t now)
     if (pool.lost > LOST_NS || pool.lost < 0) pool.lost = 0;
 }
 
-static void wait_for(size_t part, uint_fast64_t section)
+/* Spins until it holds; false where that takes far longer than `longest`. */
+static bool spin_until(lstmrt_condition *holds, const void *argument, int64_t longest)
 {
     for (int i = 0; i < SPINS_A_LOOK; i++) {
-        if (is_done(part, section)) return;
+        if (holds(argument)) return true;
         spin_once();
     }
-    const int64_t late = lstmrt_clock() + LATE_NS + 3 * pool.longest;
-    while (!is_done(part, section)) {
-        if (lstmrt_clock() < late)
-            spin_once();
-        else
-            (void)sched_yield();
+    const int64_t late = lstmrt_clock() + LATE_NS + 3 * longest;
+    while (!holds(argument)) {
+        if (lstmrt_clock() >= late) return false;
+        spin_once();
     }
-    const int64_t now = lstmrt_clock();
-    if (now >= late) rest(now);
+    return true;
+}
+
+bool lstmrt_pool_await(lstmrt_condition *holds, const void *argument, size_t part, int64_t longest)
+{
+    if (spin_until(holds, argument, longest)) return true;
+    if (part > 0) return false;
+    while (!holds(argument)) (void)sched_yield();
+    rest(lstmrt_clock());
+    return true;
+}
+
+typedef struct {
+    size_t part;
+    uint_fast64_t section;
+} awaited_part;
+
+static bool is_done(const void *argument)
+{
+    const awaited_part *of = argument;
+    return atomic_load_explicit(&pool.part[of->part].state, memory_order_acquire) == of->section * STATES + DONE;
 }
 
 bool lstmrt_pool_rests(void) { return lstmrt_clock() < pool.rest_end; }
@@ -270,7 +283,7 @@ void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts)
         if (claim(part, section))
             job(argument, part, parts);
         else
-            wait_for(part, section);
+            (void)lstmrt_pool_await(is_done, &(awaited_part){part, section}, 0, pool.longest);
 }
 
 void lstmrt_pool_keep_awake(void) { pool.restless = true; }

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum { LSTMRT_MOST_THREADS = 64 };
 
@@ -26,6 +27,12 @@ void lstmrt_pool_close(void);
 /* One section of the open region, by the caller that opened it: job(argument, part, parts) for every part, all done
  * when it returns; fewer, larger parts where the pool rests. */
 void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts);
+
+/* For a part that cannot go on before others have done something: waits until `holds(argument)`. Where that takes far longer
+ * than `longest`, what the part itself took for the like, others have the cores: part 0, the caller's, waits on and the pool
+ * rests; other parts are told false, and should return. */
+typedef bool lstmrt_condition(const void *argument);
+bool lstmrt_pool_await(lstmrt_condition *holds, const void *argument, size_t part, int64_t longest);
 
 /* Whether it does now; to be asked inside a region. */
 bool lstmrt_pool_rests(void);

@@ -295,7 +295,8 @@ lstmrt_workspace *lstmrt_workspace_beside(const lstmrt_workspace *workspace, siz
 
 /* wave.c */
 void lstmrt_wave_find(lstmrt_model *model);
-/* Runs `first` and the layers of its stack, unless that would take longer than one after the other: then false. */
-bool lstmrt_wave_run(lstmrt_workspace *workspace, const lstmrt_layer *first, lstmrt_status *status);
+/* Runs `first` and those of the `n` layers from it on that can run at once with it, and says how many these were: 0, and none
+ * ran, where that would take longer than one after the other. */
+size_t lstmrt_wave_run(lstmrt_workspace *workspace, const lstmrt_layer *first, size_t n, lstmrt_status *status);
 
 #endif

@@ -1,26 +1,36 @@
-/* Recurrent layers that follow one another, at once: while one works on a block of time steps, the next works on the block
- * before it, on a thread of its own. What stands between them and works row by row runs along. */
+/* Recurrent layers at once, a block of time steps at a time: layers that follow one another, each on blocks that the one
+ * before it has done, or two that do not wait for each other, such as the directions of one. What stands between them and
+ * works row by row runs along. Threads take blocks as these become ready: one that wakes up late, or leaves, stops nobody. */
+#include <stdatomic.h>
+
 #include "recurrent.h"
 
 enum {
     MOST_STAGES = 8,
-    FEWEST_STEPS = 4,        /* of a block: fewer read input weights too often */
-    SECTION_COST = 20 * 1024 /* of meeting the other threads; see share.c */
+    FEWEST_STEPS = 4,         /* of a block: fewer read input weights too often */
+    LEAD = 2,                 /* blocks that a thread's stage is ahead of another before it turns to that one */
+    BLOCK_COST = 32 * 1024,   /* of taking a block, whose inputs another core has; see share.c */
+    SECTION_COST = 20 * 1024, /* of meeting the other threads */
+    SLOWEST = 8               /* products in a nanosecond, where none were timed yet */
 };
 
-/* Some layers of the stack, which one thread runs for a block after the other. */
+/* A recurrent layer and the others up to the next one, which one thread at a time runs for a block. */
 typedef struct {
+    _Alignas(LSTMRT_ALIGNMENT) atomic_size_t done; /* time steps */
+    atomic_bool taken;
+    bool follows; /* the stage before it, block for block */
+    size_t steps; /* of a block */
+    size_t cost;  /* of a time step */
     const lstmrt_layer *begin, *end;
     lstmrt_workspace *workspace;
-    size_t done; /* time steps */
     lstmrt_status status;
 } wave_stage;
 
 typedef struct {
     wave_stage stages[MOST_STAGES];
-    size_t n_stages;
-    size_t steps;   /* of a block */
-    size_t section; /* stage s begins in section s */
+    size_t n_stages, time;
+    size_t largest; /* cost of a stage */
+    atomic_bool failed;
 } wave;
 
 /* ---- which layers ---- */
@@ -64,6 +74,7 @@ static size_t stack_length(const lstmrt_model *model, const lstmrt_layer *first,
     if (!lstmrt_op_recurrent(first->step.op)) return 0;
     for (const lstmrt_layer *layer = first; layer < end && can_follow(model, first, layer); layer++) {
         if (!lstmrt_op_recurrent(layer->step.op)) continue;
+        if (*recurrent == MOST_STAGES) break;
         length = (size_t)(layer - first) + 1;
         ++*recurrent;
     }
@@ -74,8 +85,7 @@ void lstmrt_wave_find(lstmrt_model *model)
 {
     for (size_t i = 0, recurrent; i < model->n_layers; i += model->layers[i].stack ? model->layers[i].stack : 1) {
         model->layers[i].stack = stack_length(model, &model->layers[i], &recurrent);
-        const size_t beside = (recurrent < MOST_STAGES ? recurrent : MOST_STAGES) - 1;
-        if (model->layers[i].stack && beside > model->n_beside) model->n_beside = beside;
+        if (model->layers[i].stack && recurrent - 1 > model->n_beside) model->n_beside = recurrent - 1;
     }
 }
 
@@ -87,56 +97,40 @@ static size_t cost_of(const lstmrt_workspace *ws, const lstmrt_layer *layer)
     return lstmrt_layer_products(ws->model, layer, ws->batch, ws->batch > 2 ? ws->batch : 2);
 }
 
-/* Deals the stack out to stages that cost at most `limit` each; false where that takes more than `most`. */
-static bool deal(lstmrt_workspace *ws, const lstmrt_layer *first, size_t most, size_t limit, wave *w)
+static void list_stages(const lstmrt_workspace *ws, const lstmrt_layer *first, size_t length, wave *w)
 {
-    size_t spent = 0;
-    w->n_stages = 0;
-    for (const lstmrt_layer *layer = first; layer < first + first->stack; layer++) {
-        const size_t cost = cost_of(ws, layer);
-        if (layer == first || spent + cost > limit) {
-            if (w->n_stages == most) return false;
-            w->stages[w->n_stages++] = (wave_stage){.begin = layer};
-            spent = 0;
+    *w = (wave){.time = ws->time};
+    for (const lstmrt_layer *layer = first; layer < first + length; layer++) {
+        if (lstmrt_op_recurrent(layer->step.op)) {
+            wave_stage *begun = &w->stages[w->n_stages++];
+            begun->begin = layer;
+            begun->follows = first->stack && w->n_stages > 1;
         }
-        w->stages[w->n_stages - 1].end = layer + 1;
-        spent += cost;
+        wave_stage *stage = &w->stages[w->n_stages - 1];
+        stage->end = layer + 1;
+        stage->cost += cost_of(ws, layer);
+        if (stage->cost > w->largest) w->largest = stage->cost;
     }
-    return true;
 }
 
-/* Deals it out as evenly as `most` stages can; the cost of the largest stage. */
-static size_t deal_evenly(lstmrt_workspace *ws, const lstmrt_layer *first, size_t most, wave *w)
+/* Of all time steps in blocks of `steps`, by up to `threads`. */
+static size_t wave_cost(const wave *w, size_t threads, size_t steps)
 {
-    size_t low = 0, high = 0;
-    for (const lstmrt_layer *layer = first; layer < first + first->stack; layer++) {
-        const size_t cost = cost_of(ws, layer);
-        low = cost > low ? cost : low;
-        high = lstmrt_size_sum(high, cost);
+    const size_t parts = threads < w->n_stages ? threads : w->n_stages, blocks = (w->time + steps - 1) / steps;
+    size_t sum = 0, waited = 0;
+    for (size_t i = 0; i < w->n_stages; i++) {
+        sum += w->stages[i].cost;
+        if (w->stages[i].follows && i < parts) waited += w->stages[i].cost * steps;
     }
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (deal(ws, first, most, middle, w))
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    deal(ws, first, most, high, w);
-    return high;
+    const size_t step = sum / parts > w->largest ? sum / parts : w->largest;
+    return step * w->time + waited + BLOCK_COST * blocks * w->n_stages / parts + SECTION_COST;
 }
 
-/* Of all time steps, where each takes the largest stage `largest`. */
-static size_t wave_cost(const lstmrt_workspace *ws, const wave *w, size_t largest, size_t steps)
-{
-    const size_t more = w->n_stages - 1;
-    return largest * (ws->time + more * steps) + SECTION_COST * (ws->time / steps + more);
-}
-
-/* Of all time steps of the stack, where layers run one after the other and threads share each step. */
-static size_t shared_cost(lstmrt_workspace *ws, const lstmrt_layer *first, size_t threads)
+/* Of all time steps, where layers run one after the other and threads share each step. */
+static size_t shared_cost(const lstmrt_workspace *ws, const wave *w, size_t threads)
 {
     size_t sum = 0;
-    for (const lstmrt_layer *layer = first; layer < first + first->stack; layer++) {
+    for (const lstmrt_layer *layer = w->stages->begin; layer < w->stages[w->n_stages - 1].end; layer++) {
         const size_t recurrent = lstmrt_layer_products(ws->model, layer, 0, 1);
         const size_t parts = lstmrt_parts(ws, recurrent, ws->batch), rows = ws->batch > 2 ? ws->batch : 2;
         const size_t meetings = parts < 2 || recurrent == 0 ? 0 : layer->phases[1] ? 2 : 1;
@@ -145,28 +139,31 @@ static size_t shared_cost(lstmrt_workspace *ws, const lstmrt_layer *first, size_
     return sum * ws->time;
 }
 
-/* Whether every stage's weights are about as much as a core's cache holds: larger ones are read too often by short blocks. */
-static bool stages_are_small(const lstmrt_workspace *ws, const wave *w)
+/* Whether the stage's weights are about as much as a core's cache holds: larger ones are read too often by short blocks. */
+static bool is_small(const lstmrt_workspace *ws, const wave_stage *stage)
 {
-    for (const wave_stage *stage = w->stages; stage < w->stages + w->n_stages; stage++) {
-        size_t weights = 0;
-        for (const lstmrt_layer *layer = stage->begin; layer < stage->end; layer++)
-            weights += lstmrt_layer_weights(ws->model, layer);
-        if (weights > 2 * ws->model->cache) return false;
-    }
-    return true;
+    size_t weights = 0;
+    for (const lstmrt_layer *layer = stage->begin; layer < stage->end; layer++)
+        weights += lstmrt_layer_weights(ws->model, layer);
+    return weights <= 2 * ws->model->cache;
 }
 
-static bool plan(lstmrt_workspace *ws, const lstmrt_layer *first, wave *w)
+static bool plan(const lstmrt_workspace *ws, const lstmrt_layer *first, size_t length, wave *w)
 {
-    const size_t threads = lstmrt_parts(ws, SIZE_MAX, 1), most = lstmrt_recurrence_most(ws);
-    if (ws->time <= FEWEST_STEPS || threads < 2 || lstmrt_pool_rests()) return false;
-    const size_t largest = deal_evenly(ws, first, threads < MOST_STAGES ? threads : MOST_STAGES, w);
-    if (w->n_stages < 2 || !stages_are_small(ws, w)) return false;
-    w->steps = most < FEWEST_STEPS ? most : FEWEST_STEPS;
-    while (2 * w->steps <= most && wave_cost(ws, w, largest, 2 * w->steps) < wave_cost(ws, w, largest, w->steps))
-        w->steps *= 2;
-    return wave_cost(ws, w, largest, w->steps) < shared_cost(ws, first, threads);
+    const size_t threads = lstmrt_parts(ws, SIZE_MAX, 1);
+    if (threads < 2 || lstmrt_pool_rests()) return false;
+    list_stages(ws, first, length, w);
+    size_t steps = FEWEST_STEPS, most = lstmrt_recurrence_most(ws);
+    for (size_t i = 0; i < w->n_stages; i++) {
+        if (w->stages[i].follows && (ws->time <= FEWEST_STEPS || !is_small(ws, &w->stages[i]))) return false;
+        if (!w->stages[i].begin->goes_ahead || ws->batch > 1) continue;
+        steps = LSTMRT_AHEAD_ROWS;
+        most = LSTMRT_AHEAD_STEPS;
+    }
+    if (steps > most) steps = most;
+    while (2 * steps <= most && wave_cost(w, threads, 2 * steps) < wave_cost(w, threads, steps)) steps *= 2;
+    for (size_t i = 0; i < w->n_stages; i++) w->stages[i].steps = steps;
+    return wave_cost(w, threads, steps) < shared_cost(ws, w, threads);
 }
 
 /* ---- running ---- */
@@ -198,57 +195,135 @@ static lstmrt_status run_rows(const lstmrt_layer *layer, const lstmrt_workspace 
     return status;
 }
 
-static lstmrt_status run_block(const wave_stage *stage, size_t steps)
+static lstmrt_status run_block(const wave_stage *stage, size_t steps, size_t next)
 {
     lstmrt_workspace *ws = stage->workspace;
     lstmrt_status status = LSTMRT_OK;
     for (const lstmrt_layer *layer = stage->begin; !status && layer < stage->end; layer++)
-        status = lstmrt_op_recurrent(layer->step.op) ? lstmrt_recurrence_block(&ws->runs[layer->cell], steps, 0)
+        status = lstmrt_op_recurrent(layer->step.op) ? lstmrt_recurrence_block(&ws->runs[layer->cell], steps, next)
                                                      : run_rows(layer, ws, stage->done, steps);
     return status;
+}
+
+static size_t done_by(const wave_stage *stage) { return atomic_load_explicit(&stage->done, memory_order_acquire); }
+
+/* Time steps of the block that begins `done` steps in. */
+static size_t block_at(const wave *w, const wave_stage *stage, size_t done)
+{
+    return w->time - done < stage->steps ? w->time - done : stage->steps;
+}
+
+/* Time steps whose inputs are there. */
+static size_t inputs_of(const wave *w, const wave_stage *stage) { return stage->follows ? done_by(stage - 1) : w->time; }
+
+static bool is_ready(const wave *w, const wave_stage *stage)
+{
+    const size_t done = done_by(stage);
+    return done < w->time && done + block_at(w, stage, done) <= inputs_of(w, stage);
+}
+
+static bool is_free(const wave *w, const wave_stage *stage)
+{
+    return !atomic_load_explicit(&stage->taken, memory_order_relaxed) && is_ready(w, stage);
+}
+
+static bool is_over(const wave *w)
+{
+    size_t done = 0;
+    while (done < w->n_stages && done_by(&w->stages[done]) == w->time) done++;
+    return done == w->n_stages || atomic_load(&w->failed);
+}
+
+/* The free stage that is most behind; or that which this thread had last, whose weights are near, until it is far ahead. */
+static wave_stage *choose(wave *w, wave_stage *last)
+{
+    wave_stage *behind = NULL;
+    for (wave_stage *stage = w->stages; stage < w->stages + w->n_stages; stage++)
+        if (is_free(w, stage) && (!behind || done_by(stage) < done_by(behind))) behind = stage;
+    const bool stays = behind && last && is_free(w, last) && done_by(last) <= done_by(behind) + LEAD * last->steps;
+    return stays ? last : behind;
+}
+
+/* Takes a stage that has a block to run, where there is one. */
+static wave_stage *take(wave *w, wave_stage *last)
+{
+    for (wave_stage *stage; (stage = choose(w, last));) {
+        if (atomic_exchange(&stage->taken, true)) continue;
+        if (is_ready(w, stage)) return stage;
+        atomic_store(&stage->taken, false);
+    }
+    return NULL;
+}
+
+/* The next block of a stage that was taken; those after it may have their inputs prepared where these are there. Nanoseconds
+ * that the largest stage's would take. */
+static int64_t advance(wave *w, wave_stage *stage)
+{
+    const int64_t start = lstmrt_clock();
+    const size_t done = done_by(stage), steps = block_at(w, stage, done), next = block_at(w, stage, done + steps);
+    const bool prepares = stage->steps <= LSTMRT_AHEAD_STEPS && done + steps + next <= inputs_of(w, stage);
+    stage->status = run_block(stage, steps, prepares ? next : 0);
+    if (stage->status) atomic_store(&w->failed, true);
+    atomic_store_explicit(&stage->done, done + steps, memory_order_release);
+    atomic_store_explicit(&stage->taken, false, memory_order_release);
+    return (lstmrt_clock() - start) * (int64_t)w->largest / (int64_t)(stage->cost + 1);
+}
+
+static bool can_go_on(const void *argument)
+{
+    const wave *w = argument;
+    for (const wave_stage *stage = w->stages; stage < w->stages + w->n_stages; stage++)
+        if (is_free(w, stage)) return true;
+    return is_over(w);
 }
 
 static void wave_part(const void *argument, size_t part, size_t parts)
 {
     wave *w = *(wave *const *)argument;
-    for (size_t i = part; i < w->n_stages && i <= w->section; i += parts) {
-        wave_stage *stage = &w->stages[i];
-        const size_t left = stage->workspace->time - stage->done, steps = left < w->steps ? left : w->steps;
-        if (steps > 0 && !stage->status) stage->status = run_block(stage, steps);
-        stage->done += steps;
+    wave_stage *last = NULL;
+    int64_t longest = (int64_t)(w->largest * w->stages->steps / SLOWEST);
+    bool timed = false;
+    (void)parts;
+    while (!is_over(w)) {
+        wave_stage *stage = take(w, last);
+        if (stage) {
+            const int64_t longest_now = advance(w, last = stage);
+            longest = timed && longest > longest_now ? longest : longest_now;
+            timed = true;
+        } else if (!lstmrt_pool_await(can_go_on, w, part, longest)) {
+            break;
+        }
     }
 }
 
-static lstmrt_status begin_all(const wave *w)
+static lstmrt_status begin_all(wave *w)
 {
     lstmrt_status status = LSTMRT_OK;
-    for (size_t i = 0; i < w->n_stages; i++)
-        for (const lstmrt_layer *layer = w->stages[i].begin; !status && layer < w->stages[i].end; layer++)
-            if (lstmrt_op_recurrent(layer->step.op))
-                status = lstmrt_recurrence_begin(layer, w->stages[i].workspace, &w->stages[i].workspace->runs[layer->cell]);
+    for (wave_stage *stage = w->stages; !status && stage < w->stages + w->n_stages; stage++)
+        status = lstmrt_recurrence_begin(stage->begin, stage->workspace, &stage->workspace->runs[stage->begin->cell]);
     return status;
 }
 
 static lstmrt_status finish_all(const wave *w)
 {
-    for (size_t i = 0; i < w->n_stages; i++) {
-        if (w->stages[i].status) return w->stages[i].status;
-        for (const lstmrt_layer *layer = w->stages[i].begin; layer < w->stages[i].end; layer++)
-            if (lstmrt_op_recurrent(layer->step.op)) lstmrt_recurrence_finish(&w->stages[i].workspace->runs[layer->cell]);
+    for (const wave_stage *stage = w->stages; stage < w->stages + w->n_stages; stage++) {
+        if (stage->status) return stage->status;
+        lstmrt_recurrence_finish(&stage->workspace->runs[stage->begin->cell]);
     }
     return LSTMRT_OK;
 }
 
-bool lstmrt_wave_run(lstmrt_workspace *ws, const lstmrt_layer *first, lstmrt_status *status)
+size_t lstmrt_wave_run(lstmrt_workspace *ws, const lstmrt_layer *first, size_t n, lstmrt_status *status)
 {
-    wave w = {.section = 0}, *const argument = &w;
-    if (!plan(ws, first, &w)) return false;
+    const size_t length = first->stack ? first->stack : first->pairs_with_next ? 2 : 0;
+    wave w, *const argument = &w;
+    if (length == 0 || length > n || !plan(ws, first, length, &w)) return 0;
     lstmrt_workspace own = lstmrt_workspace_alone(ws);
     for (size_t i = 0; i < w.n_stages; i++) w.stages[i].workspace = i == 0 ? &own : lstmrt_workspace_beside(ws, i - 1);
     *status = begin_all(&w);
-    if (*status) return true;
-    const size_t blocks = (ws->time + w.steps - 1) / w.steps;
-    for (; w.section < blocks + w.n_stages - 1; w.section++) lstmrt_pool_run(wave_part, &argument, w.n_stages);
+    if (*status) return length;
+    const size_t threads = lstmrt_parts(ws, SIZE_MAX, 1);
+    lstmrt_pool_run(wave_part, &argument, threads < w.n_stages ? threads : w.n_stages);
     *status = finish_all(&w);
-    return true;
+    return length;
 }

@@ -137,44 +137,13 @@ lstmrt_workspace *lstmrt_workspace_beside(const lstmrt_workspace *ws, size_t i)
     return beside;
 }
 
-/* Two layers that run at once, each by one thread in a workspace of its own. */
-typedef struct {
-    const lstmrt_layer *layers;
-    lstmrt_workspace *workspaces[2];
-    lstmrt_status *statuses;
-} pair_work;
-
-static void pair_part(const void *argument, size_t part, size_t parts)
-{
-    const pair_work *work = argument;
-    for (size_t i = part; i < 2; i += parts) work->statuses[i] = lstmrt_layer_run(&work->layers[i], work->workspaces[i]);
-}
-
-static lstmrt_status run_pair(lstmrt_workspace *ws, const lstmrt_layer *layers)
-{
-    lstmrt_status statuses[2];
-    lstmrt_workspace own = lstmrt_workspace_alone(ws);
-    const pair_work work = {layers, {&own, lstmrt_workspace_beside(ws, 0)}, statuses};
-    lstmrt_share(ws, lstmrt_size_product(lstmrt_layer_weights(ws->model, layers), ws->time), ws->batch, pair_part, &work);
-    return statuses[0] ? statuses[0] : statuses[1];
-}
-
-/* Whether this layer and the next should run at once: threads that shared each of their steps would have less to do
- * between meeting each other, and no more than two would. */
-static bool pair_pays(const lstmrt_workspace *ws, const lstmrt_layer *layer)
-{
-    return layer->pairs_with_next && ws->threads > 1 &&
-           lstmrt_parts(ws, lstmrt_layer_weights(ws->model, layer), ws->batch) <= 2;
-}
-
 /* Runs some of layers [0, n), one or those that run at once; how many. */
 static size_t run_next(lstmrt_workspace *ws, const lstmrt_layer *layers, size_t n, lstmrt_status *status)
 {
-    if (ws->threads > 1 && layers->stack && layers->stack <= n && lstmrt_wave_run(ws, layers, status))
-        return layers->stack;
-    const bool pair = n > 1 && pair_pays(ws, layers);
-    *status = pair ? run_pair(ws, layers) : lstmrt_layer_run(layers, ws);
-    return pair ? 2 : 1;
+    const size_t at_once = ws->threads > 1 ? lstmrt_wave_run(ws, layers, n, status) : 0;
+    if (at_once > 0) return at_once;
+    *status = lstmrt_layer_run(layers, ws);
+    return 1;
 }
 
 lstmrt_status lstmrt_workspace_run(lstmrt_workspace *ws, size_t begin, size_t end)

@@ -80,6 +80,41 @@ static void test_one_region(void)
     CHECK(lstmrt_pool_open(1) == 1 && lstmrt_pool_open(0) == 1, "a region of one thread");
 }
 
+/* What parts that wait for each other share. */
+typedef struct {
+    atomic_bool begun, left, done;
+} waiting;
+
+static bool never(const void *argument) { return !argument; }
+
+static bool is_done(const void *argument) { return atomic_load(&((const waiting *)argument)->done); }
+
+/* Part 1 gives up waiting for what nobody does, and then does what part 0 waits for; both take as long as a lost core. */
+static void waiting_part(const void *argument, size_t part, size_t parts)
+{
+    waiting *w = *(waiting *const *)argument;
+    (void)parts;
+    if (part == 1) {
+        atomic_store(&w->begun, true);
+        atomic_store(&w->left, !lstmrt_pool_await(never, w, part, 1000));
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+        atomic_store(&w->done, true);
+        return;
+    }
+    for (int i = 0; i < 1000 && !atomic_load(&w->begun); i++) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    if (atomic_load(&w->begun)) CHECK(lstmrt_pool_await(is_done, w, part, 1000) && is_done(w), "the caller left a part alone");
+}
+
+static void test_waiting(void)
+{
+    waiting w = {0}, *shared = &w;
+    REQUIRE(lstmrt_pool_open(2) == 2);
+    lstmrt_pool_run(waiting_part, &shared, 2);
+    CHECK(atomic_load(&w.left) && is_done(&w), "a part waits for ever");
+    CHECK(lstmrt_pool_rests(), "threads that are as late as this one do not rest");
+    lstmrt_pool_close();
+}
+
 /* A child has none of its parent's threads and makes its own. */
 static void test_fork(void)
 {
@@ -159,5 +194,6 @@ int main(void)
         test_fork_in_section();
     }
     test_idle();
+    test_waiting();
     return finish("test_pool");
 }
