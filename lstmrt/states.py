@@ -179,14 +179,14 @@ def _takes_last(node: Node, recurrent: Node, graph: Graph, tensors: Mapping[str,
 def _by_name(inputs: Iterable[Value], outputs: Iterable[Value]) -> dict[str, str]:
     found = {}
     for value in inputs:
-        fitting = [other.name for other in outputs if _fit(value, other) and _related(value.name, other.name)]
+        fitting = [other.name for other in outputs if _fit(value, other) and related(value.name, other.name)]
         if len(fitting) == 1:
             found[value.name] = fitting[0]
     return {source: target for source, target in found.items() if list(found.values()).count(target) == 1}
 
 
-def _related(source: str, target: str) -> bool:
-    """hn and h, cache_out and cache, stateN and state: one name within the other, and a short addition."""
+def related(source: str, target: str) -> bool:
+    """Whether names are like h and hn, cache and cache_out, state and stateN: one within the other, and a short addition."""
     a, b = source.lower(), target.lower()
     if a == b:
         return True

@@ -11,6 +11,7 @@ from small_models import compiled, weights
 
 import lstmrt
 from lstmrt import cli, reference
+from lstmrt.converters.to_onnx import write_onnx
 from lstmrt.errors import InputError, ModelFileError, UnsupportedError
 from lstmrt.format import ModelFile
 from lstmrt.generation_config import EncoderDecoderDefaults, defaults_from_json
@@ -248,6 +249,49 @@ def test_graphs_that_do_not_fit_are_refused_by_input():
         join(encoder, decoder, "ids")
     with pytest.raises(InputError, match="say which input of the decoder"):
         join(encoder, replace(decoder, constants={**decoder.constants, "target_table": decoder.constants["target_table"][:9]}))
+
+
+def traced_pair(prefix: bool) -> tuple[Graph, Graph]:
+    """As torch writes them: the decoder reads one id a row, or the last of all so far, and makes logits (batch, TOKENS); its
+    state is (batch, 1, HIDDEN). Nothing but names tells the state from a memory of one step."""
+    whole = translator()
+    encoder = Graph(whole.inputs[:1], (Value("hidden_out", "float32", ("batch", 1, "units")), Value(
+        "memory_out", "float32", ("batch", "source_time", HIDDEN))), (*whole.nodes[:2], Node("Squeeze", ("encoder_Y", "two"), (
+            "memory_out",)), Node("Identity", ("encoder_h",), ("hidden_out",))), whole.constants, "encoder")
+    steps = (Node("Gather", ("prefix", "last"), ("id",), {"axis": 1}),) if prefix else ()
+    nodes = (
+        *steps, Node("Gather", ("target_table", "id" if prefix else "prefix"), ("row",)),
+        Node("Unsqueeze", ("row", "one"), ("rows",)),
+        Node("GRU", ("rows", "decoder_W", "decoder_R", "decoder_B", "", "hidden"), ("Y", "hidden_out"),
+             {"hidden_size": HIDDEN, "layout": 1}),
+        Node("Squeeze", ("Y", "two"), ("h",)), Node("Transpose", ("memory",), ("keys",), {"perm": (0, 2, 1)}),
+        Node("MatMul", ("h", "keys"), ("scores",)), Node("Softmax", ("scores",), ("shares",), {"axis": -1}),
+        Node("MatMul", ("shares", "memory"), ("context",)), Node("Concat", ("context", "h"), ("joined",), {"axis": -1}),
+        Node("MatMul", ("joined", "kernel"), ("all",)), Node("Squeeze", ("all", "one"), ("logits",)))
+    decoder = Graph((Value("memory", "float32", ("batch", "source_time", HIDDEN)), Value("hidden", "float32", ("batch", 1, HIDDEN)),
+                     Value("prefix", "int64", ("batch", "steps") if prefix else ("batch",))),
+                    (Value("logits", "float32", ("batch", TOKENS)), Value("hidden_out", "float32", ("batch", 1, "units"))),
+                    nodes, {**whole.constants, "last": np.array(-1)}, "decoder")
+    return encoder.validate(), decoder.validate()
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_pairs_of_onnx_files_whose_decoder_makes_one_token_a_call(prefix, tmp_path):
+    ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    sessions, paths = [], []
+    for graph in traced_pair(prefix):
+        paths.append(tmp_path / f"{graph.name}.onnx")
+        write_onnx(graph, paths[-1])
+        sessions.append(ort.InferenceSession(paths[-1], providers=["CPUExecutionProvider"]))
+    hidden, memory = sessions[0].run(None, {"source": np.array([SOURCE])})
+    made = [1]
+    for _ in range(20):
+        logits, hidden = sessions[1].run(None, {"memory": memory, "hidden": hidden,
+                                                "prefix": np.array([made] if prefix else made[-1:])})
+        made.append(int(logits.argmax()))
+    model = lstmrt.load(paths[0], decoder=paths[1])
+    assert len(set(made)) > 4
+    assert model.generate(SOURCE, max_new_tokens=20, decoder_start_token_id=1).tolist() == made[1:]
 
 
 # ---- sources, tokens, text ----
