@@ -15,10 +15,13 @@ from ..graph import OPSET, Attribute, Graph, Node, Value
 from ..operators import is_recurrent
 from ..shapes import DTYPES
 from .located import located
+from .onnx_file import tensors
 from .onnx_upgrade import MICROSOFT, STABLE, from_microsoft, upgraded
 from .source import Source
 
 LARGEST_DENSE = 1 << 28  # elements of a tensor that a file stores as a sparse one
+FLOAT, BFLOAT16 = 1, 16
+_SAY_DTYPES = frozenset(("dtype", "output_datatype", "output_dtype", "stash_type", "to"))  # attributes
 
 
 def read_onnx(path: str | os.PathLike) -> Graph:
@@ -50,9 +53,16 @@ def from_proto(model: Any) -> Graph:
     model = with_inlined_functions(model)
     opsets = {_domain(entry.domain): entry.version for entry in model.opset_import}
     try:
-        return _validated(_Reader(model.graph, opsets, _Types.of(model, opsets)).graph())
+        return _validated(_Reader(model.graph, opsets, _Types.of(model, opsets), widens=_is_of_bfloat16(model.graph)).graph())
     except (GraphError, ValueError) as error:
         raise ModelFileError(str(error)) from error
+
+
+def _is_of_bfloat16(graph: Any) -> bool:
+    """Whether weights, inputs or outputs are, so that all is to be computed in float32: NumPy has no such dtype, onnxruntime
+    few such kernels. What merely casts to it and back is left to onnxruntime, which rounds."""
+    return any(value.type.tensor_type.elem_type == BFLOAT16 for value in (*graph.input, *graph.output)) or any(
+        tensor.data_type == BFLOAT16 for tensor in tensors(graph.node, graph.initializer))
 
 
 def _validated(graph: Graph) -> Graph:
@@ -96,8 +106,10 @@ class _Types:
 class _Reader:
     """Collects nodes, constants and faults of one GraphProto; the reader of a subgraph shares those of the one around."""
 
-    def __init__(self, proto: Any, opsets: Mapping[str, int], types: _Types, around: _Reader | None = None):
+    def __init__(self, proto: Any, opsets: Mapping[str, int], types: _Types, around: _Reader | None = None,
+                 widens: bool = False):
         self.proto, self.opsets, self.types, self.inner = proto, opsets, types, around is not None
+        self.widens = around.widens if around else widens  # bfloat16
         self.constants: dict[str, np.ndarray] = around.constants if around else {}
         self.faults: list[str] = around.faults if around else []
         self.nodes: list[Node] = []
@@ -128,7 +140,7 @@ class _Reader:
         return Graph(tuple(inputs), tuple(outputs), tuple(self.nodes), self.constants, self.proto.name)
 
     def value(self, info: Any) -> Value:
-        value = _value(info, typed=not self.inner)
+        value = _value(info, not self.inner, self.widens)
         return replace(value, name=self.renamed.get(value.name, value.name))
 
     def made_inside(self, output: Value) -> Value:
@@ -188,7 +200,8 @@ class _Reader:
             return _Reader(attribute.g, self.opsets, self.types, self).graph()
         if kind == "tensor":
             return _array(attribute.t)
-        return _plain_attribute(attribute)
+        value = _plain_attribute(attribute)
+        return FLOAT if self.widens and value == BFLOAT16 and attribute.name in _SAY_DTYPES else value
 
     def add_constant_node(self, node: Node, proto: Any) -> None:
         if not proto.attribute:  # which onnx's checker lets through
@@ -246,15 +259,16 @@ def _domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-def _value(info: Any, typed: bool) -> Value:
+def _value(info: Any, typed: bool, widens: bool) -> Value:
     """Name, dtype and shape; without `typed` they may be unknown, as "" and None."""
     tensor = info.type.tensor_type
-    if tensor.elem_type not in DTYPES:
+    dtype = FLOAT if widens and tensor.elem_type == BFLOAT16 else tensor.elem_type
+    if dtype not in DTYPES:
         if not typed:
             return Value(info.name, "", None)
         raise UnsupportedError(f"'{info.name}': {_type_name(info.type)}")
     shape = tuple(_sizes(tensor.shape)) if tensor.HasField("shape") else None
-    return Value(info.name, DTYPES[tensor.elem_type], shape)
+    return Value(info.name, DTYPES[dtype], shape)
 
 
 def _sizes(shape: Any) -> Iterator[int | str | None]:
@@ -275,7 +289,8 @@ def _array(tensor: Any) -> np.ndarray:
     from onnx import numpy_helper
 
     try:
-        return np.array(numpy_helper.to_array(tensor))
+        array = numpy_helper.to_array(tensor)
+        return np.array(array, np.float32 if tensor.data_type == BFLOAT16 else array.dtype)
     except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         raise ModelFileError(f"tensor '{tensor.name}': {error}") from error
 

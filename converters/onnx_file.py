@@ -25,8 +25,8 @@ def open_onnx(path: Path) -> Any:
     except (DecodeError, ValueError) as error:
         raise ModelFileError(f"not an ONNX file: {error}") from error
     folder = path.parent.resolve()
-    inner = [tensor for function in model.functions for tensor in _tensors(function.node)]
-    for tensor in (*_tensors(model.graph.node), *inner):
+    inner = [tensor for function in model.functions for tensor in tensors(function.node)]
+    for tensor in (*tensors(model.graph.node), *inner):
         _load_data(folder, tensor)
     check(model)
     for tensor in model.graph.initializer:
@@ -96,13 +96,13 @@ def _with_shapes(graph: Any) -> Iterator[None]:
             kind.ClearField("shape")
 
 
-def _tensors(nodes: Iterable, initializers: Iterable = ()) -> Iterator[Any]:
+def tensors(nodes: Iterable, initializers: Iterable = ()) -> Iterator[Any]:
     """Every tensor that could have external data: those in attributes, and in subgraphs the initializers too."""
     yield from initializers
     for attribute in (attribute for node in nodes for attribute in node.attribute):
         yield from (attribute.t, *attribute.tensors)
         for graph in (attribute.g, *attribute.graphs):
-            yield from _tensors(graph.node, graph.initializer)
+            yield from tensors(graph.node, graph.initializer)
 
 
 def _load_data(folder: Path, tensor: Any) -> None:

@@ -73,7 +73,7 @@ def as_dtype(value: Value, given: Any) -> np.ndarray:
     kind = np.dtype(value.dtype).kind
     if array.dtype == value.dtype:
         return array
-    if kind == "f" and (array.dtype.kind in "fiub" or _numbers(array)):
+    if kind == "f" and (array.dtype.kind in "fiub" or array.dtype.name == "bfloat16" or _numbers(array)):
         return _as_floats(value, array)
     if kind == "O" and array.dtype.kind == "U":
         return array.astype(object)

@@ -37,7 +37,8 @@ class LstmrtBackend(Backend):
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
         check(copy)
-        return LstmrtRep(from_proto(copy))
+        return LstmrtRep(from_proto(copy), [value.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16
+                                            for value in copy.graph.output])
 
     @classmethod
     def run_node(cls, node: onnx.NodeProto, inputs: Sequence[Any], device: str = "CPU", outputs_info: Any = None,
@@ -55,16 +56,22 @@ class LstmrtBackend(Backend):
 
 
 class LstmrtRep(BackendRep):
-    """A compiled model. `kinds` says what runs it: some of "native", "NumPy" and "onnxruntime"."""
+    """A compiled model. `kinds` says what runs it: some of "native", "NumPy" and "onnxruntime". Outputs that are to be `narrow`
+    are rounded to bfloat16 in the end."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, narrow: Sequence[bool] = ()) -> None:
+        self._narrow = narrow
         self._executable = compile_graph(passes.load(passes.canonical(graph)))
         self.kinds = {segment.kind for segment in self._executable.segments}
 
     def run(self, inputs: Sequence[Any], **kwargs: Any) -> tuple[np.ndarray, ...]:
         """All outputs, in the model's order; `inputs` in its order."""
         names = [value.name for value in self._executable.inputs]
-        return tuple(self._executable.run(dict(zip(names, inputs, strict=True))).values())
+        made = tuple(self._executable.run(dict(zip(names, inputs, strict=True))).values())
+        if not any(self._narrow):
+            return made
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
+        return tuple(array.astype(dtype) if narrow else array for array, narrow in zip(made, self._narrow))
 
 
 prepare = LstmrtBackend.prepare

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import lstmrt
 from lstmrt import reference
 from lstmrt.converters.from_onnx import read_onnx
 from lstmrt.errors import ModelFileError, UnsupportedError
@@ -149,3 +150,36 @@ def test_external_data_is_read_from_the_folder_and_never_outside(tmp_path):
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(ModelFileError, match="the data of 'b' is in '../weights.bin', outside its folder"):
         read_onnx(path)
+
+
+def tagger_of(dtype: int) -> onnx.ModelProto:
+    """Two directions of LSTM over rows, their initial state filled in by the graph, and a dense layer, all of `dtype`; numbers
+    are those that bfloat16 has."""
+    random = np.random.default_rng(5)
+    shapes = {"W": (2, 20, 3), "R": (2, 20, 5), "B": (2, 40), "kernel": (10, 4)}
+    weights = [numpy_helper.to_array(helper.make_tensor(name, TensorProto.BFLOAT16, shape, random.normal(size=shape).ravel())).astype(
+        np.float32) for name, shape in shapes.items()]
+    filled = helper.make_tensor("fill", dtype, [1], [0.5])
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["steps"], perm=[1, 0, 2]), helper.make_node("Shape", ["x"], ["rows"], end=1),
+        helper.make_node("Concat", ["two", "rows", "five"], ["sizes"], axis=0),
+        helper.make_node("ConstantOfShape", ["sizes"], ["h"], value=filled),
+        helper.make_node("LSTM", ["steps", "W", "R", "B", "", "h", "h"], ["Y"], hidden_size=5, direction="bidirectional"),
+        helper.make_node("Cast", ["Y"], ["cast"], to=dtype), helper.make_node("Transpose", ["cast"], ["turned"], perm=[2, 0, 1, 3]),
+        helper.make_node("Reshape", ["turned", "joined"], ["both"]), helper.make_node("MatMul", ["both", "kernel"], ["y"])]
+    constants = [numpy_helper.from_array(np.array(value), name) for name, value in (
+        ("two", [2]), ("five", [5]), ("joined", [0, 0, 10]))]
+    constants += [helper.make_tensor(name, dtype, w.shape, w.ravel()) for name, w in zip(shapes, weights)]
+    graph = helper.make_graph(nodes, "tagger", [helper.make_tensor_value_info("x", dtype, ("batch", "time", 3))],
+                              [helper.make_tensor_value_info("y", dtype, ("batch", "time", 4))], constants)
+    return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 22)])
+
+
+def test_bfloat16_is_computed_in_float32(tmp_path):
+    ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    wide, x = tagger_of(TensorProto.FLOAT), np.random.default_rng(6).normal(size=(2, 7, 3)).astype(np.float32)
+    (expected,) = ort.InferenceSession(wide.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    onnx.save(tagger_of(TensorProto.BFLOAT16), tmp_path / "narrow.onnx")
+    model = lstmrt.load(tmp_path / "narrow.onnx")
+    assert {segment.kind for segment in model.segments} == {"native", "NumPy"} and model.inputs[0].dtype == "float32"
+    np.testing.assert_allclose(model(x), expected, atol=2e-6)
