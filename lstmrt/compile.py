@@ -168,6 +168,7 @@ class NativeStep:
         self.nodes = nodes
         self.input_ports, self.output_ports = program.input_ports, program.output_ports
         self.reads = [port.name for port in program.input_ports]
+        self._sizes = program.sizes
         self.model = _core.Model(program.values, program.steps, program.inputs, program.outputs,
                                  target.isa, target.threads, target.precision)
         self._given = [(port.name, np.dtype(port.dtype)) for port in program.input_ports]
@@ -222,12 +223,12 @@ class NativeStep:
             raise InputError(f"this model takes one sequence at a time, got {batch}")
 
     def _size(self, role: str, arrays: tuple[np.ndarray, ...]) -> int:
-        """The batch, time or source size, on which all inputs must agree; 1 where no input has that axis."""
+        """The batch, time or source size, on which all inputs must agree; the program's where no input has that axis."""
         sizes = [arrays[index].shape[axis] for index, axis in self._axes[role]]
         if sizes and sizes.count(sizes[0]) < len(sizes):
             names = [self.input_ports[index].name for index, _ in self._axes[role]]
             raise InputError(f"inputs of different {role} sizes: {dict(zip(names, sizes))}")
-        return sizes[0] if sizes else 1
+        return sizes[0] if sizes else self._sizes.get(role, 1)
 
     def explain(self, arrays: tuple[np.ndarray, ...]) -> None:
         """Raises the InputError that names the id which is out of range, if one is."""

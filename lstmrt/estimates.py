@@ -7,6 +7,7 @@ from typing import Iterable
 
 from .graph import Node
 from .host_ops import hands_parts_on, is_exact
+from .operators import attributes, is_recurrent, named_inputs
 from .roles import Facts
 
 # All in microseconds.
@@ -18,21 +19,50 @@ _PART, _EXACT, _COMPUTED = 1.2, 2.5, 6.0  # a node with NumPy, by what host_ops.
 _EXACT_ELEMENT, _COMPUTED_ELEMENT = 0.002, 0.01
 _SLOW = {"Conv": 80.0, "ConvTranspose": 80.0, "MaxPool": 60.0, "AveragePool": 60.0, "TopK": 15.0}  # and more than others
 _MULTIPLY_ADDS = 1e3
-_PROGRAM, _STEP, _ELEMENT, _MULTIPLY_ADDS_NATIVE = 3.5, 0.15, 0.0004, 55e3
+PROGRAM, _STEP, _ELEMENT, _MULTIPLY_ADDS_NATIVE = 3.5, 0.15, 0.0004, 55e3
+_LAYER, _TIME_STEP, _MULTIPLY_ADDS_RECURRENT = 0.3, 0.1, 34e3
+_LAYER_IN_SESSION, _TIME_STEP_IN_SESSION, _MULTIPLY_ADDS_RECURRENT_IN_SESSION = 1.5, 0.2, 32e3
 _UNKNOWN = 16  # elements along an axis of any size
 _RENAMES = frozenset(("Flatten", "Identity", "Reshape", "Shape", "Squeeze", "Unsqueeze"))
 
 
 def native(nodes: Iterable[Node], facts: Facts) -> float:
-    """Of a native program, without its recurrent layers and attentions, which run in no other way."""
-    return _PROGRAM + sum(_STEP + _ELEMENT * _elements(node, facts) + _multiply_adds(node, facts) / _MULTIPLY_ADDS_NATIVE
-                          for node in nodes)
+    """Of a native program, without its attentions, which run in no other way."""
+    total = PROGRAM
+    for node in nodes:
+        total += _STEP + _ELEMENT * _elements(node, facts) + _multiply_adds(node, facts) / _MULTIPLY_ADDS_NATIVE
+        total += recurrent(node, facts) if is_recurrent(node) else 0
+    return total
+
+
+def recurrent(node: Node, facts: Facts) -> float:
+    """Of a recurrent layer in a native program."""
+    steps, products = _of_recurrent(node, facts)
+    return _LAYER + steps * (_TIME_STEP + products / _MULTIPLY_ADDS_RECURRENT)
+
+
+def _of_recurrent(node: Node, facts: Facts) -> tuple[int, int]:
+    """Its time steps, and the multiply-adds of each."""
+    given, options = named_inputs(node), attributes(node)
+    x, r = facts.shape(given["X"]) or (None, None, _UNKNOWN), facts.shape(given["R"])
+    batch, steps = x[:2] if options["layout"] else x[1::-1]
+    inputs = x[2] if given.get("W") and isinstance(x[2], int) else 0
+    batch, steps = batch if isinstance(batch, int) else 1, steps if isinstance(steps, int) else _UNKNOWN
+    gates, hidden = r[-2:] if r and all(isinstance(size, int) for size in r[-2:]) else (_UNKNOWN, _UNKNOWN)
+    return steps, batch * gates * (inputs + hidden)
+
+
+def session(nodes: Iterable[Node], facts: Facts) -> float:
+    return SESSION + in_session(nodes, facts)
 
 
 def in_session(nodes: Iterable[Node], facts: Facts) -> float:
     """Of all `nodes` in one session, without the call itself."""
     total = 0.0
     for node in nodes:
+        if is_recurrent(node):
+            steps, products = _of_recurrent(node, facts)
+            total += _LAYER_IN_SESSION + steps * (_TIME_STEP_IN_SESSION + products / _MULTIPLY_ADDS_RECURRENT_IN_SESSION)
         elements = _elements(node, facts)
         total += (_MOVE_IN_SESSION if node.op in _RENAMES else _IN_SESSION) + _ELEMENT_IN_SESSION * elements
         rate = _OF_IMAGES if node.op == "Conv" and len(facts.shape(node.inputs[1]) or ()) > 3 else _MULTIPLY_ADDS_IN_SESSION

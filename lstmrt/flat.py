@@ -1,4 +1,4 @@
-"""Native programs of values with all sizes known: convolutions, and what stands around them.
+"""Native programs of values with all sizes known: convolutions, recurrent layers, and what stands around them.
 
 A value is one row of a matrix, all of its elements side by side; a row for each element of the batch where that alone
 is free. What only moves elements computes nothing: a `Flat` says where in which native values a graph's value has its
@@ -8,21 +8,24 @@ what they need of them with a GATHER; a convolution is a GATHER of its windows a
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import Callable, Mapping
+from typing import Any, Callable, Mapping
 
 import numpy as np
 
 from .activations import Activation, elementwise_activation
-from .flat_products import FlatProducts
+from .estimates import PROGRAM, recurrent
+from .flat_layers import FlatLayers
 from .flat_values import Flat, broadcast
 from .flat_windows import NOWHERE, Misfit
+from .gates import ONNX
 from .graph import Node
-from .native import Port, Program
-from .operators import attributes, find
+from .native import PORT_DTYPES, Port, Program
+from .operators import attributes, find, is_recurrent
 from .reference import run_node
-from .roles import BATCH
-from .shapes import DTYPES, normal_axis
+from .roles import BATCH, TIME
+from .shapes import normal_axis
 
 FIXED = "fixed"  # the role of an axis whose size is known
 _FAR = 1 << 30  # between the places of two rows
@@ -31,47 +34,58 @@ _MOVES = frozenset(("Concat", "Expand", "Flatten", "Gather", "GatherElements", "
                     "ScatterElements", "ScatterND", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"))
 
 
-class FlatRegion(FlatProducts):
+class FlatRegion(FlatLayers):
     """A growing set of nodes that one such program can hold, in execution order."""
 
     is_flat = True
 
     def take(self, node: Node) -> bool:
         """Adds `node` if it can run so, and its free size is the region's."""
-        before = self._batch, list(self._widths), list(self._steps), dict(self._inputs), dict(self._flats)
+        before = {name: copy.copy(value) for name, value in vars(self).items() if name.startswith("_")}
         try:
             self._lower(node)
         except Misfit:
-            self._batch, self._widths, self._steps, self._inputs, self._flats = before
+            vars(self).update(before)
             return False
         self.nodes.append(node)
         return True
 
     def settle(self) -> list[Node]:
-        """Nodes that do not work out after all: none, as each was tried."""
-        return []
+        """Nodes that do not work out after all: those of masks that others read, as each mask is numbers here."""
+        return [node for node in self.nodes if any(
+            self.facts.dtype(name) == "bool" and self._leaves(name) for name in node.outputs)]
+
+    def _leaves(self, name: str) -> bool:
+        return name in self.facts.outputs or any(
+            all(reader is not node for node in self.nodes) for reader in self.facts.consumers.get(name, ()))
 
     def lower(self) -> tuple[Program, list[Node]]:
         """As native.lower."""
-        inside = {name for node in self.nodes for name in node.outputs}
-        read = [name for name in self.facts.consumers
-                if name in inside and any(reader not in self.nodes for reader in self.facts.consumers[name])]
-        names = list(dict.fromkeys([*read, *sorted(self.facts.outputs & inside)]))
+        inside = dict.fromkeys(name for node in self.nodes for name in node.outputs if name)
+        names = [name for name in inside if self._leaves(name)]
         ids: list[int] = []
         for name in names:
             id = self._whole(self._flats[name])
             ids.append(self._gather(self._flats[name]) if id in self._inputs.values() or id in ids else id)
-        values = [("f32", "batch", width, "") for width in self._widths]
-        return Program(values, self._steps, list(self._inputs.values()), ids,
+        whole = "one" if self._batch is None else "batch"
+        values = [(dtype, rows or whole, width, "") for width, (dtype, rows) in zip(self._widths, self._kinds)]
+        return Program(values, _read_steps(self._steps, ids), list(self._inputs.values()), ids,
                        [self._port(name, id) for name, id in self._inputs.items()],
-                       [self._port(name, id) for name, id in zip(names, ids)]), []
+                       [self._port(name, id) for name, id in zip(names, ids)],
+                       {BATCH: self._sizes[0] or 1, TIME: self._sizes[1] or 1}), []
 
     def microseconds(self) -> float:
         """About what this program takes for a row, as measured on one core: see estimates.py."""
-        ours = 3.5 + 0.1 * len(self._steps)
+        ours = PROGRAM + 0.1 * len(self._steps) + sum(recurrent(node, self.facts) for node in self.nodes if is_recurrent(node))
         for step in self._steps:
             width = self._widths[step["outputs"][0]]
-            if step["op"] == "GATHER":
+            if step["op"] in ONNX:
+                continue
+            if step["op"] == "MATMUL":
+                ours += width * step["constant"] / 30e3
+            elif step["op"] in ("SOFTMAX", "LOG_SOFTMAX"):
+                ours += 0.0015 * width
+            elif step["op"] == "GATHER":
                 runs = 1 + np.count_nonzero(np.diff(step["indices"], 2)) / 2
                 ours += 0.0003 * width + 0.002 * runs
             else:
@@ -81,15 +95,20 @@ class FlatRegion(FlatProducts):
     def _port(self, name: str, id: int) -> Port:
         sizes = tuple(size if isinstance(size, int) else None for size in self.facts.shape(name))
         roles = tuple(BATCH if size is None else FIXED for size in sizes)
-        return Port(name, "float32", roles, self._widths[id], sizes=sizes)
+        return Port(name, PORT_DTYPES[self._kinds[id][0]], roles, self._widths[id], self._vocabularies.get(id), sizes)
 
     # ---- nodes ----
 
     def _lower(self, node: Node) -> None:
+        if is_recurrent(node):
+            self._recurrent(node)
+            return
         if find(node) is None or node.domain:
             raise Misfit
         activation = elementwise_activation(node, self.facts.constants)
-        if node.op in _MOVES:
+        if node.op == "Gather" and node.inputs[0] in self.facts.constants:
+            self._embedding(node)
+        elif node.op in _MOVES:
             self._move(node)
         elif activation is not None:
             self._activate(node, activation)
@@ -228,11 +247,6 @@ class FlatRegion(FlatProducts):
         x = self._compact(self._flat(node.inputs[0]))
         self._finish(node, self._pair("MUL", x, self._map(x, "ACTIVATE", activations=[("HARD_SIGMOID", 1 / 6, 0.5)])))
 
-    def _cast(self, node: Node) -> None:
-        if DTYPES[attributes(node)["to"]] != "float32":
-            raise Misfit
-        self._finish(node, self._flat(node.inputs[0]))
-
 
 _LOWER: Mapping[str, Callable[[FlatRegion, Node], None]] = {
     "Add": FlatRegion._arithmetic, "Sub": FlatRegion._arithmetic, "Mul": FlatRegion._arithmetic,
@@ -243,5 +257,23 @@ _LOWER: Mapping[str, Callable[[FlatRegion, Node], None]] = {
     "AveragePool": FlatRegion._pool, "GlobalMaxPool": FlatRegion._global_pool,
     "GlobalAveragePool": FlatRegion._global_pool, "InstanceNormalization": FlatRegion._instance_normalization,
     "HardSwish": FlatRegion._hard_swish, "Conv": FlatRegion._conv, "ConvTranspose": FlatRegion._conv_transpose,
-    "Cast": FlatRegion._cast,
+    "Cast": FlatRegion._cast, "Softmax": FlatRegion._softmax, "LogSoftmax": FlatRegion._softmax, "Where": FlatRegion._where,
+    "Equal": FlatRegion._equal, "Not": FlatRegion._not, "And": FlatRegion._logic, "Or": FlatRegion._logic,
+    "Einsum": FlatRegion._einsum, "Trilu": FlatRegion._triangle,
 }
+
+
+def _read_steps(steps: list[dict[str, Any]], outputs: list[int]) -> list[dict[str, Any]]:
+    """Those of `steps` that something is made of, recurrent ones as early as can be: two directions run at once side by side."""
+    read, kept = set(outputs), []
+    for step in reversed(steps):
+        if not read.isdisjoint(step["outputs"]):
+            read.update(step["inputs"])
+            kept.insert(0, {**step, "outputs": [id if id in read else -1 for id in step["outputs"]]})
+    ordered: list[dict[str, Any]] = []
+    for step in kept:
+        place = len(ordered)
+        while step["op"] in ONNX and place > 0 and set(ordered[place - 1]["outputs"]).isdisjoint(step["inputs"]):
+            place -= 1
+        ordered.insert(place, step)
+    return ordered

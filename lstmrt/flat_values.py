@@ -34,15 +34,19 @@ class FlatValues:
         self.facts = facts
         self.nodes: list[Node] = []
         self._batch: str | None = None  # the name of the free size
+        self._sizes = 0, 0  # sequences of recurrent layers, and their time steps, where there are more than one
         self._widths: list[int] = []  # of native values
+        self._kinds: list[tuple[str, str]] = []  # dtypes and rows of those, '' for rows with all elements
         self._steps: list[dict[str, Any]] = []
         self._inputs: dict[str, int] = {}
+        self._vocabularies: dict[int, int] = {}  # of ids
+        self._in_other_rows: dict[tuple[int, str, int], int] = {}  # a value, and the rows that it is in as another one
         self._flats: dict[str, Flat] = {}
 
-    def _shape(self, name: str) -> tuple[int, ...]:
+    def _shape(self, name: str, kinds: Iterable[str] = ("float32", "bool")) -> tuple[int, ...]:
         """With 1 for a free batch, whose name is the region's from its first value on."""
         shape = self.facts.shape(name)
-        if shape is None or None in shape or self.facts.dtype(name) != "float32":
+        if shape is None or None in shape or self.facts.dtype(name) not in kinds:
             raise Misfit
         free = shape[0] if shape and isinstance(shape[0], str) else None
         fixed = shape if free is None else shape[1:]
@@ -57,18 +61,35 @@ class FlatValues:
     def _flat(self, name: str) -> Flat:
         """A value that somebody reads; one that nobody has made is an input."""
         if name not in self._flats:
-            if name in self.facts.constants:
-                raise Misfit
             shape = self._shape(name)
-            self._inputs[name] = self._value(math.prod(shape))
-            self._flats[name] = self._plain(self._inputs[name], shape)
+            id = self._elements(name, self.facts.dtype(name))
+            if self._kinds[id][0] == "bool":
+                id = self._emit("CAST", [id], self._widths[id])
+            self._flats[name] = self._plain(id, shape)
         return self._flats[name]
+
+    def _elements(self, name: str, kind: str) -> int:
+        """All elements of an input, of float32, bool or "int", side by side."""
+        shape = self._shape(name, ("int32", "int64") if kind == "int" else (kind,))
+        return self._given(name, {"int": "i64", "bool": "bool", "float32": "f32"}[kind], "", math.prod(shape))
+
+    def _given(self, name: str, dtype: str, rows: str, width: int) -> int:
+        """An input of the program in such rows."""
+        if name in self.facts.constants or any(name in node.outputs for node in self.nodes):
+            raise Misfit
+        if name not in self._inputs:
+            self._inputs[name] = self._value(width, dtype, rows)
+        id = self._inputs[name]
+        if (self._widths[id], *self._kinds[id]) != (width, dtype, rows):
+            raise Misfit
+        return id
 
     def _plain(self, id: int, shape: Iterable[int]) -> Flat:
         return Flat((id,), np.arange(self._widths[id], dtype=np.int32).reshape(tuple(shape)))
 
-    def _value(self, width: int) -> int:
+    def _value(self, width: int, dtype: str = "f32", rows: str = "") -> int:
         self._widths.append(width)
+        self._kinds.append((dtype, rows))
         return len(self._widths) - 1
 
     def _constant(self, name: str) -> np.ndarray:
@@ -76,8 +97,8 @@ class FlatValues:
             raise Misfit
         return self.facts.constants[name]
 
-    def _emit(self, op: str, inputs: list[int], width: int, **fields: Any) -> int:
-        id = self._value(width)
+    def _emit(self, op: str, inputs: list[int], width: int, rows: str = "", dtype: str = "f32", **fields: Any) -> int:
+        id = self._value(width, dtype, rows)
         self._steps.append({"op": op, "inputs": inputs, "outputs": [id], **fields})
         return id
 

@@ -291,15 +291,15 @@ class Model:
 
     @cached_property
     def program(self) -> NativeStep | None:
-        """One native program with all states inside, or None: the model itself where it has no states as inputs, and else
-        what it is without them, made when it is first wanted. Raises InputError where that is after release_source."""
-        if not self.states or self.native is None:
-            return self.native
-        graph = without_states(self.source.graph, self.states)
-        if graph is None:
-            return None
-        return compile_graph(
-            passes.load(graph), self._isa, threads=self._threads, precision=self.precision).native
+        """One native program with all states inside that goes by steps or tokens, or None: the model itself where it has no
+        states as inputs, and else what it is without them, made when it is first wanted. Raises InputError where that is
+        after release_source."""
+        native = self.native
+        if self.states and native is not None:
+            graph = without_states(self.source.graph, self.states)
+            native = graph and compile_graph(
+                passes.load(graph), self._isa, threads=self._threads, precision=self.precision).native
+        return None if native is None or native.is_flat else native
 
     @property
     def segments(self):

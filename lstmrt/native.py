@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Callable, Mapping, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from .shapes import normal_axis
 from .ties import column_slice, row, smaller_first
 
 
+PORT_DTYPES = {"f32": "float32", "i64": "int64", "bool": "bool"}
 LARGEST_TABLE = 64 << 20  # bytes; beyond it a lookup costs more memory than the multiplication it saves is worth
 
 
@@ -48,6 +50,7 @@ class Program(NamedTuple):
     outputs: list[int]
     input_ports: list[Port]
     output_ports: list[Port]
+    sizes: Mapping[str, int] = MappingProxyType({})  # of a program of flat.py: of the batch and time of its layers
 
 
 def lower(region: Region) -> tuple[Program, list[Node]]:
@@ -111,7 +114,7 @@ class _Lowering:
 
     def _port(self, name: str, id: int) -> Port:
         dtype, _, width, _ = self.values[id]
-        return Port(name, {"f32": "float32", "i64": "int64", "bool": "bool"}[dtype], self.roles[name], width,
+        return Port(name, PORT_DTYPES[dtype], self.roles[name], width,
                     self.vocabularies.get(id))
 
     # ---- values ----
@@ -306,7 +309,7 @@ class _Lowering:
 
     def _recurrent(self, node: Node) -> None:
         given, made, options = named_inputs(node), named_outputs(node), attributes(node)
-        w, r, b, p, *quantization = (self._one_direction(given.get(name, "")) for name in WEIGHTS)
+        w, r, b, p, *quantization = (one_direction(self.facts, given.get(name, "")) for name in WEIGHTS)
         table = self._table(node, w, b)
         if table is not None:
             x = self._ids_value(self.embedded[given["X"]][1], table)
@@ -322,13 +325,7 @@ class _Lowering:
             node.op,
             [x, self._optional(given["sequence_lens"]), *states, self._optional(given.get("mask", ""))],
             [self._make(name) if name and self.facts.used(name) else -1 for name in made.values()],
-            weights=[w, r, b, p, table],
-            activations=[_c_activation(activation) for activation in recurrent_activations(node)[0]],
-            clip=options["clip"] or 0.0,
-            reverse=options["direction"] == "reverse",
-            linear_before_reset=bool(options.get("linear_before_reset")),
-            input_forget=bool(options.get("input_forget")),
-            zero_masked_output=options.get("masked_output") == "zero",
+            **recurrent_fields(node, [w, r, b, p, table]),
         )
         if table is not None and self.facts.read_once(given["X"]):
             del self.embedded[given["X"]]
@@ -343,11 +340,27 @@ class _Lowering:
             return table if _table_has_biases(node, b) else None
         return table if is_multiplied_ahead(node, self.facts) else None
 
-    def _one_direction(self, name: str) -> np.ndarray | None:
-        if not name:
-            return None
-        part = self.facts.constants[name][0]
-        return np.ascontiguousarray(part) if part.dtype == np.int8 else _float32(part)
+
+def recurrent_fields(node: Node, weights: list) -> dict[str, Any]:
+    """The fields of a recurrent step, but for its values."""
+    options = attributes(node)
+    return {
+        "weights": weights,
+        "activations": [_c_activation(activation) for activation in recurrent_activations(node)[0]],
+        "clip": options["clip"] or 0.0,
+        "reverse": options["direction"] == "reverse",
+        "linear_before_reset": bool(options.get("linear_before_reset")),
+        "input_forget": bool(options.get("input_forget")),
+        "zero_masked_output": options.get("masked_output") == "zero",
+    }
+
+
+def one_direction(facts: Facts, name: str) -> np.ndarray | None:
+    """The only direction of a weight, None where it is left out."""
+    if not name:
+        return None
+    part = facts.constants[name][0]
+    return np.ascontiguousarray(part) if part.dtype == np.int8 else _float32(part)
 
 
 def _bytes(matrix: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:

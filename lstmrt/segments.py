@@ -13,7 +13,7 @@ from .branches import is_choice
 from .graph import Graph, Node, all_nodes
 from .host_ops import hands_parts_on, is_exact
 from .onnx_proto import go_together
-from .operators import find, is_attention, is_dynamic_product, is_recurrent
+from .operators import find, is_attention, is_dynamic_product, is_recurrent, named_inputs
 from .regions import Region
 from .roles import Facts
 
@@ -36,19 +36,35 @@ def segments(graph: Graph, facts: Facts, flat: bool, needs_runtime: bool) -> lis
     flat           whether programs of convolutions may be among the native ones
     needs_runtime  whether only onnxruntime has some of the nodes
     """
-    best = _settled(graph, facts, _Way(needs_runtime))
+    ways = _Ways(graph, facts)
+    best = ways.settled(_Way(needs_runtime))
     if _is_one_program(best, facts):
         return best
+    made = [best]
+    layers = flat and all(isinstance(size, int) for value in graph.inputs for size in value.shape or (None,))
+    if layers and not needs_runtime:
+        made.append(ways.settled(_Way(False, True, layers=True)))
+        if _is_one_program(made[-1], facts) and _estimated(made[-1], facts) < estimates.session(graph.nodes, facts):
+            return made[-1]
     from .foreign import has_runtime
 
-    made = [best]
     if flat and not needs_runtime:
-        made.append(_settled(graph, facts, _Way(False, True)))
+        made.append(ways.settled(_Way(False, True)))
     is_settled = all(segment.region and _stays(segment, facts, _MIXED) for segment in made[-1])
-    if not is_settled and (needs_runtime or has_runtime()):  # else it would be the same with onnxruntime
-        ways = ([] if needs_runtime else [_Way(True)]) + ([_MIXED, _MIXED._replace(margin=estimates.SESSION)] if flat else [])
-        made += [_settled(graph, facts, way) for way in ways]
-    return min(made, key=lambda one: sum(_estimate(segment, facts) for segment in one) + _favour(one, needs_runtime))
+    if needs_runtime or (has_runtime() and not is_settled):  # else it would be the same with onnxruntime
+        made += [ways.settled(way) for way in _with_runtime(needs_runtime, flat, layers)]
+    return min(made, key=lambda one: _estimated(one, facts) + _favour(one, needs_runtime))
+
+
+def _with_runtime(needs_runtime: bool, flat: bool, layers: bool) -> list[_Way]:
+    """Those that are not the first one."""
+    ways = [_MIXED, _MIXED._replace(margin=estimates.SESSION)] if flat else []
+    ways += [_MIXED._replace(margin=estimates.SESSION, layers=True)] if layers else []
+    return [*([] if needs_runtime else [_Way(True)]), *ways, _Way(True, cells=True)]
+
+
+def _estimated(made: list[Segment], facts: Facts) -> float:
+    return sum(_estimate(segment, facts) for segment in made)
 
 
 def _favour(made: list[Segment], needs_runtime: bool) -> float:
@@ -71,11 +87,14 @@ class _Way(NamedTuple):
     """`with_runtime`: onnxruntime gets everything that is not in a native program with a recurrent layer or an attention,
     as few large sessions cost less than many small steps between them; with `flat` programs, those that are estimated to
     be faster than it, or by no more than `margin` slower, keep their nodes: those would need a session of their own, perhaps.
-    Without it, NumPy gets what is not native."""
+    Without it, NumPy gets what is not native. With `layers` recurrent ones too are in `flat` programs, where they can; with
+    `cells` onnxruntime gets those of a single step, which what stands around them may take longer to leave than to run."""
 
     with_runtime: bool
     flat: bool = False
     margin: float = 0.0
+    layers: bool = False
+    cells: bool = False
 
 
 _MIXED = _Way(True, True)
@@ -87,34 +106,55 @@ def _estimate(segment: Segment, facts: Facts) -> float:
     if segment.region:
         return estimates.native(segment.nodes, facts)
     if segment.foreign:
-        return estimates.SESSION + estimates.in_session(segment.nodes, facts)
+        return estimates.session(segment.nodes, facts)
     return sum(estimates.with_numpy(node, facts) for node in segment.nodes)
 
 
-def _settled(graph: Graph, facts: Facts, way: _Way) -> list[Segment]:
-    """The nodes in segments whose native ones are known to work out."""
-    fitting = {id(node) for node in graph.nodes if find(node) is not None and any(
-        kind(facts).take(node) for kind in _kinds(node, way))}
-    while True:
-        made = _Partition(graph, facts, way, fitting).segments
-        native = [segment for segment in made if segment.region]
-        odd = [node for segment in native for node in segment.region.settle()]
-        if not odd:
-            odd = [node for segment in native if _only_moves(segment, facts) for node in segment.nodes]
-        if way.with_runtime and not odd:
-            odd = [node for segment in native if not _stays(segment, facts, way) for node in segment.nodes]
-        if not odd:
-            return [_without_session(segment, facts) for segment in made]
-        fitting.difference_update(map(id, odd))
+class _Ways:
+    """Of one graph. What fits into a program of its own is tried once for all of them."""
+
+    def __init__(self, graph: Graph, facts: Facts) -> None:
+        self._graph, self._facts = graph, facts
+        self._fits: dict[tuple[int, type], bool] = {}
+
+    def settled(self, way: _Way) -> list[Segment]:
+        """The nodes in segments whose native ones are known to work out."""
+        facts = self._facts
+        fitting = {id(node) for node in self._graph.nodes if find(node) is not None and not _goes_to_runtime(node, facts, way)
+                   and any(self._fit(node, kind) for kind in _kinds(node, way))}
+        while True:
+            made = _Partition(self._graph, facts, way, fitting).segments
+            native = [segment for segment in made if segment.region]
+            odd = [node for segment in native for node in segment.region.settle()]
+            if not odd:
+                odd = [node for segment in native if _only_moves(segment, facts) for node in segment.nodes]
+            if way.with_runtime and not odd:
+                odd = [node for segment in native if not _stays(segment, facts, way) for node in segment.nodes]
+            if not odd:
+                return [_without_session(segment, facts) for segment in made]
+            fitting.difference_update(map(id, odd))
+
+    def _fit(self, node: Node, kind: type) -> bool:
+        if (id(node), kind) not in self._fits:
+            self._fits[id(node), kind] = kind(self._facts).take(node)
+        return self._fits[id(node), kind]
+
+
+def _goes_to_runtime(node: Node, facts: Facts, way: _Way) -> bool:
+    return way.cells and is_recurrent(node) and _portable(node, facts)
 
 
 def _kinds(node: Node, way: _Way) -> list[type]:
     """The kinds of region that may take a node, the one that is to begin with it first."""
-    if not way.flat or _stays_native(node):
+    if not way.flat or _in_rows_alone(node, way):
         return [Region]
     from .flat import FlatRegion  # most models have no use for it
 
     return [FlatRegion, Region]
+
+
+def _in_rows_alone(node: Node, way: _Way) -> bool:
+    return _stays_native(node) and not (way.layers and is_recurrent(node))
 
 
 def _stays_native(node: Node) -> bool:
@@ -162,7 +202,7 @@ class _Partition:
         """The index of the native segment that takes `node`, perhaps a new one at the end; None where none can."""
         for index in range(earliest, len(self.segments)):
             region = self.segments[index].region
-            if region and region.take(node):
+            if region and not (region.is_flat and _in_rows_alone(node, self._way)) and region.take(node):
                 return index
         for kind in _kinds(node, self._way):
             region = kind(self._facts)
@@ -207,8 +247,10 @@ _OF_DOUBLES = frozenset(("Add", "Div", "Gemm", "MatMul", "Mul", "Sub"))
 def _portable(node: Node, facts: Facts) -> bool:
     """Whether onnxruntime runs a node of the table as NumPy does: it knows no extensions, not all that recurrent nodes may
     be, few operators for the rarer dtypes, and at this opset not the dtypes that later ones added."""
-    if node.domain or is_recurrent(node):
+    if node.domain:
         return False
+    if is_recurrent(node):
+        return _is_plain(node, facts)
     dtypes = {facts.dtype(name) for name in node.reads}
     if _RARE & dtypes or ("float64" in dtypes and not is_exact(node) and node.op not in _OF_DOUBLES):
         return False
@@ -217,3 +259,12 @@ def _portable(node: Node, facts: Facts) -> bool:
     if node.op == "Mod":
         return bool(node.attributes.get("fmod")) or not (facts.dtype(node.inputs[0]) or "").startswith("float")
     return node.op != "BitShift" or not (facts.dtype(node.inputs[0]) or "").startswith("int")
+
+
+def _is_plain(node: Node, facts: Facts) -> bool:
+    """Whether a recurrent node takes one step and has nothing that onnxruntime reads otherwise or not at all."""
+    given, x = named_inputs(node), facts.shape(node.inputs[0])
+    options = set(node.attributes) - {"hidden_size", "direction", "linear_before_reset"}
+    if options or given["sequence_lens"] or given.get("P") or facts.dtype(node.inputs[0]) != "float32":
+        return False
+    return bool(x) and x[0] == 1 and all(given[name] in facts.constants for name in "WR")

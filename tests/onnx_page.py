@@ -30,11 +30,13 @@ What runs a node:
 
 - **native**: recurrent nodes of constant weights, and what fits around them into one C program: embeddings, dense layers,
   arithmetic, activations, softmax, transposes, squeezes. Language models, taggers and forecasters are all native. Convolutions,
-  transposed ones too, pools, normalizations, reductions and moves of all kinds where all sizes but the batch's are known, in a file or
-  by its calls, if a session is not estimated to be faster.
+  transposed ones too, pools, normalizations, reductions, choices by masks, products of two values and moves of all kinds where all
+  sizes but the batch's are known, in a file or by its calls, if a session is not estimated to be faster; where the batch is known
+  too, with the recurrent nodes in the same program.
 - **NumPy**: any other operator of the tables below, where that is estimated to be faster than a session, as for little work.
 - **onnxruntime**: all operators that are in no table, and what is estimated to be faster there. What a program does faster than a
-  session stays native, whatever stands around it; the rest of a model goes into few large sessions.
+  session stays native, whatever stands around it; the rest of a model goes into few large sessions, and with it cells of one step that
+  stand between such nodes, where entering and leaving a program takes longer than they do.
   Sessions use the thread that calls, and more of their own where `threads=` or `LSTMRT_NUM_THREADS` says so.
   Without onnxruntime the operators of the tables run with NumPy, and others are refused in one message that counts them.
 

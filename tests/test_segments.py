@@ -78,7 +78,7 @@ def test_a_foreign_node_among_such_convolutions_parts_no_session():
 
 def test_little_work_that_numpy_does_at_once_needs_no_session():
     nodes = (*conv("x", "frames", "w0"), *LAYER, Node("CumSum", ("state", "axis"), ("y",)))
-    check(nodes, (1, CHANNELS, FRAMES), ["native", "native", "NumPy"])
+    check(nodes, (1, CHANNELS, FRAMES), ["native", "NumPy"])
 
 
 def test_sorting_many_is_worth_a_session():
@@ -94,3 +94,14 @@ def test_dtypes_that_onnxruntime_lacks_stay_with_numpy(dtype):
     executable = compile_graph(graph)
     assert [segment.kind for segment in executable.segments] == ["NumPy"]
     assert executable.run({"x": RANDOM.integers(0, 9, (300, 40)).astype(dtype)})["y"].dtype == dtype
+
+
+def test_a_cell_of_one_step_between_foreign_nodes_is_not_worth_two_more_crossings():
+    def waves(x: str, y: str) -> tuple[Node, ...]:
+        return (Node("Sin", (x,), (f"{y} 1",)), Node("Cos", (f"{y} 1",), (f"{y} 2",)), foreign(f"{y} 2", f"{y} 3"),
+                Node("Reshape", (f"{y} 3", "shape"), (y,)))
+
+    gru = Node("GRU", ("curved", "W", "R"), ("", "h"), {"hidden_size": HIDDEN})
+    for steps, kinds in ((1, ["onnxruntime"]), (60, ["onnxruntime", "native", "onnxruntime"])):
+        CONSTANTS["shape"] = np.array([steps, 3, CHANNELS])
+        check((*waves("x", "curved"), gru, foreign("h", "y")), (steps, 3, CHANNELS), kinds)
