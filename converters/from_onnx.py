@@ -10,6 +10,7 @@ from typing import Any, Iterable, Iterator, Mapping
 
 import numpy as np
 
+from ..containers import is_array, kind_of
 from ..errors import GraphError, MissingDependencyError, ModelFileError, UnsupportedError
 from ..graph import OPSET, Attribute, Graph, Node, Value
 from ..operators import is_recurrent
@@ -261,14 +262,22 @@ def _domain(domain: str) -> str:
 
 def _value(info: Any, typed: bool, widens: bool) -> Value:
     """Name, dtype and shape; without `typed` they may be unknown, as "" and None."""
-    tensor = info.type.tensor_type
-    dtype = FLOAT if widens and tensor.elem_type == BFLOAT16 else tensor.elem_type
-    if dtype not in DTYPES:
-        if not typed:
-            return Value(info.name, "", None)
+    dtype, tensor = _dtype(info.type, widens), info.type.tensor_type
+    if dtype is None and typed:
         raise UnsupportedError(f"'{info.name}': {_type_name(info.type)}")
-    shape = tuple(_sizes(tensor.shape)) if tensor.HasField("shape") else None
-    return Value(info.name, DTYPES[dtype], shape)
+    if dtype is None or not (typed or is_array(dtype)):
+        return Value(info.name, "", None)
+    return Value(info.name, dtype, tuple(_sizes(tensor.shape)) if tensor.HasField("shape") else None)
+
+
+def _dtype(kind: Any, widens: bool) -> str | None:
+    """That of a Value, or None where a graph has no such thing."""
+    container = {"sequence_type": "seq", "optional_type": "optional"}.get(kind.WhichOneof("value"))
+    if container is None:
+        code = kind.tensor_type.elem_type
+        return DTYPES.get(FLOAT if widens and code == BFLOAT16 else code)
+    made = f"{container}({_dtype(getattr(kind, kind.WhichOneof('value')).elem_type, widens)})"
+    return made if kind_of(made) else None
 
 
 def _sizes(shape: Any) -> Iterator[int | str | None]:
@@ -281,7 +290,7 @@ def _type_name(kind: Any) -> str:
     import onnx
 
     if kind.WhichOneof("value") != "tensor_type":
-        return f"a {(kind.WhichOneof('value') or 'value of no type').removesuffix('_type')}"
+        return f"a {(kind.WhichOneof('value') or 'value of no type').removesuffix('_type')} of what has no place in a graph"
     return f"dtype {onnx.TensorProto.DataType.Name(kind.tensor_type.elem_type).lower()}"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .containers import is_array, kind_of
 from .errors import InputError
 from .graph import Dim, Value
 
@@ -16,11 +17,12 @@ class Binding:
     """The inputs of one graph."""
 
     def __init__(self, values: tuple[Value, ...]) -> None:
-        self._values = {value.name: (value, np.dtype(value.dtype)) for value in values}
+        self._values = {value.name: (value, np.dtype(value.dtype) if is_array(value.dtype) else None) for value in values}
         self._fitting: list[tuple[int, ...]] | None = None  # shapes that were last seen to fit: the next ones are often the same
 
     def bind(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """`inputs` as arrays of the graph's dtypes. Integers and integral floats serve as ids, any number as a float.
+        """`inputs` as arrays of the graph's dtypes. Integers and integral floats serve as ids, any number as a float. A
+        sequence is a list of such arrays; an optional value may be None.
 
         Raises InputError for missing and unknown names, other dtypes, and shapes that do not fit; a symbolic size is what
         the first input that has it says.
@@ -31,7 +33,7 @@ class Binding:
         if inputs.keys() != self._values.keys():
             raise InputError(f"expected the inputs {list(self._values)}, got {list(inputs)}")
         arrays = {name: _array(value, dtype, inputs[name]) for name, (value, dtype) in self._values.items()}
-        shapes = [array.shape for array in arrays.values()]
+        shapes = [getattr(array, "shape", ()) for array in arrays.values()]
         if shapes != self._fitting:
             self._check(shapes)
             self._fitting = shapes
@@ -52,8 +54,23 @@ class Binding:
                     raise _misfit(value, wanted, shape)
 
 
-def _array(value: Value, dtype: np.dtype, given: Any) -> np.ndarray:
-    return given if type(given) is np.ndarray and given.dtype is dtype else as_dtype(value, given)
+def _array(value: Value, dtype: np.dtype | None, given: Any) -> np.ndarray | list[np.ndarray] | None:
+    if type(given) is np.ndarray and given.dtype is dtype:
+        return given
+    return _contained(value, given) if dtype is None else as_dtype(value, given)
+
+
+def _contained(value: Value, given: Any) -> np.ndarray | list[np.ndarray] | None:
+    kind = kind_of(value.dtype)
+    if given is None and kind.is_optional:
+        return None
+    element = Value(value.name, kind.element, None)
+    if not kind.is_sequence:
+        return as_dtype(element, given)
+    if not isinstance(given, (list, tuple)):
+        raise InputError(f"input '{value.name}': expected a list of arrays of {kind.element}{' or None' * kind.is_optional}, "
+                         f"got {type(given).__name__}")
+    return [as_dtype(element, one) for one in given]
 
 
 def _misfit(value: Value, wanted: tuple[Dim, ...], shape: tuple[int, ...]) -> InputError:

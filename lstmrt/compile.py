@@ -13,6 +13,7 @@ import numpy as np
 from . import _core
 from .binding import Binding
 from .branches import BranchStep, is_choice
+from .containers import is_array
 from .errors import InputError, IsaError
 from .graph import Graph, Node
 from .host_ops import HostStep
@@ -125,7 +126,9 @@ class Executable:
         owners = {id(_owner(array)) for array in (*inputs.values(), *[made[name] for name in self._fresh])}
         for name in self._views:
             owner = id(_owner(made[name]))
-            if owner in owners or owner in self._owners or not made[name].flags.writeable:
+            if not isinstance(made[name], np.ndarray):  # a sequence, or None
+                made[name] = made[name] and [np.array(array) for array in made[name]]
+            elif owner in owners or owner in self._owners or not made[name].flags.writeable:
                 made[name] = np.array(made[name], order="C")
             owners.add(owner)
 
@@ -140,7 +143,7 @@ class Executable:
 
 def _owner(array: np.ndarray) -> np.ndarray:
     """The array whose memory `array` shows."""
-    while isinstance(array.base, np.ndarray):
+    while isinstance(getattr(array, "base", None), np.ndarray):
         array = array.base
     return array
 
@@ -156,6 +159,7 @@ class _Call(NamedTuple):
 def _may_gain(graph: Graph, segments: list) -> bool:
     """Whether knowing all sizes could make a difference: some are free, and onnxruntime or a branch works on them."""
     free = any(value.shape is None or not all(isinstance(size, int) for size in value.shape) for value in graph.inputs)
+    free = free and all(is_array(value.dtype) for value in graph.inputs)
     return free and any(segment.kind in ("onnxruntime", "branches") for segment in segments)
 
 
@@ -261,6 +265,7 @@ def _steps(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | Host
 
         require_runtime(foreign)
     dtypes = {name: tensor.dtype for name, tensor in facts.tensors.items()}
+    containers = {value.name: value.dtype for value in graph.inputs if not is_array(value.dtype)}
     steps = []
     for segment in segments(graph, facts, target.precision == "f32", bool(foreign)):
         if segment.region:
@@ -269,7 +274,7 @@ def _steps(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | Host
             steps.append(BranchStep(segment.nodes[0], graph.constants, facts.tensors,
                                     lambda branch: Executable(branch, target)))
         elif segment.foreign:
-            steps.append(_foreign_step(segment, graph, facts, target.threads))
+            steps.append(_foreign_step(segment, graph, facts, containers, target.threads))
         else:
             steps += _host_steps(segment.nodes, graph, dtypes)
     return _with_moves_inside(steps)
@@ -290,13 +295,13 @@ def _host_steps(nodes: list[Node], graph: Graph, dtypes: Mapping[str, str]) -> l
     return [HostStep(node, dtypes, graph.constants) for node in nodes]
 
 
-def _foreign_step(segment: Segment, graph: Graph, facts: Facts, threads: int) -> ForeignStep:
+def _foreign_step(segment: Segment, graph: Graph, facts: Facts, containers: dict[str, str], threads: int) -> ForeignStep:
     from .foreign import ForeignStep
 
     inside = set(map(id, segment.nodes))
     wanted = [name for node in segment.nodes for name in node.outputs if name and (
         name in facts.outputs or any(id(reader) not in inside for reader in facts.consumers.get(name, ())))]
-    return ForeignStep(segment.nodes, wanted, graph.constants, facts.tensors, threads)
+    return ForeignStep(segment.nodes, wanted, graph.constants, facts.tensors, containers, threads)
 
 
 _STACKING = frozenset(("Concat", "Identity", "Squeeze", "Transpose", "Unsqueeze"))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import threading
 from collections import Counter
 from typing import Iterable, Mapping
 
 import numpy as np
 
+from .containers import is_array
 from .errors import InputError, MissingDependencyError, UnsupportedError
-from .graph import EXTENSION, Dim, Node, Value
+from .graph import EXTENSION, Node, Value
 from .onnx_proto import model_proto
 from .passes.infer_shapes import infer_node, infer_nodes
 from .shapes import Mismatch, Tensor
@@ -38,12 +40,15 @@ def has_runtime() -> bool:
 
 class ForeignStep:
     """Some nodes, in order. The session is made by the first run, which knows the dtypes of what comes in; it uses the
-    thread that calls, and more of its own only where `threads` says so."""
+    thread that calls, and more of its own only where `threads` says so.
+
+    `containers`, value name -> dtype, is all steps' of a graph: of sequences and optional values that come in, which do not
+    always tell, and of those that the steps before make, who add them."""
 
     kind = "onnxruntime"
 
     def __init__(self, nodes: list[Node], outputs: list[str], constants: Mapping[str, np.ndarray],
-                 tensors: Mapping[str, Tensor], threads: int) -> None:
+                 tensors: Mapping[str, Tensor], containers: dict[str, str], threads: int) -> None:
         made = {name for node in nodes for name in node.outputs}
         read = dict.fromkeys(name for node in nodes for name in node.reads if name not in made)
         self.nodes = nodes
@@ -54,6 +59,7 @@ class ForeignStep:
         self._pools = [node for node in nodes if _takes_whole_windows(node)]
         self._known = {name: _known(array) for name, array in self._constants.items()} if self._pools else {}
         self._fitting: dict[str, Tensor] = {}  # the last inputs that all windows fitted into
+        self._containers = containers
         self._threads = max(threads, 1)
         self._lock = threading.Lock()
         self._session = None
@@ -71,7 +77,7 @@ class ForeignStep:
 
     def _check_pools(self, inputs: Mapping[str, np.ndarray]) -> None:
         """Raises InputError where a window does not fit: onnxruntime, whose division rounds to 0, makes one up that does."""
-        given = {name: Tensor(array.dtype.name, array.shape) for name, array in inputs.items()}
+        given = {name: Tensor(array.dtype.name, array.shape) for name, array in inputs.items() if name not in self._containers}
         if given == self._fitting:
             return
         tensors = {**self._known, **given}
@@ -83,11 +89,13 @@ class ForeignStep:
                 raise InputError(f"{node}: {'; '.join(mismatch.args)}") from None
         self._fitting = given
 
-    def _shape(self, name: str, array: np.ndarray) -> tuple[Dim, ...]:
-        """The sizes that are the same at every call: onnxruntime computes ahead what depends on those alone."""
-        known = self._shapes.get(name) or (None,) * array.ndim
-        return tuple(size if isinstance(size, int) and size == actual else None
-                     for size, actual in zip(known, array.shape))
+    def _value(self, name: str, given: np.ndarray | list[np.ndarray] | None) -> Value:
+        """With the sizes that are the same at every call: onnxruntime computes ahead what depends on those alone."""
+        if name in self._containers:
+            return Value(name, self._containers[name], None)
+        known = self._shapes.get(name) or (None,) * given.ndim
+        return Value(name, given.dtype.name, tuple(
+            size if isinstance(size, int) and size == actual else None for size, actual in zip(known, given.shape)))
 
     def _named(self) -> str:
         return ", ".join(map(str, self.nodes))
@@ -99,7 +107,7 @@ class ForeignStep:
             if self._session is None:
                 model = model_proto(
                     "foreign",
-                    [Value(name, array.dtype.name, self._shape(name, array)) for name, array in inputs.items()],
+                    [self._value(name, given) for name, given in inputs.items()],
                     [Value(name, "", None) for name in self.fresh],
                     self.nodes,
                     self._constants,
@@ -108,12 +116,23 @@ class ForeignStep:
                 options.log_severity_level = 3
                 options.intra_op_num_threads = self._threads
                 try:
-                    self._session = onnxruntime.InferenceSession(
+                    session = onnxruntime.InferenceSession(
                         model.SerializeToString(), options, providers=["CPUExecutionProvider"])
                 except Exception as error:  # see run
                     raise UnsupportedError(f"onnxruntime refuses {self._named()}: {error}") from error
+                dtypes = {made.name: _dtype(made.type) for made in session.get_outputs()}
+                self._containers.update((name, dtype) for name, dtype in dtypes.items() if not is_array(dtype))
                 self._constants.clear()  # the session has its own
+                self._session = session
             return self._session
+
+
+_DTYPES = {"float": "float32", "double": "float64", "string": "object"}
+
+
+def _dtype(of_runtime: str) -> str:
+    """seq(tensor(float)) as seq(float32)."""
+    return re.sub(r"tensor\((\w+)\)", lambda match: _DTYPES.get(match[1], match[1]), of_runtime)
 
 
 def _takes_whole_windows(node: Node) -> bool:

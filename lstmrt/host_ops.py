@@ -88,6 +88,7 @@ def _quick_shape(node: Node) -> Callable:
 
 
 _QUICK: Mapping[str, Callable] = {
+    "Identity": lambda node: lambda x: x,  # of a sequence too
     "Reshape": _quick_reshape, "Shape": _quick_shape,
     "Transpose": lambda node: operator.methodcaller("transpose", node.attributes.get("perm")),
     "Slice": _quick_slice, "Gather": _quick_gather, "Squeeze": _quick_squeeze, "Unsqueeze": _quick_unsqueeze,

@@ -16,6 +16,7 @@ import numpy as np
 from . import format, passes
 from ._core import State
 from .binding import as_dtype
+from .containers import is_array
 from .compile import NativeStep, compile_graph, step_form
 from .errors import InputError, ModelFileError, UnsupportedError
 from .format import ModelFile, SelfTest
@@ -198,8 +199,8 @@ def record(graph: Graph, batch: int = 2, seed: int = 0) -> SelfTest | None:
     from . import reference
 
     for time in (FEW_STEPS, ENOUGH_STEPS, 1):
-        inputs = random_inputs(graph, batch, time, seed)
         try:
+            inputs = random_inputs(graph, batch, time, seed)
             outputs = reference.run(graph, inputs)
         except UnsupportedError:
             return None
@@ -234,7 +235,10 @@ def _free_sizes(graph: Graph, batch: int, time: int) -> dict[str, int]:
 
 
 def random_array(value: Value, vocabulary: int, sizes: Mapping[str, int], random: np.random.Generator) -> np.ndarray:
-    """Something for an input: ids below `vocabulary` or normal floats; free sizes by name, 1 where they have none."""
+    """Something for an input: ids below `vocabulary` or normal floats; free sizes by name, 1 where they have none. Raises
+    UnsupportedError for one that is no array."""
+    if not is_array(value.dtype):
+        raise UnsupportedError(f"input '{value.name}' is no array but {value.dtype}: nothing tells what to put in")
     shape = [size if isinstance(size, int) else sizes.get(size, 1) for size in value.shape or ()]
     if np.dtype(value.dtype).kind == "f":
         return random.standard_normal(shape).astype(value.dtype)

@@ -7,6 +7,7 @@ from typing import Any, Callable, Iterable, Mapping
 
 import numpy as np
 
+from .containers import kind_of
 from .errors import UnsupportedError
 from .graph import OPSET, Attribute, Graph, Node, Value, all_nodes
 
@@ -94,8 +95,11 @@ def _value_info(value: Value) -> Any:
 
     if not value.dtype:
         return onnx.ValueInfoProto(name=value.name)
-    dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
-    return onnx.helper.make_tensor_value_info(value.name, dtype, value.shape)
+    kind = kind_of(value.dtype)
+    made = onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind.element)), value.shape)
+    made = onnx.helper.make_sequence_type_proto(made) if kind.is_sequence else made
+    made = onnx.helper.make_optional_type_proto(made) if kind.is_optional else made
+    return onnx.helper.make_value_info(value.name, made)
 
 
 def _unique_names() -> Callable[[str], str | None]:

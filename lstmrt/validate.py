@@ -8,6 +8,7 @@ from typing import Iterator, Mapping
 import numpy as np
 
 from .activations import recurrent_activations
+from .containers import kind_of
 from .errors import GraphError
 from .graph import EXTENSION, Graph, Node
 from .operators import REQUIRED, AttributeSpec, Operator, find, is_recurrent
@@ -35,7 +36,7 @@ def _value_faults(graph: Graph) -> Iterator[str]:
         for i, value in enumerate(values):
             if not value.name:
                 yield f"{kind}[{i}]: has no name"
-            if value.dtype not in DTYPES.values():
+            if kind_of(value.dtype) is None:
                 yield f"{kind}[{i}] '{value.name}': dtype {value.dtype!r}, expected one of {', '.join(DTYPES.values())}"
             for size in value.shape or ():
                 if not (size is None or isinstance(size, str) or (type(size) is int and size >= 0)):

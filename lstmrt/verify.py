@@ -8,6 +8,7 @@ from typing import Any, Callable, Mapping
 
 import numpy as np
 
+from .containers import is_array
 from .errors import InputError, MissingDependencyError, UnsupportedError
 from .format import SelfTest
 from .graph import Graph
@@ -68,15 +69,24 @@ def _compare(model: Model, test: SelfTest, against: str) -> list[Comparison]:
         tolerance = BYTES_TOLERANCE
     found = []
     for name, expected in test.outputs.items():
-        expected = np.asarray(expected, np.float64)
-        if made[name].shape != expected.shape:
-            raise InputError(f"output '{name}': {against} gives shape {expected.shape}, lstmrt {made[name].shape}")
-        error = float(np.abs(made[name] - expected).max(initial=0.0))
+        found_here, expected = _numbers(made[name]), _numbers(expected)
+        if found_here.shape != expected.shape:
+            raise InputError(f"output '{name}': {against} gives shape {expected.shape}, lstmrt {found_here.shape}")
+        error = float(np.abs(found_here - expected).max(initial=0.0))
         found.append(Comparison(name, against, error, tolerance * max(1.0, float(np.abs(expected).max(initial=0.0)))))
     return found
 
 
+def _numbers(value: np.ndarray | list[np.ndarray] | None) -> np.ndarray:
+    """Of a sequence those of all its arrays side by side; none of None."""
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float64)
+    return np.concatenate([np.zeros(0), *map(np.ravel, value or ())])
+
+
 def _zeros(graph: Graph) -> dict[str, np.ndarray]:
+    if odd := [value for value in graph.inputs if not is_array(value.dtype)]:
+        raise UnsupportedError(f"input '{odd[0].name}' is no array but {odd[0].dtype}: nothing tells what to put in")
     return {value.name: np.zeros([size if isinstance(size, int) else 1 for size in value.shape or ()], value.dtype)
             for value in graph.inputs}
 

@@ -42,8 +42,8 @@ What runs a node:
 
 float16 models are computed in float32, as onnxruntime does on CPUs, and their inputs and outputs stay float16; recurrent nodes of
 double are computed in double, with NumPy. Inputs, outputs and constants may be of any integer or float type from 8 to 64 bits,
-bool or strings. What has bfloat16 weights, inputs or outputs is computed in float32, and its inputs and outputs are float32. Smaller
-floats, sequences and optional values live inside onnxruntime's part alone.
+bool or strings. What has bfloat16 weights, inputs or outputs is computed in float32, and its inputs and outputs are float32. A sequence
+is a list of arrays, an optional value may be None, and onnxruntime computes with them; smaller floats live inside its part alone.
 
 `com.microsoft.DynamicQuantizeLSTM`, which onnxruntime's quantizer writes, is native where its weights are constant: an LSTM with int8
 weights, whose inputs and states become bytes at every call as they do in onnxruntime. At batch 1 results are onnxruntime's, but where a number

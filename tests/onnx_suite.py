@@ -52,12 +52,14 @@ def run(case) -> Result:
             error = max([error, *map(_difference, found, outputs)])
     except UnsupportedError as error:
         return Result(case, "refused", str(error))
-    except (AssertionError, LstmrtError) as error:
+    except (AssertionError, TypeError, LstmrtError) as error:
         return Result(case, "wrong", f"{type(error).__name__}: {error}")
     return Result(case, max(prepared.kinds, key=KINDS.index, default="NumPy"), error=error)
 
 
-def _difference(found: np.ndarray, wanted: np.ndarray) -> float:
+def _difference(found: np.ndarray | list | None, wanted: np.ndarray | list | None) -> float:
+    if isinstance(wanted, list):
+        return max(map(_difference, found, wanted), default=0.0)
     if np.asarray(wanted).dtype.kind not in "fiu":
         return 0.0
     found, wanted = (np.asarray(array, np.float64) for array in (found, wanted))

@@ -87,7 +87,7 @@ def test_a_graph_knows_nobody_until_it_is_validated():
     assert known_to("lstmrt.graph") == {"lstmrt.validate"}
 
 
-MEANING = ("errors", "graph", "activations", "gates", "operators", "shapes", "shapes_axes", "shapes_layers", "validate",
+MEANING = ("errors", "graph", "activations", "gates", "operators", "shapes", "shapes_axes", "shapes_layers", "containers", "validate",
            "reference", "reference_axes", "reference_control", "reference_layers", "sizes", "symbolic", "cells",
            "proof", "passes", "precision", "vocabulary")
 CONVERSION = MEANING + ("converters", "generation_config", "onnx_proto", "text_inputs", "tokenizers", "paths",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Callable, Iterable, Mapping
 
+from ..containers import is_array
 from ..errors import GraphError
 from ..graph import Dim, Graph, Node
 from ..operators import attributes, find, is_dynamic, is_recurrent, named_inputs
@@ -36,7 +37,8 @@ def infer(graph: Graph) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
 
 def _infer(graph: Graph) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
     tensors = {name: Tensor.of(array) for name, array in graph.constants.items()}
-    tensors.update((value.name, with_named_sizes(value.name, Tensor(value.dtype, value.shape))) for value in graph.inputs)
+    tensors.update((value.name, with_named_sizes(value.name, Tensor(value.dtype, value.shape))) for value in graph.inputs
+                   if is_array(value.dtype))
     faults = infer_nodes(graph.nodes, tensors)
     return MappingProxyType(tensors), tuple(faults)
 

@@ -79,8 +79,8 @@ def _may_be_decoder_input(graph: Graph, value: Value) -> bool:
 def is_sequence(value: Value) -> bool:
     """Ids (batch, time) or rows (batch, time, width)."""
     rank = len(value.shape or ())
-    if np.dtype(value.dtype).kind in "iu":
-        return rank == 2
+    if rank == 2:
+        return np.dtype(value.dtype).kind in "iu"
     return value.dtype == "float32" and rank == 3 and isinstance(value.shape[2], int)
 
 
