@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .choose_branches import choose_branches
+from .collected_lists import collected_lists
 from .drop_noops import drop_noops
 from .drop_unused import drop_unused
 from .fold_constants import fold_constants
@@ -16,5 +17,5 @@ from .single_steps import single_steps
 from .whole_sequences import whole_sequences
 from .zero_states import zero_states
 
-CANONICAL = (fold_constants, choose_branches, plain_shapes, single_steps, plain_ids, drop_noops, lift_loops, lift_steps,
+CANONICAL = (fold_constants, choose_branches, plain_shapes, single_steps, plain_ids, drop_noops, collected_lists, lift_loops, lift_steps,
              layer_normalizations, whole_sequences, input_weights, zero_states, drop_unused)

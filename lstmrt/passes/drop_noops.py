@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Mapping
+
+import numpy as np
 
 from ..graph import Graph, Node, rename_inputs
+from ..operators import named_inputs
 from ..shapes import DTYPES, Tensor
 from .infer_shapes import infer_shapes
 
+WHOLE_AXIS = 2**31 - 1  # exporters write INT32_MAX or INT64_MAX for the end of an axis
+
 
 def drop_noops(graph: Graph) -> Graph:
-    """Removes Identity, Dropout, Cast to the same dtype, and Reshape and Transpose that change nothing.
+    """Removes Identity, Dropout, Cast to the same dtype, and Reshape, Transpose and Slice that change nothing.
 
     Graph outputs keep their names; an Identity stays where an output is an input, a constant or another output.
     """
@@ -20,7 +26,7 @@ def drop_noops(graph: Graph) -> Graph:
     kept = []
     for node in graph.nodes:
         node = rename_inputs(node, sources)
-        if _changes_nothing(node, tensors, used):
+        if _changes_nothing(node, tensors, used) or takes_all(node, graph.constants):
             sources[node.outputs[0]] = node.inputs[0]
         else:
             kept.append(node)
@@ -41,6 +47,17 @@ def _with_output_names(graph: Graph, nodes: list[Node], sources: dict[str, str])
         return tuple(nodes)
     return tuple(replace(rename_inputs(node, renamed), outputs=tuple(renamed.get(name, name) for name in node.outputs))
                  for node in nodes)
+
+
+def takes_all(node: Node, constants: Mapping[str, np.ndarray]) -> bool:
+    """Whether this is a Slice from the beginnings of its axes to their ends, whatever their sizes."""
+    if node.domain or node.op != "Slice":
+        return False
+    given = named_inputs(node)
+    starts, ends, steps = (constants.get(given[name]) for name in ("starts", "ends", "steps"))
+    if starts is None or ends is None or (given["steps"] and steps is None):
+        return False
+    return not starts.any() and bool((ends >= WHOLE_AXIS).all()) and (steps is None or bool((steps == 1).all()))
 
 
 def _changes_nothing(node: Node, tensors: dict[str, Tensor], used: set[str]) -> bool:

@@ -12,13 +12,16 @@ from typing import Iterator, Mapping
 import numpy as np
 
 from ..cells import Cell, cells
-from ..graph import Graph, Node, fresh_names, rename_inputs
+from ..graph import Graph, Node, Value, fresh_names, rename_inputs
 from ..proof import Unknown, agree, evaluate, random_values
 from ..shapes import Tensor
 from ..symbolic import Formula, Opaque, Read, Reader, formula
+from .drop_noops import takes_all
 from .fold_constants import fold_constants
 from .infer_shapes import infer_nodes, infer_shapes
+from .outputs_of_steps import OutputsOfSteps
 from .recurrent_nodes import Layer, Made, recurrent_nodes
+from .written_out_cells import written_out_cells
 
 LENGTHS = (3, 1, 4)  # steps of the proofs
 LARGE = 1 << 20  # weights; a proof with more than these takes long, and is made for one length
@@ -44,7 +47,7 @@ def lift_loops(graph: Graph) -> Graph:
 def _lifted(node: Node, graph: Graph, tensors: Mapping[str, Tensor], constants: dict, names: Iterator[str]) -> list[Node]:
     used = {name for other in graph.nodes if other is not node for name in other.reads}
     used |= {value.name for value in graph.outputs}
-    loop = _Body(node, graph, tensors, used)
+    loop = _Body(node, graph, tensors, used, names)
     made, new_constants = loop.rewrite(names)
     loop.prove(made, new_constants)
     constants.update(new_constants)
@@ -75,7 +78,7 @@ class _Found:
 class _Body:
     """A loop taken apart: what it carries, what it reads step by step, what it gives back."""
 
-    def __init__(self, node: Node, graph: Graph, tensors: Mapping[str, Tensor], used: set[str]) -> None:
+    def __init__(self, node: Node, graph: Graph, tensors: Mapping[str, Tensor], used: set[str], names: Iterator[str]) -> None:
         self.node, self.graph, self.outer, self.used = node, graph, tensors, used
         body = node.attributes["body"]
         self.steps: dict[str, tuple[str, int, bool]] = {}  # value of the body -> the sequence it is a step of, axis, backwards
@@ -84,12 +87,11 @@ class _Body:
         sources = {inner.outputs[0]: inner.inputs[0] for inner in body.nodes if inner.op == "Identity"}
         self.sources = {name: _origin(name, sources) for name in sources}
         same = {state.before: state.initial for state in carried if self._origin(state.after) == state.before}
-        inner = replace(graph, inputs=(), outputs=body.outputs, nodes=tuple(rename_inputs(n, same) for n in body.nodes))
-        folded = fold_constants(inner)
-        self.nodes, self.constants = folded.nodes, folded.constants
         self.carried = [state for state in carried if state.before not in same]
         self.unchanged = {state.final: state.initial for state in carried if state.before in same}
-        self.tensors = self._inner_tensors(body)
+        folded = fold_constants(self._standing_alone(body, same))
+        self.nodes, self.constants = written_out_cells(_without_whole_slices(folded), folded.constants, names)
+        self.tensors = self._inner_tensors()
         self._find_steps(same)
         self.states = [state for state in self.carried if self.tensors.get(state.before, _UNKNOWN).dtype.startswith("float")]
         self.leaves: set[str] = set()
@@ -122,8 +124,16 @@ class _Body:
         return [_State(before.name, after.name, start, final) for before, after, start, final in
                 zip(body.inputs, body.outputs, self.node.inputs[:states], self.node.outputs)]
 
-    def _inner_tensors(self, body: Graph) -> dict[str, Tensor]:
-        """Dtypes and shapes inside, from those around: a state has the shape that it begins with."""
+    def _standing_alone(self, body: Graph, renamed: Mapping[str, str]) -> Graph:
+        """The body with all that it reads as its inputs."""
+        nodes = tuple(rename_inputs(node, renamed) for node in body.nodes)
+        alone = replace(self.graph, inputs=(), outputs=body.outputs, nodes=nodes)
+        given = {**self.outer, **self._begun()}
+        return replace(alone, inputs=tuple(Value(name, given[name].dtype, given[name].shape)
+                                           for name in alone.captured() if name in given))
+
+    def _begun(self) -> dict[str, Tensor]:
+        """What is given to a step."""
         start = {state.before: self.outer[state.initial] for state in self.carried if state.initial in self.outer}
         for name, (sequence, axis, _) in self.steps.items():
             tensor = self.outer.get(sequence)
@@ -131,7 +141,11 @@ class _Body:
                 start[name] = Tensor(tensor.dtype, tensor.shape[:axis] + tensor.shape[axis + 1:])
         if self.counter:
             start[self.counter] = Tensor("int64", ())
-        tensors = {**self.outer, **start}
+        return start
+
+    def _inner_tensors(self) -> dict[str, Tensor]:
+        """Dtypes and shapes inside, from those around: a state has the shape that it begins with."""
+        tensors = {**self.outer, **self._begun()}
         tensors.update((name, Tensor.of(array)) for name, array in self.constants.items())
         infer_nodes(self.nodes, tensors)
         return tensors
@@ -182,11 +196,23 @@ class _Body:
             made.append(recurrent_nodes(layer, [], {}, names))
             nodes += made[-1].nodes
             constants |= made[-1].constants
+        outputs = OutputsOfSteps(self.nodes, self.constants, self._sequences(found, made), names)
+        placed: list[Node] = []
         for value, name, axis, back in self.scanned:
             if name in self.used:
-                y = made[found.index(self._output_of(value, found))].y
-                nodes += _placed(y, name, axis, back, constants, names)
+                placed += _placed(self._sequence_of(value, found, made, outputs), name, axis, back, constants, names)
+        nodes += [*outputs.made, *placed]
+        constants |= outputs.known
         return nodes + self._further_outputs(found, made, constants, names), constants
+
+    def _sequences(self, found: list[_Found], made: list[Made]) -> dict[str, str]:
+        """Outputs of cells without masks, by the body's names."""
+        return {name: layer.y for one, layer in zip(found, made) if one.mask is None
+                for name in (one.output, self._origin(one.states[0].after)) if name}
+
+    def _sequence_of(self, value: str, found: list[_Found], made: list[Made], outputs: OutputsOfSteps) -> str:
+        masked = self._masked_output(self._origin(value), found)
+        return outputs.of(self._origin(value)) if masked is None else made[found.index(masked[0])].y
 
     def _cells(self) -> list[_Found]:
         """The cells of all states, first layers first."""
@@ -259,17 +285,6 @@ class _Body:
         except Opaque:
             pass
         return None
-
-    def _output_of(self, value: str, found: list[_Found]) -> _Found:
-        """The cell that makes a scanned value."""
-        name = self._origin(value)
-        for one in found:
-            if one.mask is None and name in (one.output, self._origin(one.states[0].after)):
-                return one
-        masked = self._masked_output(name, found)
-        if masked is None:
-            raise Unknown("an output that is of no cell")
-        return masked[0]
 
     def _masked_output(self, name: str, found: list[_Found]) -> tuple[_Found, str] | None:
         """The masked cell that makes `name`, and its masked_output."""
@@ -365,6 +380,18 @@ class _Body:
 
 
 _UNKNOWN = Tensor("", None)
+
+
+def _without_whole_slices(graph: Graph) -> tuple[Node, ...]:
+    """The nodes without those that take all of a sequence, as x[:, t] does before its step is taken."""
+    renamed, nodes, outputs = {}, [], {value.name for value in graph.outputs}
+    for node in graph.nodes:
+        node = rename_inputs(node, renamed)
+        if takes_all(node, graph.constants) and node.outputs[0] not in outputs:
+            renamed[node.outputs[0]] = node.inputs[0]
+        else:
+            nodes.append(node)
+    return tuple(nodes)
 
 
 def _origin(name: str, sources: Mapping[str, str]) -> str:

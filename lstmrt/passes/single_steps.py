@@ -10,9 +10,9 @@ import numpy as np
 from ..graph import Graph, Node, fresh_names
 from ..operators import attributes, named_inputs
 from ..shapes import Tensor, normal_axis
+from .drop_noops import WHOLE_AXIS
 from .infer_shapes import infer_shapes
 
-WHOLE = 2**31 - 1  # exporters write INT32_MAX or INT64_MAX for the end of an axis
 BACKWARDS = (-1, -(2**63), -1)  # start, end and step of an axis turned round
 
 
@@ -96,7 +96,7 @@ def _of_slice(node: Node, output: str, axis: int, shape: tuple, constants: Mappi
     if isinstance(size, int):
         steps = range(size)[start:end]
         return steps[0] if len(steps) == 1 else None
-    return start if end == start + 1 != 0 or (start == -1 and end >= WHOLE) else None
+    return start if end == start + 1 != 0 or (start == -1 and end >= WHOLE_AXIS) else None
 
 
 def _of_split(node: Node, output: str, axis: int, shape: tuple, constants: Mapping, tensors: Mapping) -> int | None:
@@ -139,7 +139,7 @@ def reversed_axis(node: Node, constants: Mapping[str, np.ndarray], rank: int) ->
     if any(bound is None or bound.size != 1 for bound in bounds):
         return None
     start, end, axis, step = (int(bound.ravel()[0]) for bound in bounds)
-    return normal_axis(axis, rank) if start == step == -1 and end <= -WHOLE else None
+    return normal_axis(axis, rank) if start == step == -1 and end <= -WHOLE_AXIS else None
 
 
 _RULES = {"Slice": _of_slice, "Split": _of_split, "Gather": _of_gather}
