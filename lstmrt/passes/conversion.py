@@ -8,6 +8,7 @@ from .drop_noops import drop_noops
 from .drop_unused import drop_unused
 from .fold_constants import fold_constants
 from .input_weights import input_weights
+from .joined_steps import joined_steps
 from .layer_normalizations import layer_normalizations
 from .lift_loops import lift_loops
 from .lift_steps import lift_steps
@@ -17,5 +18,5 @@ from .single_steps import single_steps
 from .whole_sequences import whole_sequences
 from .zero_states import zero_states
 
-CANONICAL = (fold_constants, choose_branches, plain_shapes, single_steps, plain_ids, drop_noops, collected_lists, lift_loops, lift_steps,
-             layer_normalizations, whole_sequences, input_weights, zero_states, drop_unused)
+CANONICAL = (fold_constants, choose_branches, plain_shapes, single_steps, plain_ids, drop_noops, collected_lists, lift_loops,
+             lift_steps, layer_normalizations, joined_steps, whole_sequences, input_weights, zero_states, drop_unused)
