@@ -88,9 +88,9 @@ def test_a_graph_knows_nobody_until_it_is_validated():
 
 
 MEANING = ("errors", "graph", "activations", "gates", "operators", "shapes", "shapes_axes", "shapes_layers", "containers", "validate",
-           "reference", "reference_axes", "reference_control", "reference_layers", "sizes", "symbolic", "cells",
+           "foreign_shapes", "onnx_proto", "reference", "reference_axes", "reference_control", "reference_layers", "sizes", "symbolic", "cells",
            "proof", "passes", "precision", "vocabulary")
-CONVERSION = MEANING + ("converters", "generation_config", "onnx_proto", "text_inputs", "tokenizers", "paths",
+CONVERSION = MEANING + ("converters", "generation_config", "text_inputs", "tokenizers", "paths",
                         "one_hot")
 
 

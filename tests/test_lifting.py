@@ -185,3 +185,24 @@ def test_what_is_wider_than_every_matrix_is_no_state():
     graph = Graph(tuple(Value(name, "float32", ("batch", size)) for name, size in (("wide", width), ("narrow", 3))),
                   tuple(Value(name, "float32", None) for name in "yzv"), nodes, constants, "wide").validate()
     assert {node.op for node in passes.canonical(graph).nodes} == {"Mul", "Tanh", "Erf", "MatMul"}
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+def test_cells_behind_a_foreign_operator_are_found(op, tmp_path):
+    """What that makes is known from the onnx package."""
+    proto, inputs = recurrence(Form(op, container="unrolled", time=3))
+    graph = proto.graph
+    for node in graph.node:
+        node.input[:] = ["normal" if name == "x" else name for name in node.input]
+    graph.initializer.append(numpy_helper.from_array(np.array([0]), "first"))
+    for node in (onnx.helper.make_node("Squeeze", ["local", "first"], ["normal"]),
+                 onnx.helper.make_node("LRN", ["image"], ["local"], size=3),
+                 onnx.helper.make_node("Unsqueeze", ["x", "first"], ["image"])):
+        graph.node.insert(0, node)
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path)
+    wanted = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, inputs)
+    model = lstmrt.load(path)
+    assert [node.op for node in model.graph.nodes].count(op) == 1
+    for made, expected in zip(model.run(inputs).values(), wanted, strict=True):
+        np.testing.assert_allclose(made, expected, rtol=0, atol=2e-6)

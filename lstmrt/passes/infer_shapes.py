@@ -7,6 +7,7 @@ from typing import Callable, Iterable, Mapping
 
 from ..containers import is_array
 from ..errors import GraphError
+from ..foreign_shapes import foreign_tensors
 from ..graph import Dim, Graph, Node
 from ..operators import attributes, find, is_dynamic, is_recurrent, named_inputs
 from ..shapes import Mismatch, Shape, Tensor, with_named_sizes
@@ -17,8 +18,8 @@ _INFERRED = "_inferred"  # where a graph, which never changes, keeps what was fo
 
 
 def infer_shapes(graph: Graph) -> dict[str, Tensor]:
-    """Value name -> what is known of it, a dict of the caller's own. What foreign operators make is absent, and what
-    needs it as well, except where a recurrent node says what it reads.
+    """Value name -> what is known of it, a dict of the caller's own. What operators make that nobody knows is absent, and
+    what needs it as well, except where a recurrent node says what it reads.
 
     `graph` is structurally sound (see validate.py). Raises GraphError with every input that does not fit its operator.
     """
@@ -102,11 +103,12 @@ def _more_precise(tensor: Tensor | None, shape: Shape) -> Shape:
 
 
 def infer_node(node: Node, tensors: dict[str, Tensor]) -> list[Tensor]:
-    """The outputs of one node whose inputs are in `tensors`; none for a foreign node or where an input is not."""
-    operator = find(node)
-    if operator is None or any(name and name not in tensors for name in node.inputs):
+    """The outputs of one node whose inputs are in `tensors`; none where an input is not, or where nobody knows its operator."""
+    if any(name and name not in tensors for name in node.inputs):
         return []
-    given = [tensors.get(name) for name in node.inputs]
+    operator, given = find(node), [tensors.get(name) for name in node.inputs]
+    if operator is None:
+        return foreign_tensors(node, given)
     return with_sizes(node, given, operator.infer(*given, **attributes(node)))
 
 
