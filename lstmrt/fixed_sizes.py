@@ -24,14 +24,15 @@ class FixedSizes(Generic[Compiled]):
     """Of one graph. What is made from shapes is known ahead where all sizes are: branches are chosen, and nodes between
     those of recurrent layers go, so that fewer segments are left.
 
-    The first MOST sets of sizes get a program at once. A further one waits for PATIENCE calls, without one of yet other sizes
-    between them, and then takes the place of that which was called longest ago; with each that does, the next waits twice as
-    long, so that callers with other sizes at every call do not pay for programs.
+    The first MOST sets of sizes get a program at once, up to as many that gain nothing by one aside. A further one waits for
+    PATIENCE calls, without one of yet other sizes between them, and then takes the place of that which was called longest ago;
+    with each that does, the next waits twice as long, so that callers with other sizes at every call do not pay for programs.
     """
 
-    def __init__(self, graph: Graph, compiled: Callable[[Graph], Compiled]) -> None:
+    def __init__(self, graph: Graph, compiled: Callable[[Graph], Compiled], native_parts: int | None) -> None:
+        """native_parts  how many segments it has with sizes left free, where all of these are native or NumPy's"""
         self._graph: Graph | None = graph
-        self._compiled = compiled
+        self._compiled, self._native_parts = compiled, native_parts
         self._lock = threading.Lock()
         self._made: dict[Sizes, Compiled | None] = {}
         self._used: dict[Sizes, int] = {}  # the last call of each that is made
@@ -54,7 +55,8 @@ class FixedSizes(Generic[Compiled]):
 
     def _is_due(self, sizes: Sizes) -> bool:
         """Whether a program is to be made, with a place for it."""
-        if len(self._made) < MOST:
+        gaining = sum(made is not None for made in self._made.values())
+        if gaining < MOST and len(self._made) - gaining < MOST:
             return True
         self._waited = self._waited + 1 if sizes == self._waiting else 1
         self._waiting = sizes
@@ -80,6 +82,8 @@ class FixedSizes(Generic[Compiled]):
             made = self._compiled(fixed)
         except LstmrtError:  # inputs that the model does not take: its own run says why
             return None
+        if self._native_parts is not None:
+            return made if len(made.segments) < self._native_parts else None
         is_native = all(segment.kind != "onnxruntime" for segment in made.segments)
         return made if is_native or _size(fixed) < _size(self._graph) else None
 

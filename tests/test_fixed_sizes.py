@@ -53,6 +53,25 @@ def test_calls_of_the_first_sizes_and_of_others_give_what_onnxruntime_does(path)
         np.testing.assert_allclose(model(x), session.run(None, {"x": x})[0], atol=1e-6)
 
 
+def test_several_programs_become_one_where_the_batch_is_known(tmp_path):
+    """A convolution and the layer behind it, whose rows are those of the batch."""
+    w = Writer(17, np.random.default_rng(6))
+    frames = w.add("Relu", w.add("Conv", "x", w.weights(FILTERS, CHANNELS, 3), w.weights(FILTERS)))
+    y, last = w.add("GRU", w.add("Transpose", frames, perm=[2, 0, 1]), w.weights(1, 3 * HIDDEN, FILTERS),
+                    w.weights(1, 3 * HIDDEN, HIDDEN), outputs=2, hidden_size=HIDDEN)
+    y = w.add("Softmax", w.add("Squeeze", last, w.ints(0)), axis=1)
+    graph = helper.make_graph(w.nodes, "one", [value("x", ("batch", CHANNELS, 9))], [value(y)], w.constants)
+    path = tmp_path / "one.onnx"
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
+    model, session = lstmrt.load(path), ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert len(model.segments) > 1
+    for batch in (1, 3):
+        x = np.random.default_rng(batch).normal(size=(batch, CHANNELS, 9)).astype(np.float32)
+        np.testing.assert_allclose(model(x), session.run(None, {"x": x})[0], atol=1e-6)
+        fixed = model._executable._of_sizes.executable({"x": x})
+        assert [segment.kind for segment in fixed.segments] == ["native"]
+
+
 @pytest.mark.parametrize("time", [2, 9])
 def test_branches_by_shape_are_gone_where_sizes_are_fixed(path, time):
     model = lstmrt.load(path)
@@ -71,10 +90,11 @@ def test_a_first_call_that_does_not_fit_says_so_and_leaves_nothing_behind(path):
     assert model(np.ones((2, CHANNELS, 2), np.float32)).shape == (1, 2, HIDDEN)
 
 
-def test_a_call_that_does_not_fit_leaves_room_for_those_that_do(path):
+def test_calls_that_do_not_fit_leave_room_for_those_that_do(path):
     model = lstmrt.load(path)
-    with pytest.raises(InputError):
-        model(np.ones((2, CHANNELS, 1), np.float32))
+    for batch in range(1, MOST + 1):
+        with pytest.raises(InputError):
+            model(np.ones((batch, CHANNELS, 1), np.float32))
     x = np.ones((2, CHANNELS, 5), np.float32)
     model(x)
     assert model._executable._of_sizes.executable({"x": x}) is not None
