@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from typing import Any, Callable, Iterable, Mapping
 
@@ -53,21 +54,26 @@ _FIRST_OF_ONE_AXIS = {"Softmax": 13, "LogSoftmax": 13, "Hardmax": 13}
 
 def _means_the_same(node: Node, opset: int) -> bool:
     """Whether an operator of OPSET, written down as it is, is the same at `opset`."""
+    return _is_unchanged(node.op, len(node.inputs), frozenset(node.attributes), opset)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_unchanged(op: str, inputs: int, attributes: frozenset[str], opset: int) -> bool:
     import onnx
 
     try:
-        here, there = (onnx.defs.get_schema(node.op, version) for version in (OPSET, opset))
+        here, there = (onnx.defs.get_schema(op, version) for version in (OPSET, opset))
     except onnx.defs.SchemaError:
         return False
     if here.since_version == there.since_version:
         return True
-    if opset < _FIRST_OF_ONE_AXIS.get(node.op, 0):
+    if opset < _FIRST_OF_ONE_AXIS.get(op, 0):
         return False
-    names = [[formal.name for formal in schema.inputs][:len(node.inputs)] for schema in (here, there)]
+    names = [[formal.name for formal in schema.inputs][:inputs] for schema in (here, there)]
     defaults = [{name: attribute.default_value for name, attribute in schema.attributes.items()
-                 if name not in node.attributes and attribute.default_value.name} for schema in (here, there)]
+                 if name not in attributes and attribute.default_value.name} for schema in (here, there)]
     common = defaults[0].keys() & defaults[1].keys()
-    return (names[0] == names[1] and set(node.attributes) <= set(there.attributes)
+    return (names[0] == names[1] and attributes <= set(there.attributes)
             and all(defaults[0][name] == defaults[1][name] for name in common))
 
 
