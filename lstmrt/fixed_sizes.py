@@ -56,7 +56,7 @@ class FixedSizes(Generic[Compiled]):
     def _is_due(self, sizes: Sizes) -> bool:
         """Whether a program is to be made, with a place for it."""
         gaining = sum(made is not None for made in self._made.values())
-        if gaining < MOST and len(self._made) - gaining < MOST:
+        if gaining < MOST and len(self._made) - gaining <= MOST:
             return True
         self._waited = self._waited + 1 if sizes == self._waiting else 1
         self._waiting = sizes
