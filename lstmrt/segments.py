@@ -13,7 +13,7 @@ from .branches import is_choice
 from .graph import Graph, Node, all_nodes
 from .host_ops import hands_parts_on, is_exact
 from .onnx_proto import go_together
-from .operators import find, is_attention, is_dynamic_product, is_recurrent, named_inputs
+from .operators import attributes, find, is_attention, is_dynamic_product, is_recurrent, named_inputs
 from .regions import Region
 from .roles import Facts
 
@@ -264,7 +264,7 @@ def _portable(node: Node, facts: Facts) -> bool:
 def _is_plain(node: Node, facts: Facts) -> bool:
     """Whether a recurrent node takes one step and has nothing that onnxruntime reads otherwise or not at all."""
     given, x = named_inputs(node), facts.shape(node.inputs[0])
-    options = set(node.attributes) - {"hidden_size", "direction", "linear_before_reset"}
-    if options or given["sequence_lens"] or given.get("P") or facts.dtype(node.inputs[0]) != "float32":
+    options = set(node.attributes) - {"hidden_size", "direction", "linear_before_reset", "layout"}
+    if options or attributes(node)["layout"] or given["sequence_lens"] or given.get("P") or facts.dtype(node.inputs[0]) != "float32":
         return False
     return bool(x) and x[0] == 1 and all(given[name] in facts.constants for name in "WR")
