@@ -12,6 +12,7 @@ from typing import Iterator, Mapping
 import numpy as np
 
 from ..cells import Cell, cells
+from ..errors import GraphError
 from ..graph import Graph, Node, Value, fresh_names, rename_inputs
 from ..proof import Unknown, agree, evaluate, random_values
 from ..shapes import Tensor
@@ -38,7 +39,7 @@ def lift_loops(graph: Graph) -> Graph:
             try:
                 nodes += _lifted(node, graph, tensors, constants, names)
                 continue
-            except (Unknown, Opaque):
+            except (Unknown, Opaque, GraphError):  # the last: a body that its operators do not take, which may never run
                 pass
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes), constants=constants)
