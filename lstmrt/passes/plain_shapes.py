@@ -21,7 +21,8 @@ def plain_shapes(graph: Graph) -> Graph:
         elif node.op == "Expand" and not node.domain and _keeps_its_shape(node, tensors):
             node = Node("Identity", node.inputs[:1], node.outputs, {}, node.name)
         nodes.append(node)
-    inputs = tuple(_with_known_width(value, tensors[value.name].shape) if value.name in tensors else value for value in graph.inputs)
+    inputs = tuple(_with_known_width(value, tensors[value.name].shape) if value.name in tensors else value
+                   for value in graph.inputs)
     return replace(graph, inputs=inputs, nodes=tuple(nodes), constants=constants)
 
 
