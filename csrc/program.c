@@ -82,6 +82,11 @@ static bool reads(const lstmrt_step *step, const lstmrt_step *other)
     return false;
 }
 
+static bool is_layer_over_time(const lstmrt_model *model, const lstmrt_step *step)
+{
+    return lstmrt_op_recurrent(step->op) && lstmrt_over_time(lstmrt_input(model, step, 0));
+}
+
 /* Neighbours that do not wait for each other, as the two directions of a layer are. */
 static void find_pairs(lstmrt_model *model)
 {
@@ -89,7 +94,7 @@ static void find_pairs(lstmrt_model *model)
         lstmrt_layer *layer = &model->layers[i];
         const lstmrt_step *next = &layer[1].step;
         const bool taken = i > 0 && layer[-1].pairs_with_next;
-        layer->pairs_with_next = !taken && lstmrt_op_recurrent(layer->step.op) && lstmrt_op_recurrent(next->op) &&
+        layer->pairs_with_next = !taken && is_layer_over_time(model, &layer->step) && is_layer_over_time(model, next) &&
                                  !reads(next, &layer->step);
         if (layer->pairs_with_next) model->n_beside = 1;
     }

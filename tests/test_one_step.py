@@ -98,3 +98,26 @@ def test_an_axis_of_size_1_beside_time_is_not_time():
     graph = Graph((Value("x", "float32", (STEPS, "batch", WIDTH)), *states("GRU", "cell", "0")),
                   (Value("y", "float32", (STEPS, "batch", 2 * HIDDEN)),), tuple(nodes), constants, "direction").validate()
     check(graph, 3)
+
+
+def test_cells_side_by_side_take_one_step_whatever_the_time_of_a_layer():
+    """Two of them, which threads could share, beside a layer with many steps."""
+    width, hidden = 24, 160
+    random = np.random.default_rng(9)
+    constants = {}
+    for name in ("layer", "a", "b"):
+        constants |= {f"{name} W": weights(random, 1, 3 * hidden, width) / 5, f"{name} R": weights(random, 1, 3 * hidden, hidden) / 9}
+    nodes = [Node("GRU", ("sequence", "layer W", "layer R"), ("", "h"), {"hidden_size": hidden}),
+             Node("GRU", ("x", "a W", "a R", "", "", "h"), ("", "ha"), {"hidden_size": hidden}),
+             Node("GRU", ("x", "b W", "b R", "", "", "h"), ("", "hb"), {"hidden_size": hidden}),
+             Node("Concat", ("ha", "hb"), ("y",), {"axis": -1})]
+    graph = Graph((Value("sequence", "float32", ("time", "batch", width)), Value("x", "float32", (1, "batch", width))),
+                  (Value("y", "float32", None),), tuple(nodes), constants, "cells").validate()
+    inputs = {"sequence": random.normal(size=(300, 2, width)).astype(np.float32),
+              "x": random.normal(size=(1, 2, width)).astype(np.float32)}
+    expected = exact(graph, inputs)["y"]
+    for threads in (1, 2):
+        executable = compile_graph(passes.load(graph), threads=threads)
+        assert executable.native is not None
+        for _ in range(3):
+            np.testing.assert_allclose(executable.run(inputs)["y"], expected, atol=2e-6)
