@@ -267,7 +267,7 @@ static lstmrt_status step(lstmrt_batch *b, lstmrt_event *events, size_t *made)
 static lstmrt_fp_state begin(lstmrt_batch *b, size_t steps)
 {
     const lstmrt_fp_state was = lstmrt_fp_flush_denormals();
-    lstmrt_call_begin(b->body, lstmrt_size_product(lstmrt_size_product(b->n, b->rows), steps));
+    lstmrt_call_begin(b->body, steps);
     b->head->threads = b->body->threads;
     return was;
 }

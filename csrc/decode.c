@@ -200,8 +200,7 @@ static bool wants_padding(const lstmrt_decoder *d)
 static lstmrt_fp_state begin(lstmrt_decoder *d, size_t n)
 {
     const lstmrt_fp_state was = lstmrt_fp_flush_denormals();
-    const size_t rows = reruns(d) ? d->body->time : d->rows;
-    lstmrt_call_begin(d->body, lstmrt_size_product(rows, n));
+    lstmrt_call_begin(d->body, n);
     d->head->threads = d->body->threads;
     return was;
 }

@@ -16,6 +16,10 @@ enum {
     LOOK_NS = 200 * 1000, /* between two looks at how long the caller has had a core */
     LOST_NS = 500 * 1000, /* it has lost this much beyond one nanosecond in LOST_SHARE: others want the cores */
     LOST_SHARE = 8,
+    MEASURED_NS = 1000 * 1000 * 1000, /* for so long a measured distance counts */
+    FAR_NS = 500,        /* from a caller to a thread and back, about twice what it is where they share a cache */
+    PING_NS = 20 * 1000, /* a thread that takes this is not there */
+    PINGS = 5,
     SHORTEST_REST_NS = 20 * 1000 * 1000, LONGEST_REST_NS = 50 * SHORTEST_REST_NS
 };
 
@@ -37,12 +41,14 @@ static struct {
     _Alignas(64) atomic_bool taken; /* a region is open */
     atomic_uint_fast64_t region;    /* odd while one is open */
     atomic_size_t members, calls;
+    atomic_int_fast64_t far_until;
     part_state part[LSTMRT_MOST_THREADS];
     pthread_mutex_t lock; /* of falling asleep */
     /* What whoever has taken the pool may change. */
     size_t workers;        /* threads that exist beside the callers */
     bool forks_watched;
     int kept_off;           /* the processor that they keep off, or -1 */
+    int64_t measured;       /* when their distance was */
     int64_t longest;        /* part of the caller's own in this region */
     int64_t looked, looked_cpu, lost; /* the last look at the caller, its time on a core until then, and what it lost */
     bool restless;
@@ -253,13 +259,6 @@ static bool is_done(const void *argument)
 
 bool lstmrt_pool_rests(void) { return lstmrt_clock() < pool.rest_end; }
 
-void lstmrt_pool_close(void)
-{
-    atomic_fetch_add(&pool.region, 1);
-    if (!lstmrt_pool_rests()) look_at_caller(lstmrt_clock());
-    atomic_store(&pool.taken, false);
-}
-
 void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts)
 {
     const int64_t start = lstmrt_clock();
@@ -284,6 +283,42 @@ void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts)
             job(argument, part, parts);
         else
             (void)lstmrt_pool_await(is_done, &(awaited_part){part, section}, 0, pool.longest);
+}
+
+static void ping_part(const void *argument, size_t part, size_t parts)
+{
+    atomic_bool *answered = *(atomic_bool *const *)argument;
+    const int64_t deadline = lstmrt_clock() + PING_NS;
+    (void)parts;
+    if (part > 0) atomic_store(answered, true);
+    while (!atomic_load(answered) && lstmrt_clock() < deadline) spin_once();
+}
+
+/* Cores of one machine may be three times as far from each other as others, and where those of a virtual machine are changes. */
+static void measure_distance(int64_t now)
+{
+    int64_t least = PING_NS;
+    pool.measured = now;
+    for (int i = 0; i < PINGS; i++) {
+        atomic_bool answered = false, *const argument = &answered;
+        const int64_t start = lstmrt_clock();
+        lstmrt_pool_run(ping_part, &argument, 2);
+        const int64_t taken = lstmrt_clock() - start;
+        if (taken >= PING_NS) return;
+        if (taken < least) least = taken;
+    }
+    atomic_store(&pool.far_until, least > FAR_NS ? now + MEASURED_NS : 0);
+}
+
+bool lstmrt_pool_is_far(void) { return lstmrt_clock() < atomic_load_explicit(&pool.far_until, memory_order_relaxed); }
+
+void lstmrt_pool_close(void)
+{
+    const int64_t now = lstmrt_clock();
+    if (!lstmrt_pool_rests() && now - pool.measured > MEASURED_NS) measure_distance(now);
+    atomic_fetch_add(&pool.region, 1);
+    if (!lstmrt_pool_rests()) look_at_caller(lstmrt_clock());
+    atomic_store(&pool.taken, false);
 }
 
 void lstmrt_pool_keep_awake(void) { pool.restless = true; }

@@ -39,6 +39,10 @@ bool lstmrt_pool_rests(void);
 /* It never will: for tests, which are about what threads share however busy the machine is. Before the first region. */
 void lstmrt_pool_keep_awake(void);
 
+/* Whether the cores of a caller and of the threads were far from each other when last measured, less than a second ago: at the
+ * end of a region. */
+bool lstmrt_pool_is_far(void);
+
 /* Calls under way in this process, counted by the two below. */
 void lstmrt_calls_begin(void);
 size_t lstmrt_calls(void);

@@ -259,7 +259,7 @@ static lstmrt_status run_shaped(lstmrt_workspace *ws, lstmrt_state *state, const
     ws->state = state ? state : &ws->own;
     bind_inputs(ws, inputs);
     const lstmrt_fp_state was = lstmrt_fp_flush_denormals();
-    lstmrt_call_begin(ws, lstmrt_size_product(ws->batch, ws->time));
+    lstmrt_call_begin(ws, 1);
     status = lstmrt_workspace_run(ws, 0, model->n_layers);
     lstmrt_call_end(ws);
     lstmrt_fp_restore(was);

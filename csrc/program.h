@@ -102,6 +102,7 @@ struct lstmrt_workspace {
     const lstmrt_model *model;
     size_t batch, time, source;
     size_t threads; /* that share this call's work, 1 where it has no region of the pool */
+    size_t distance; /* between their cores, as a factor of what depends on it; see share.c */
     bool backward;  /* the next sweep over the weights; see lstmrt_panels */
     size_t moved;   /* a step takes the state of row r + moved to row r */
     size_t begun;   /* the last rows, whose state before a step is zero */
@@ -271,9 +272,16 @@ lstmrt_panels lstmrt_panels_part(size_t count, size_t part, size_t parts, bool b
 /* How many parts the work of `weights` floats, each for `rows` rows, is worth; job(argument, part, parts) for every one. */
 size_t lstmrt_parts(const lstmrt_workspace *workspace, size_t weights, size_t rows);
 void lstmrt_share(const lstmrt_workspace *workspace, size_t weights, size_t rows, lstmrt_job *job, const void *argument);
-/* A call that works on `rows` rows begins and ends: it gets threads if it is long enough for them. */
-void lstmrt_call_begin(lstmrt_workspace *workspace, size_t rows);
+/* A call that runs the workspace so many times begins and ends: it gets threads if they save more than waking them costs. */
+void lstmrt_call_begin(lstmrt_workspace *workspace, size_t runs);
 void lstmrt_call_end(lstmrt_workspace *workspace);
+/* Whether the states of a recurrent layer are zeros before a run. */
+bool lstmrt_starts_from_zero(const lstmrt_workspace *workspace, const lstmrt_layer *layer);
+/* What all time steps of a layer cost one thread, or all of the workspace's that share each of them. */
+size_t lstmrt_cost_alone(const lstmrt_workspace *workspace, const lstmrt_layer *layer);
+size_t lstmrt_cost_shared(const lstmrt_workspace *workspace, const lstmrt_layer *layer);
+/* And what so many floats cost a thread that has not made them. */
+size_t lstmrt_cost_exchanged(const lstmrt_workspace *workspace, size_t floats);
 
 /* state.c */
 lstmrt_status lstmrt_state_open(lstmrt_state *state, const lstmrt_model *model, size_t batch);
@@ -295,8 +303,9 @@ lstmrt_workspace *lstmrt_workspace_beside(const lstmrt_workspace *workspace, siz
 
 /* wave.c */
 void lstmrt_wave_find(lstmrt_model *model);
-/* Runs `first` and those of the `n` layers from it on that can run at once with it, and says how many these were: 0, and none
- * ran, where that would take longer than one after the other. */
+/* How many of the `n` layers from `first` on should run at once, and what they cost then; 0 where that would take longer than
+ * one after the other. The other runs them. */
+size_t lstmrt_wave_length(const lstmrt_workspace *workspace, const lstmrt_layer *first, size_t n, size_t *cost);
 size_t lstmrt_wave_run(lstmrt_workspace *workspace, const lstmrt_layer *first, size_t n, lstmrt_status *status);
 
 #endif

@@ -408,12 +408,16 @@ size_t lstmrt_recurrence_most(const lstmrt_workspace *ws)
     return LSTMRT_HOISTED_ROWS / ws->batch ? LSTMRT_HOISTED_ROWS / ws->batch : 1;
 }
 
+bool lstmrt_starts_from_zero(const lstmrt_workspace *ws, const lstmrt_layer *layer)
+{
+    return ws->state == &ws->own && layer->step.inputs[H0] < 0;
+}
+
 lstmrt_status lstmrt_recurrence_begin(const lstmrt_layer *layer, lstmrt_workspace *ws, lstmrt_recurrence *run)
 {
     lstmrt_cell *cell = &ws->state->cells[layer->cell];
-    const bool from_zero = ws->state == &ws->own && layer->step.inputs[H0] < 0;
     *run = (lstmrt_recurrence){.layer = layer, .workspace = ws, .cell = cell, .validity = validity_of(layer, ws),
-                               .begun = from_zero ? ws->batch : ws->begun};
+                               .begun = lstmrt_starts_from_zero(ws, layer) ? ws->batch : ws->begun};
     run->steps = lstmrt_length_of(lstmrt_input(ws->model, &layer->step, X), ws);
     const lstmrt_status status = check_lengths(&run->validity, run->steps);
     if (status) return status;

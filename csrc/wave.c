@@ -9,8 +9,7 @@ enum {
     MOST_STAGES = 8,
     FEWEST_STEPS = 4,         /* of a block: fewer read input weights too often */
     LEAD = 2,                 /* blocks that a thread's stage is ahead of another before it turns to that one */
-    BLOCK_COST = 32 * 1024,   /* of taking a block, whose inputs another core has; see share.c */
-    SECTION_COST = 20 * 1024, /* of meeting the other threads */
+    BLOCK_COST = 8 * 1024,    /* of taking a block, between near cores; see share.c */
     SLOWEST = 8               /* products in a nanosecond, where none were timed yet */
 };
 
@@ -20,7 +19,7 @@ typedef struct {
     atomic_bool taken;
     bool follows; /* the stage before it, block for block */
     size_t steps; /* of a block */
-    size_t cost;  /* of a time step */
+    size_t cost;  /* of all time steps; see share.c */
     const lstmrt_layer *begin, *end;
     lstmrt_workspace *workspace;
     lstmrt_status status;
@@ -91,12 +90,6 @@ void lstmrt_wave_find(lstmrt_model *model)
 
 /* ---- stages, and when they pay ---- */
 
-/* Of a time step: a single row takes as long as two where weights are read for it alone. */
-static size_t cost_of(const lstmrt_workspace *ws, const lstmrt_layer *layer)
-{
-    return lstmrt_layer_products(ws->model, layer, ws->batch, ws->batch > 2 ? ws->batch : 2);
-}
-
 static void list_stages(const lstmrt_workspace *ws, const lstmrt_layer *first, size_t length, wave *w)
 {
     *w = (wave){.time = ws->time};
@@ -108,35 +101,25 @@ static void list_stages(const lstmrt_workspace *ws, const lstmrt_layer *first, s
         }
         wave_stage *stage = &w->stages[w->n_stages - 1];
         stage->end = layer + 1;
-        stage->cost += cost_of(ws, layer);
+        stage->cost = lstmrt_size_sum(stage->cost, lstmrt_cost_alone(ws, layer));
         if (stage->cost > w->largest) w->largest = stage->cost;
     }
 }
 
-/* Of all time steps in blocks of `steps`, by up to `threads`. */
-static size_t wave_cost(const wave *w, size_t threads, size_t steps)
+/* In blocks of `steps`, by the threads of the workspace. */
+static size_t wave_cost(const lstmrt_workspace *ws, const wave *w, size_t threads, size_t steps)
 {
     const size_t parts = threads < w->n_stages ? threads : w->n_stages, blocks = (w->time + steps - 1) / steps;
-    size_t sum = 0, waited = 0;
+    size_t sum = 0, waited = 0, exchanged = 0;
     for (size_t i = 0; i < w->n_stages; i++) {
-        sum += w->stages[i].cost;
-        if (w->stages[i].follows && i < parts) waited += w->stages[i].cost * steps;
+        const wave_stage *stage = &w->stages[i];
+        sum += stage->cost;
+        if (stage->follows && i < parts) waited += stage->cost / blocks;
+        if (i > 0) exchanged += (stage->begin->inputs + stage->begin->width) * ws->batch * w->time;
     }
-    const size_t step = sum / parts > w->largest ? sum / parts : w->largest;
-    return step * w->time + waited + BLOCK_COST * blocks * w->n_stages / parts + SECTION_COST;
-}
-
-/* Of all time steps, where layers run one after the other and threads share each step. */
-static size_t shared_cost(const lstmrt_workspace *ws, const wave *w, size_t threads)
-{
-    size_t sum = 0;
-    for (const lstmrt_layer *layer = w->stages->begin; layer < w->stages[w->n_stages - 1].end; layer++) {
-        const size_t recurrent = lstmrt_layer_products(ws->model, layer, 0, 1);
-        const size_t parts = lstmrt_parts(ws, recurrent, ws->batch), rows = ws->batch > 2 ? ws->batch : 2;
-        const size_t meetings = parts < 2 || recurrent == 0 ? 0 : layer->phases[1] ? 2 : 1;
-        sum += (cost_of(ws, layer) - recurrent * rows) / threads + recurrent * rows / parts + meetings * SECTION_COST;
-    }
-    return sum * ws->time;
+    const size_t dealt = sum / parts > w->largest ? sum / parts : w->largest;
+    const size_t taking = BLOCK_COST * ws->distance * blocks * w->n_stages / parts;
+    return dealt + waited + taking + lstmrt_cost_exchanged(ws, exchanged);
 }
 
 /* Whether the stage's weights are about as much as a core's cache holds: larger ones are read too often by short blocks. */
@@ -148,22 +131,38 @@ static bool is_small(const lstmrt_workspace *ws, const wave_stage *stage)
     return weights <= 2 * ws->model->cache;
 }
 
-static bool plan(const lstmrt_workspace *ws, const lstmrt_layer *first, size_t length, wave *w)
+static size_t one_by_one(const lstmrt_workspace *ws, const lstmrt_layer *first, size_t length)
 {
-    const size_t threads = lstmrt_parts(ws, SIZE_MAX, 1);
-    if (threads < 2 || lstmrt_pool_rests()) return false;
+    size_t sum = 0;
+    for (const lstmrt_layer *layer = first; layer < first + length; layer++)
+        sum = lstmrt_size_sum(sum, lstmrt_cost_shared(ws, layer));
+    return sum;
+}
+
+/* As lstmrt_wave_length says, and what is to be done. */
+static size_t plan(const lstmrt_workspace *ws, const lstmrt_layer *first, size_t n, size_t *cost, wave *w)
+{
+    const size_t threads = lstmrt_parts(ws, SIZE_MAX, 1), length = first->stack ? first->stack : first->pairs_with_next ? 2 : 0;
+    if (threads < 2 || length == 0 || length > n) return 0;
     list_stages(ws, first, length, w);
     size_t steps = FEWEST_STEPS, most = lstmrt_recurrence_most(ws);
     for (size_t i = 0; i < w->n_stages; i++) {
-        if (w->stages[i].follows && (ws->time <= FEWEST_STEPS || !is_small(ws, &w->stages[i]))) return false;
+        if (w->stages[i].follows && (ws->time <= FEWEST_STEPS || !is_small(ws, &w->stages[i]))) return 0;
         if (!w->stages[i].begin->goes_ahead || ws->batch > 1) continue;
         steps = LSTMRT_AHEAD_ROWS;
         most = LSTMRT_AHEAD_STEPS;
     }
     if (steps > most) steps = most;
-    while (2 * steps <= most && wave_cost(w, threads, 2 * steps) < wave_cost(w, threads, steps)) steps *= 2;
+    while (2 * steps <= most && wave_cost(ws, w, threads, 2 * steps) < wave_cost(ws, w, threads, steps)) steps *= 2;
     for (size_t i = 0; i < w->n_stages; i++) w->stages[i].steps = steps;
-    return wave_cost(w, threads, steps) < shared_cost(ws, w, threads);
+    *cost = wave_cost(ws, w, threads, steps);
+    return *cost < one_by_one(ws, first, length) ? length : 0;
+}
+
+size_t lstmrt_wave_length(const lstmrt_workspace *ws, const lstmrt_layer *first, size_t n, size_t *cost)
+{
+    wave w;
+    return plan(ws, first, n, cost, &w);
 }
 
 /* ---- running ---- */
@@ -281,7 +280,7 @@ static void wave_part(const void *argument, size_t part, size_t parts)
 {
     wave *w = *(wave *const *)argument;
     wave_stage *last = NULL;
-    int64_t longest = (int64_t)(w->largest * w->stages->steps / SLOWEST);
+    int64_t longest = (int64_t)(w->largest / w->time * w->stages->steps / SLOWEST);
     bool timed = false;
     (void)parts;
     while (!is_over(w)) {
@@ -315,9 +314,10 @@ static lstmrt_status finish_all(const wave *w)
 
 size_t lstmrt_wave_run(lstmrt_workspace *ws, const lstmrt_layer *first, size_t n, lstmrt_status *status)
 {
-    const size_t length = first->stack ? first->stack : first->pairs_with_next ? 2 : 0;
     wave w, *const argument = &w;
-    if (length == 0 || length > n || !plan(ws, first, length, &w)) return 0;
+    size_t cost;
+    const size_t length = lstmrt_pool_rests() ? 0 : plan(ws, first, n, &cost, &w);
+    if (length == 0) return 0;
     lstmrt_workspace own = lstmrt_workspace_alone(ws);
     for (size_t i = 0; i < w.n_stages; i++) w.stages[i].workspace = i == 0 ? &own : lstmrt_workspace_beside(ws, i - 1);
     *status = begin_all(&w);
