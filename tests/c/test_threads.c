@@ -231,6 +231,30 @@ static void test_stacks(const char *isa, lstmrt_precision precision)
     }
 }
 
+/* Neighbours of one step each, in a program whose sequences have more; and one of them beside a layer of all steps. */
+static void test_pairs_of_one_step(const char *isa)
+{
+    enum { HIDDEN = 130, BATCH = 3, TIME = 40 };
+    for (size_t i = 0; i < 2; i++) {
+        builder b = {0};
+        const int32_t single = add_input(&b, LSTMRT_F32, LSTMRT_ROWS_BATCH, 48);
+        const int32_t x = add_input(&b, LSTMRT_F32, i ? LSTMRT_ROWS_BATCH_TIME : LSTMRT_ROWS_TIME_BATCH, 40);
+        int32_t y = add_recurrent(&b, LSTMRT_OP_LSTM, x, HIDDEN);
+        if (i) y = add_dense(&b, y, 20, LSTMRT_TANH);
+        add_output(&b, y);
+        add_output(&b, add_recurrent(&b, LSTMRT_OP_LSTM, single, HIDDEN + 1));
+        add_output(&b, add_recurrent(&b, LSTMRT_OP_LSTM, single, HIDDEN));
+        last_step(&b)->reverse = true;
+        lstmrt_model *model = model_of(&b, isa);
+        arrays a = arrays_for(&b, BATCH, TIME), other = arrays_for(&b, BATCH, TIME);
+        expect_same_bits(&b, model, &a, &other, BATCH, TIME, isa, i);
+        arrays_free(&other);
+        arrays_free(&a);
+        lstmrt_model_free(model);
+        builder_free(&b);
+    }
+}
+
 /* Queries of an attention are shared, and have the bits that one query alone has. */
 static void test_attention(const lstmrt_kernels *kernels)
 {
@@ -296,6 +320,7 @@ int main(void)
 
         test_threads();
         test_pairs(kernels);
+        test_pairs_of_one_step(kernels->name);
         test_attention(kernels);
 
         for (size_t i = 0; i < SIZES; i++) arrays_free(&whole_alone[i]);
