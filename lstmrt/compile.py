@@ -88,7 +88,7 @@ class Executable:
         if _may_gain(graph, self.segments):
             from .fixed_sizes import FixedSizes
 
-            self._of_sizes = FixedSizes(graph, lambda fixed: Executable(fixed, target), _native_parts(self.segments))
+            self._of_sizes = FixedSizes(graph, lambda fixed: Executable(fixed, target), len(self.segments))
         fresh = {name for segment in self.segments for name in segment.fresh}
         names = [value.name for value in graph.outputs]
         self._fresh, self._views = ([name for name in names if (name in fresh) == wanted] for wanted in (True, False))
@@ -163,12 +163,9 @@ def _may_gain(graph: Graph, segments: list) -> bool:
     free = {size for size in sizes if not isinstance(size, int)}
     if not free or not all(is_array(value.dtype) for value in graph.inputs):
         return False
-    return _native_parts(segments) is None or (len(free) == 1 and None not in free and len(segments) > 1)
-
-
-def _native_parts(segments: list) -> int | None:
-    """How many segments there are, None where native programs and NumPy are not all."""
-    return len(segments) if all(segment.kind in ("native", "NumPy") for segment in segments) else None
+    if any(segment.kind in ("onnxruntime", "branches") for segment in segments):
+        return True
+    return len(segments) > 1 and len(free) == 1 and None not in free
 
 
 class NativeStep:

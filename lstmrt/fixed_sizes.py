@@ -29,10 +29,10 @@ class FixedSizes(Generic[Compiled]):
     with each that does, the next waits twice as long, so that callers with other sizes at every call do not pay for programs.
     """
 
-    def __init__(self, graph: Graph, compiled: Callable[[Graph], Compiled], native_parts: int | None) -> None:
-        """native_parts  how many segments it has with sizes left free, where all of these are native or NumPy's"""
+    def __init__(self, graph: Graph, compiled: Callable[[Graph], Compiled], parts: int) -> None:
+        """parts  how many segments it has with sizes left free"""
         self._graph: Graph | None = graph
-        self._compiled, self._native_parts = compiled, native_parts
+        self._compiled, self._parts = compiled, parts
         self._lock = threading.Lock()
         self._made: dict[Sizes, Compiled | None] = {}
         self._used: dict[Sizes, int] = {}  # the last call of each that is made
@@ -82,10 +82,8 @@ class FixedSizes(Generic[Compiled]):
             made = self._compiled(fixed)
         except LstmrtError:  # inputs that the model does not take: its own run says why
             return None
-        if self._native_parts is not None:
-            return made if len(made.segments) < self._native_parts else None
-        is_native = all(segment.kind != "onnxruntime" for segment in made.segments)
-        return made if is_native or _size(fixed) < _size(self._graph) else None
+        fewer = len(made.segments) < self._parts or _size(fixed) < _size(self._graph)
+        return made if fewer or all(segment.kind != "onnxruntime" for segment in made.segments) else None
 
 
 def _size(graph: Graph) -> int:
