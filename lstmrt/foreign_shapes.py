@@ -35,7 +35,7 @@ def _asked(node: Node, given: list[Tensor | None]) -> list[Tensor | None]:
             "foreign", [Value(name, tensor.dtype, tensor.shape) for name, tensor in named if name not in constants],
             [Value(name, "", None) for name in node.outputs if name], [node], constants)
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.shape_inference.InferenceError, UnsupportedError, TypeError, ValueError):  # says onnx, or nobody can write that down
+    except (onnx.shape_inference.InferenceError, UnsupportedError, TypeError, ValueError):  # inputs that do not fit, or cannot be said
         return []
     made = {value.name: _tensor(value.type) for value in inferred.graph.output}
     return [made.get(name) for name in node.outputs]

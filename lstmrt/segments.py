@@ -265,6 +265,6 @@ def _is_plain(node: Node, facts: Facts) -> bool:
     """Whether a recurrent node takes one step and has nothing that onnxruntime reads otherwise or not at all."""
     given, x = named_inputs(node), facts.shape(node.inputs[0])
     options = set(node.attributes) - {"hidden_size", "direction", "linear_before_reset", "layout"}
-    if options or attributes(node)["layout"] or given["sequence_lens"] or given.get("P") or facts.dtype(node.inputs[0]) != "float32":
+    if options or attributes(node)["layout"] or given["sequence_lens"] or given.get("P"):
         return False
-    return bool(x) and x[0] == 1 and all(given[name] in facts.constants for name in "WR")
+    return bool(x) and x[0] == 1 and facts.dtype(node.inputs[0]) == "float32" and all(given[name] in facts.constants for name in "WR")

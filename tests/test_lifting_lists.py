@@ -32,7 +32,8 @@ class _Writer:
     def cell(self, op: str, x: str, states: list[str], made: list[str], width: int, **attributes) -> list:
         """The cell of torch's exporter: a layer of one step between axes that come and go."""
         gates = len(ONNX[op]) * HIDDEN
-        inputs = [self.weights(f"{op} W", 1, gates, width), self.weights(f"{op} R", 1, gates, HIDDEN), self.weights(f"{op} B", 1, 2 * gates)]
+        inputs = [self.weights(f"{op} W", 1, gates, width), self.weights(f"{op} R", 1, gates, HIDDEN),
+                  self.weights(f"{op} B", 1, 2 * gates)]
         front = [helper.make_node("Unsqueeze", [name, self.ints(0)], [f"{name} step"]) for name in (x, *states)]
         last = [f"{name} of {op}" for name in made]
         layer = helper.make_node(op, [f"{x} step", *inputs, "", *(f"{name} step" for name in states)], ["", *last],
@@ -51,7 +52,8 @@ def model(op: str, *, axis: int = 0, joined: bool = False, batch_first: bool = F
     writer, letters = _Writer(), "hc" if op == "LSTM" else "h"
     body = [helper.make_node("Slice", ["x", writer.ints(0), writer.ints(2**63 - 1), writer.ints(0)], ["all of x"]),
             helper.make_node("Gather", ["all of x", "t"], ["x_t"], axis=int(batch_first))]
-    body += writer.cell(op, "x_t", [f"{letter}_t" for letter in letters], [f"{letter}_next" for letter in letters], WIDTH, **attributes)
+    before, after = ([f"{letter}_{when}" for letter in letters] for when in ("t", "next"))
+    body += writer.cell(op, "x_t", before, after, WIDTH, **attributes)
     y = "h_next"
     for i, kind in enumerate(head):
         inputs, options = [y], {}
