@@ -19,6 +19,7 @@ from ..shapes import MOST_AXES
 from ..validate import operator_faults
 
 MICROSOFT = "com.microsoft"  # onnxruntime's own operators
+NEVER = 2**31  # no opset
 STABLE = 13  # from this opset on no rewriting needs to know ranks or dtypes
 
 
@@ -218,6 +219,13 @@ def _broadcast_from_axis(draft: Draft) -> None:
         draft.inputs[1] = spread
 
 
+def _vector_of_axes(draft: Draft) -> None:
+    """A single axis is a vector of one: onnxruntime takes it for that, and onnxscript writes it."""
+    axes = draft.around.constant(draft.inputs[1]) if len(draft.inputs) > 1 else None
+    if axes is not None and axes.ndim == 0:
+        draft.inputs[1] = draft.array([axes])
+
+
 def _without(*names: str) -> Callable[[Draft], None]:
     def drop(draft: Draft) -> None:
         for name in names:
@@ -305,7 +313,8 @@ _UPGRADES: Mapping[str, Iterable[tuple[int, Callable[[Draft], None]]]] = {
         "Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less")},
     **{f"Reduce{kind}": [(18, _axes)] for kind in (
         "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")},
-    **{op: [(13, _axes)] for op in ("Squeeze", "Unsqueeze", "ReduceSum")},
+    "ReduceSum": [(13, _axes)],
+    **{op: [(13, _axes), (NEVER, _vector_of_axes)] for op in ("Squeeze", "Unsqueeze")},
     **{op: [(13, _flattened_softmax)] for op in ("Softmax", "LogSoftmax", "Hardmax")},
     **{op: [(7, _without("output_sequence"))] for op in ("LSTM", "GRU", "RNN")},
     "BatchNormalization": [(14, _batch_normalization)],

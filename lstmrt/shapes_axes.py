@@ -196,7 +196,7 @@ def range_(start: Tensor, limit: Tensor, delta: Tensor) -> list[Tensor]:
     for tensor in (start, limit, delta):
         require(tensor, FLOATS + ("int16", "int32", "int64"))
         same_dtype(start, tensor)
-        if tensor.shape not in ((), (1,), None):
+        if tensor.shape and not (len(tensor.shape) == 1 and same_size(tensor.shape[0], 1)):
             raise Mismatch(f"shape {tensor.shape}, expected a scalar")
     if delta.value is not None and not delta.value:
         raise Mismatch("a step of 0")

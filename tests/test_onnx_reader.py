@@ -58,6 +58,7 @@ def test_a_recurrent_node_without_hidden_size_has_that_of_its_recurrent_weights(
     (9, helper.make_node("Slice", ["x"], ["y"], axes=[1], starts=[1], ends=[3]), {}, [[1, 5]]),
     (7, helper.make_node("Dropout", ["x"], ["y"], ratio=0.5), {}, [[-2, 1, 5]]),
     (13, helper.make_node("Unsqueeze", ["x", "axes"], ["y"]), {"axes": [0]}, [[[-2, 1, 5]]]),
+    (22, helper.make_node("Unsqueeze", ["x", "axis"], ["y"]), {"axis": 0}, [[[-2, 1, 5]]]),
 ])
 def test_older_opsets(read, opset, node, initializers, wanted):
     np.testing.assert_allclose(run(read(model([node], initializers, opset, y_rank=np.ndim(wanted))), [[-2, 1, 5]]), wanted, rtol=1e-14)
