@@ -294,19 +294,19 @@ static void ping_part(const void *argument, size_t part, size_t parts)
     while (!atomic_load(answered) && lstmrt_clock() < deadline) spin_once();
 }
 
-/* Cores of one machine may be three times as far from each other as others, and where those of a virtual machine are changes. */
+/* Cores of one machine may be three times as far from each other as others, and where those of a virtual machine are changes.
+ * A thread that is not there at the end of a region was too far to be woken for it. */
 static void measure_distance(int64_t now)
 {
-    int64_t least = PING_NS;
-    pool.measured = now;
-    for (int i = 0; i < PINGS; i++) {
+    int64_t least = PING_NS, taken = 0;
+    for (int i = 0; i < PINGS && taken < PING_NS; i++) {
         atomic_bool answered = false, *const argument = &answered;
         const int64_t start = lstmrt_clock();
         lstmrt_pool_run(ping_part, &argument, 2);
-        const int64_t taken = lstmrt_clock() - start;
-        if (taken >= PING_NS) return;
+        taken = lstmrt_clock() - start;
         if (taken < least) least = taken;
     }
+    pool.measured = now;
     atomic_store(&pool.far_until, least > FAR_NS ? now + MEASURED_NS : 0);
 }
 
