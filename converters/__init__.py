@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Mapping, Union
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Union
 
 from ..errors import InputError, ModelFileError, UnsupportedError
 from ..paths import path_of

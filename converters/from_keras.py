@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import Mapping
 
 from ..errors import ModelFileError
 from ..generation_config import GenerationDefaults

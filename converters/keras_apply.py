@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Mapping, get_type_hints
+from typing import Any, get_type_hints
 
 from ..errors import ModelFileError, UnsupportedError
 from .keras_activations import AS_LAYER

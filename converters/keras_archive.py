@@ -6,8 +6,9 @@ import io
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, BinaryIO, Iterator, Mapping, Protocol, Union
+from typing import Any, BinaryIO, Protocol, Union
 
 from ..errors import LstmrtError, ModelFileError, UnsupportedError
 from .keras_file import Assignment, KerasFile

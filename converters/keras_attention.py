@@ -7,8 +7,9 @@ MultiHeadAttention of Keras since 3.10 has weights of 0 there, and not always: s
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import Any, Callable, Literal, Mapping, Union
+from typing import Any, Literal, Union
 
 import numpy as np
 

@@ -7,8 +7,9 @@ layers (Sequential) is a Functional model whose calls follow each other.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field as dataclass_field, replace
-from typing import Any, Mapping, Union
+from typing import Any, Union
 
 from ..errors import ModelFileError, UnsupportedError
 from .keras_1 import as_keras_2

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Mapping, Union
+from typing import Any, Union
 
 from ..errors import ModelFileError
 from . import HDF5, JSON, ZIP

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, Literal, Mapping, Union
+from collections.abc import Callable, Mapping
+from typing import Literal, Union
 
 import numpy as np
 

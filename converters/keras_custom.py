@@ -13,8 +13,9 @@ It returns a Tensor, or a list of them where the layer has several outputs. Noth
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Mapping, Sequence, Union
+from typing import Any, Union
 
 import numpy as np
 

@@ -5,7 +5,8 @@ Each takes the scope and the value, in float32, and returns the value that it ma
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 

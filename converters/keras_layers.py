@@ -7,7 +7,8 @@ keras_options.py). It returns a Tensor, or a list of them where the layer has se
 
 from __future__ import annotations
 
-from typing import Any, Callable, Literal, Mapping, Union
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Union
 
 import numpy as np
 

@@ -5,8 +5,9 @@ The importer derives masks again, by the rules of the layers; a mask of any othe
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from .keras_calls import Call, Reference
 

@@ -6,7 +6,7 @@ Keras matches the two in order, and so does this; names decide where the order d
 from __future__ import annotations
 
 import re
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..errors import ModelFileError
 from .keras_config import Architecture, Layer

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import reduce
-from typing import Callable, Mapping, Union
+from typing import Union
 
 import numpy as np
 

@@ -7,7 +7,8 @@ A tensor or a number may stand for any operand. No mask goes on.
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any, Callable, Literal, Mapping, Sequence, get_origin, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_origin, get_type_hints
 
 from ..activations import Activation
 from ..errors import ModelFileError, UnsupportedError

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, Literal, Mapping, Union
+from collections.abc import Callable, Mapping
+from typing import Literal, Union
 
 from .keras_builder import Scope, Tensor
 from .keras_images import ImageFormat, Sizes, as_sizes, channels_first, channels_last

@@ -7,8 +7,9 @@ stacked in one layer are as many operators, one after the other.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Literal, Mapping, Sequence, Union
+from typing import Any, Literal, Union
 
 import numpy as np
 

@@ -7,9 +7,10 @@ which. The traced functions in `saved_model.pb` are not looked at.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any
 
 from ..errors import ModelFileError, UnsupportedError
 from .keras_config import Layer

@@ -6,9 +6,10 @@ its size with the bytes that the file really has for it; links and datasets that
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Callable, Iterator, Mapping, Protocol, Sequence, Union
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Union
 
 import numpy as np
 

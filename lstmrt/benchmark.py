@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Callable, Mapping
 
 import numpy as np
 

@@ -9,8 +9,8 @@ Each gate is an activation of a constant row and of read values times matrices; 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Iterator, Mapping
 
 import numpy as np
 

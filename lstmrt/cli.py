@@ -10,9 +10,10 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from importlib.resources import as_file, files
-from typing import TYPE_CHECKING, ContextManager, Iterable, Sequence, TypeVar
+from typing import TYPE_CHECKING, ContextManager, TypeVar
 
 from .errors import InputError, LstmrtError
 from .generation_config import MODES, PADDINGS, EncoderDecoderDefaults

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Iterable
+from collections.abc import Iterable
 
 from .graph import Node
 from .host_ops import hands_parts_on, is_exact

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import threading
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Callable, Generic, Mapping, Tuple, TypeVar
+from typing import Generic, Tuple, TypeVar
 
 import numpy as np
 

@@ -6,8 +6,9 @@ A `Flat` says where in which native values a graph's value has its elements; ste
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Iterable
+from typing import Any
 
 import numpy as np
 

@@ -6,7 +6,7 @@ import importlib.util
 import re
 import threading
 from collections import Counter
-from typing import Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 

@@ -7,9 +7,10 @@ reference.py says what one means, compile.py makes one fast.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Callable, Iterable, Iterator, Mapping, Union
+from typing import Union
 
 import numpy as np
 

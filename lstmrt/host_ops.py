@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from typing import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping
 
 import numpy as np
 

@@ -26,8 +26,9 @@ sequence along batch_axis by itself, and of all at once where that is -1.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, NamedTuple
 
 from . import shapes, shapes_axes, shapes_layers
 from .graph import EXTENSION, Attribute, Node

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Mapping, Sequence
+
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 

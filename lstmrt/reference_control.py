@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, Iterable, Mapping
+
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Iterable, Iterator, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from .graph import Dim
 from .shapes import (FLOATS, Mismatch, Tensor, broadcast_shapes, check_fill, normal_axes, normal_axis, require, same_dtype,

@@ -7,7 +7,8 @@ that batch and time stay symbols and all else becomes a constant.
 
 from __future__ import annotations
 
-from typing import Callable, Mapping
+
+from collections.abc import Callable, Mapping
 
 import numpy as np
 

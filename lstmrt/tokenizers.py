@@ -10,10 +10,11 @@ import json
 import os
 import re
 import string
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Iterable, Mapping, Sequence, Union
+from typing import Any, Union
 
 from .errors import InputError, ModelFileError
 from .paths import path_of

@@ -5,8 +5,9 @@ Nodes are written in the words of their opset, by hand: nothing of lstmrt has a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import onnx

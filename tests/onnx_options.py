@@ -5,8 +5,9 @@ The onnx package's own suite has none of most of these. test_onnx_options.py run
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 

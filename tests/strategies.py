@@ -6,8 +6,8 @@ initial states are not zero.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Callable, Mapping
 
 import numpy as np
 from hypothesis import strategies as st

@@ -8,8 +8,9 @@ with. Tests compare with that, and count how many of the cases are as near as fl
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 import onnx

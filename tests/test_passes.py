@@ -15,7 +15,7 @@ from lstmrt.compile import compile_graph
 from lstmrt.errors import GraphError
 from lstmrt.gates import ONNX
 from lstmrt.graph import EXTENSION, Graph, Node, Value
-from lstmrt.operators import is_recurrent, named_inputs
+from lstmrt.operators import is_recurrent
 from lstmrt.passes import (
     conversion,
     drop_noops,

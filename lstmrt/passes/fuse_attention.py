@@ -6,8 +6,9 @@ where masks are not set, times the values: of one head, (batch, time, width), or
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Iterable, Iterator, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Mapping, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 

@@ -6,8 +6,8 @@ names and orders. A rewrite is kept only if it gives what the loop gives, on ran
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Iterator, Mapping
 
 import numpy as np
 

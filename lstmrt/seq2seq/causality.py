@@ -6,8 +6,8 @@ itself) gives something else where a step is alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Mapping
 
 import numpy as np
 

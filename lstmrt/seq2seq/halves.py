@@ -7,8 +7,8 @@ states as inputs, which begin with what the encoder made, or zero, and gives the
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Iterator, Mapping
 
 import numpy as np
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping, Sequence
+
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
