@@ -142,6 +142,8 @@ class FlatLayers(FlatProducts):
 
     def _triangle(self, node: Node) -> None:
         x, k = self._flat(node.inputs[0]), self._constant(node.inputs[1]).item() if "".join(node.inputs[1:]) else 0
+        if self._batch is not None and x.index.ndim < 3:
+            raise Misfit  # the batch is an axis of the triangle
         shown = (np.triu if attributes(node)["upper"] else np.tril)(np.ones(x.index.shape[-2:], bool), k)
         self._finish(node, Flat(x.sources, np.where(shown, x.index, NOWHERE)))
 

@@ -151,6 +151,13 @@ def test_a_softmax_over_any_axis(op, axis):
     check(graph({"x": ("batch", CHANNELS, FRAMES)}, ["y"], nodes))
 
 
+@pytest.mark.parametrize("upper", [0, 1])
+def test_a_triangle_over_a_free_batch_is_of_all_rows(upper):
+    nodes = [*convolved("x", "made"), Node("ReduceSum", ("made", "1"), ("row",), {"keepdims": 0}),
+             Node("Trilu", ("row",), ("y",), {"upper": upper})]
+    check(graph({"x": ("batch", CHANNELS, FRAMES)}, ["y"], nodes), kinds=["native", "NumPy"])
+
+
 def test_masks_of_all_kinds():
     nodes = [Node("Not", ("mask",), ("others",)), Node("And", ("others", "shown"), ("a",)), Node("Or", ("a", "mask"), ("b",)),
              Node("Cast", ("b",), ("numbers",), {"to": 1}), Node("Where", ("a", "x", "one"), ("chosen",)),
