@@ -269,6 +269,7 @@ class Model:
         self._file, self._isa, self._threads = file, isa, threads
         self._executable = compile_graph(passes.load(file.graph), isa, threads=threads, precision=file.precision)
         self.states = find_states(file.graph) if file.states is None else dict(file.states)
+        self._programs: list[NativeStep | None] = []  # `program`, where that was made: by several threads perhaps
         self._step_forms = {}  # batch size -> the step of compile.step_form
         self.graph = replace(file.graph, constants={})  # its nodes say what the model does; weights are packed
         self.inputs, self.outputs = file.graph.inputs, file.graph.outputs
@@ -294,11 +295,16 @@ class Model:
         """The whole model as one native program, or None where NumPy or onnxruntime has a part in it."""
         return self._executable.native
 
-    @cached_property
+    @property
     def program(self) -> NativeStep | None:
         """One native program with all states inside that goes by steps or tokens, or None: the model itself where it has no
         states as inputs, and else what it is without them, made when it is first wanted. Raises InputError where that is
         after release_source."""
+        if not self._programs:
+            self._programs.append(self._program_with_states())
+        return self._programs[0]  # for all of them: states of one program are strangers to another
+
+    def _program_with_states(self) -> NativeStep | None:
         native = self.native
         if self.states and native is not None:
             graph = without_states(self.source.graph, self.states)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 import lstmrt
 from lstmrt import format, passes
+from lstmrt.compile import compile_graph
 from lstmrt.format import ModelFile
 from lstmrt.graph import Graph, Node, Value
 from lstmrt.model import Model
@@ -90,6 +94,25 @@ def test_steps_give_the_bits_of_a_whole_run_with_states_of_zero():
     for t in range(TIME):
         assert (model.step(IDS[:, t], state) == logits[:, t]).all()
     assert hn.any() and cn.any()
+
+
+def test_states_that_threads_make_first_belong_to_one_program(monkeypatch):
+    model, threads = model_of(language_model()), 4
+    started = threading.Barrier(threads)
+
+    def slowly(*arguments, **options):
+        time.sleep(0.05)  # so that all are there before one is done
+        return compile_graph(*arguments, **options)
+
+    def state(_: int):
+        started.wait()
+        return model.new_state(BATCH)
+
+    monkeypatch.setattr("lstmrt.model.compile_graph", slowly)
+    with ThreadPoolExecutor(threads) as pool:
+        for made in pool.map(state, range(threads)):
+            assert made.model is model.program.model
+            model.step(IDS[:, 0], made)
 
 
 def test_a_step_may_have_its_axis_of_time():
