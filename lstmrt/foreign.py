@@ -113,7 +113,7 @@ class ForeignStep:
                     self._constants,
                 )
                 options = onnxruntime.SessionOptions()
-                options.log_severity_level = 3
+                options.log_severity_level = 4  # what it would print of an error, the exception says
                 options.intra_op_num_threads = self._threads
                 try:
                     session = onnxruntime.InferenceSession(

@@ -64,7 +64,7 @@ def test_a_sequence_goes_in_and_comes_out(lists, tmp_path):
     assert len(model([[[[1, 2, 3]]]])) == 2  # whatever makes arrays
 
 
-def test_what_is_no_sequence_is_refused(lists):
+def test_what_is_no_sequence_is_refused(lists, capfd):
     model, _ = lists
     with pytest.raises(InputError, match="'all': expected a list of arrays of float32, got ndarray"):
         model(floats(1, 2, WIDTH))
@@ -74,6 +74,7 @@ def test_what_is_no_sequence_is_refused(lists):
         model([])
     with pytest.raises(UnsupportedError, match="input 'all' is no array"):
         tasks(model, time=4)
+    assert capfd.readouterr().err == ""  # the exception says it all
 
 
 def test_sequences_between_sessions_even_empty_ones(tmp_path):
