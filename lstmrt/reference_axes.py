@@ -15,10 +15,9 @@ def _reduction(reduce, before=None, after=None):
     """An operator that maps, reduces along axes, and maps again."""
     def run(data, axes=None, *, keepdims, noop_with_empty_axes):
         chosen = () if axes is None else tuple(int(axis) for axis in axes)
-        if not chosen and noop_with_empty_axes:
-            return data
+        along = () if noop_with_empty_axes and not chosen else chosen or None  # () reduces nothing, yet the maps apply
         mapped = data if before is None else before(data)
-        reduced = reduce(mapped, axis=chosen or None, keepdims=bool(keepdims))
+        reduced = reduce(mapped, axis=along, keepdims=bool(keepdims))
         reduced = reduced if after is None else after(reduced)
         return np.asarray(reduced).astype(data.dtype)  # sums of small integers wrap as those themselves do
 

@@ -111,6 +111,9 @@ def test_what_does_not_fit_is_named(graph, fault):
     (one_node("Gemm", TWO_BY_THREE, TWO_BY_THREE, np.float32([1, 2]), transB=1, alpha=2.0, beta=0.5),
      [[10.5, 29], [28.5, 101]]),
     (one_node("Expand", TWO_BY_THREE[:, None], np.array([2, 1])), [[[0, 1, 2], [0, 1, 2]], [[3, 4, 5], [3, 4, 5]]]),
+    (one_node("ReduceL2", -TWO_BY_THREE, noop_with_empty_axes=1), [[0, 1, 2], [3, 4, 5]]),
+    (one_node("ReduceSumSquare", TWO_BY_THREE, np.array([], np.int64), noop_with_empty_axes=1), [[0, 1, 4], [9, 16, 25]]),
+    (one_node("ReduceMax", TWO_BY_THREE, noop_with_empty_axes=1, keepdims=0), [[0, 1, 2], [3, 4, 5]]),
 ])
 def test_by_hand(graph, y):
     np.testing.assert_array_equal(reference.run(graph.validate(), {})["y"], y)
