@@ -196,5 +196,5 @@ def _arranged(array: np.ndarray, letters: str, *parts: list[str]) -> np.ndarray:
     order = [letter for part in parts for letter in part]
     sizes = dict(zip(letters, array.shape))
     kept = parts[0] if len(parts) > 2 else []
-    merged = [math.prod(sizes[letter] for letter in part) for part in parts[len(parts) - 2:]]
+    merged = [math.prod(sizes[letter] for letter in part) for part in parts[-2:]]
     return array.transpose([letters.index(letter) for letter in order]).reshape([*(sizes[letter] for letter in kept), *merged])

@@ -17,8 +17,8 @@ import numpy as np
 from . import format, passes
 from ._core import State
 from .binding import as_dtype
-from .containers import is_array
 from .compile import NativeStep, compile_graph, step_form
+from .containers import is_array
 from .errors import InputError, ModelFileError, UnsupportedError
 from .format import ModelFile, SelfTest
 from .generation_config import WINDOW_MODES, EncoderDecoderDefaults, GenerationDefaults

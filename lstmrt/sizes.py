@@ -7,7 +7,6 @@ that batch and time stay symbols and all else becomes a constant.
 
 from __future__ import annotations
 
-
 from collections.abc import Callable, Mapping
 
 import numpy as np
