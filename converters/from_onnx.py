@@ -73,7 +73,7 @@ def _validated(graph: Graph) -> Graph:
     try:
         return graph.validate()
     except GraphError:
-        return replace(graph, outputs=tuple(replace(value, shape=None) for value in graph.outputs)).validate()
+        return replace(graph, outputs=tuple(value._replace(shape=None) for value in graph.outputs)).validate()
 
 
 class _Types:
@@ -143,7 +143,7 @@ class _Reader:
 
     def value(self, info: Any) -> Value:
         value = _value(info, not self.inner, self.widens)
-        return replace(value, name=self.renamed.get(value.name, value.name))
+        return value._replace(name=self.renamed.get(value.name, value.name))
 
     def made_inside(self, output: Value) -> Value:
         """An output of a subgraph, copied where it is a constant or from around it: onnxruntime wants it so."""
@@ -151,7 +151,7 @@ class _Reader:
             return output
         copy = self.fresh_name(output.name)
         self.nodes.append(Node("Identity", (output.name,), (copy,)))
-        return replace(output, name=copy)
+        return output._replace(name=copy)
 
     def fresh_name(self, stem: str) -> str:
         name = next(name for i in range(len(self.taken) + 1) if (name := f"{stem}_{i}") not in self.taken)

@@ -140,7 +140,7 @@ class GraphBuilder:
                 self.nodes.append(Node("Identity", (tensor.name,), (output,)))
             shape = tuple(size if isinstance(size, int) or size in known else None for size in tensor.shape)
             values.append(Value(output, tensor.dtype, tuple(map(self.resolved, shape))))
-        inputs = tuple(replace(value, shape=tuple(map(self.resolved, value.shape))) for value in self.inputs)
+        inputs = tuple(value._replace(shape=tuple(map(self.resolved, value.shape))) for value in self.inputs)
         return Graph(inputs, tuple(values), tuple(_renamed(node, renamed) for node in self.nodes), self.constants, name)
 
 

@@ -16,7 +16,7 @@ from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, ContextManager, TypeVar
 
 from .errors import InputError, LstmrtError
-from .generation_config import MODES, PADDINGS, EncoderDecoderDefaults
+from .generation_config import MODES, PADDINGS, is_encoder_decoder
 from .precision import PRECISIONS
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _generate(options: argparse.Namespace) -> int:
         options.prompt, max_new_tokens=options.max_new_tokens, mode=options.mode, temperature=options.temperature,
         top_k=options.top_k, top_p=options.top_p, repetition_penalty=options.repetition_penalty, seed=options.seed,
         stop_strings=options.stop)
-    unprinted = "" if model.generation and model.generation.mode == EncoderDecoderDefaults.mode else options.prompt
+    unprinted = "" if is_encoder_decoder(model.generation) else options.prompt
     made, start = 0, time.perf_counter()
     for piece in pieces:
         print(unprinted, end="")

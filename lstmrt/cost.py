@@ -39,7 +39,7 @@ def measure(file: ModelFile, precision: str, text: str | None = None) -> Cost:
     A model of one input of ids reads contexts from `text`, or else from what it writes itself; others read random numbers.
     Raises InputError for a text without a tokenizer, for a model that does not read ids, or one that is too short.
     """
-    bare = replace(file, graph=_without_softmax(file.graph), selftest=None)
+    bare = file._replace(graph=_without_softmax(file.graph), selftest=None)
     exact, reduced = Model(bare), Model(with_precision(bare, precision))
     if exact.input_vocabulary is not None:
         contexts, following = _contexts(exact, _ids(Model(file), text))
@@ -61,7 +61,7 @@ def _without_softmax(graph: Graph) -> Graph:
     if node is None or node.op not in ("Softmax", "LogSoftmax") or node.domain or len(graph.outputs) > 1:
         return graph
     return replace(graph, nodes=tuple(other for other in graph.nodes if other is not node),
-                   outputs=(replace(graph.outputs[0], name=node.inputs[0]),))
+                   outputs=(graph.outputs[0]._replace(name=node.inputs[0]),))
 
 
 def _ids(model: Model, text: str | None) -> np.ndarray:

@@ -75,7 +75,7 @@ class FixedSizes(Generic[Compiled]):
             self._graph = None
 
     def _make(self, inputs: Mapping[str, np.ndarray]) -> Compiled | None:
-        values = tuple(replace(value, shape=inputs[value.name].shape) for value in self._graph.inputs)
+        values = tuple(value._replace(shape=inputs[value.name].shape) for value in self._graph.inputs)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what there is to say was said of the graph itself

@@ -12,19 +12,20 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import safetensors
 
 from .errors import InputError, LstmrtError, ModelFileError, UnsupportedError
-from .generation_config import EncoderDecoderDefaults, GenerationDefaults, defaults_from_json
+from .generation_config import GenerationDefaults, defaults_from_json
 from .graph import Attribute, Graph, Node, Value
 from .precision import PRECISIONS, from_bf16, from_int8, to_bf16, to_int8, weights
 
 if TYPE_CHECKING:
+    from .seq2seq.config import EncoderDecoderDefaults
     from .text_inputs import TextInput
     from .tokenizers import Tokenizer
 
@@ -52,8 +53,7 @@ class SelfTest(NamedTuple):
     outputs: Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class ModelFile:
+class ModelFile(NamedTuple):
     """What a `.lstmrt` file says.
 
     provenance   words like "framework" and "source" to text
@@ -65,13 +65,13 @@ class ModelFile:
     graph: Graph
     tokenizer: Tokenizer | None = None
     generation: GenerationDefaults | EncoderDecoderDefaults | None = None
-    provenance: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = MappingProxyType({})
     selftest: SelfTest | None = None
     decoder_tokenizer: Tokenizer | None = None  # of an encoder-decoder whose tokens out are not those in
     states: Mapping[str, str] | None = None
     precision: str = "f32"
-    text_inputs: Mapping[str, TextInput] = field(default_factory=dict)
-    mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)  # that the arrays are views of
+    text_inputs: Mapping[str, TextInput] = MappingProxyType({})
+    mapping: mmap.mmap | None = None  # that the arrays are views of
 
     def leave_memory(self) -> None:
         """Lets the system take the mapped file's pages back; what is read of it again comes from the file again."""
@@ -247,7 +247,7 @@ def read(path: str | os.PathLike) -> ModelFile:
         mapping = _map(path)
         metadata, entries = _header(path, mapping)
         model = _model(metadata, {name: _tensor(mapping, entry) for name, entry in entries.items()})
-        return replace(model, mapping=mapping.obj)
+        return model._replace(mapping=mapping.obj)
     except _Damage as damage:
         raise ModelFileError(f"{os.fspath(path)}: {damage}") from None
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
 
 from .errors import InputError
 
+if TYPE_CHECKING:
+    from .seq2seq.config import EncoderDecoderDefaults
+
 MODES = ("window", "masked_window", "stateful", "growing")
 WINDOW_MODES = MODES[:2]
+ENCODER_DECODER = "encoder_decoder"
 PADDINGS = ("left", "right")
 
 
@@ -34,11 +39,11 @@ class GenerationDefaults:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise InputError(f"generation mode: expected one of {', '.join(MODES)}, got {self.mode!r}")
-        if self.mode in WINDOW_MODES and not (_is_int(self.window) and self.window > 0):
+        if self.mode in WINDOW_MODES and not (is_id(self.window) and self.window > 0):
             raise InputError(f"generation window: mode {self.mode!r} needs a length above 0, got {self.window!r}")
         if self.mode not in WINDOW_MODES and self.window is not None:
             raise InputError(f"generation window: mode {self.mode!r} has none, got {self.window!r}")
-        if not (_is_int(self.pad_id) and self.pad_id >= 0):
+        if not is_id(self.pad_id):
             raise InputError(f"generation pad_id: expected an id of 0 or above, got {self.pad_id!r}")
         if self.padding not in PADDINGS:
             raise InputError(f"generation padding: expected 'left' or 'right', got {self.padding!r}")
@@ -56,65 +61,20 @@ class GenerationDefaults:
         return cls(**settings)
 
 
-@dataclass(frozen=True)
-class EncoderDecoderDefaults:
-    """The settings that a converted encoder-decoder carries; a call may override all but the first two.
-
-    decoder_input           the input that the decoder's tokens go into
-    states                  value -> the graph's output that is its next value, for states that the graph does not carry
-    window                  tokens that a source is padded or cut to; None: it stays as long as it is
-    pad_id                  what fills it up; None: 0, or rows of zeros where the encoder reads rows
-    padding                 where: "left" or "right", Keras's "pre" and "post"; a source that is too long is cut at its
-                            beginning, as pad_sequences does it by default
-    decoder_start_token_id  the token that the decoder begins with; None: each call has to say
-    eos_token_id            those that end what it makes
-
-    Raises InputError for a value that is none of these.
-    """
-
-    decoder_input: str
-    states: Mapping[str, str] = field(default_factory=dict)
-    window: int | None = None
-    pad_id: int | None = None
-    padding: str = "left"
-    decoder_start_token_id: int | None = None
-    eos_token_id: tuple[int, ...] = ()
-
-    mode = "encoder_decoder"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "eos_token_id", tuple(self.eos_token_id))
-        if not isinstance(self.decoder_input, str) or not isinstance(self.states, Mapping):
-            raise InputError("generation settings: expected a name as decoder_input and an object as states")
-        if self.window is not None and not (_is_int(self.window) and self.window > 0):
-            raise InputError(f"generation window: expected a length above 0, got {self.window!r}")
-        if self.padding not in PADDINGS:
-            raise InputError(f"generation padding: expected 'left' or 'right', got {self.padding!r}")
-        for name, id in (("pad_id", self.pad_id), ("decoder_start_token_id", self.decoder_start_token_id),
-                         *(("eos_token_id", id) for id in self.eos_token_id)):
-            if id is not None and not (_is_int(id) and id >= 0):
-                raise InputError(f"generation {name}: expected an id of 0 or above, got {id!r}")
-
-    def to_json(self) -> dict:
-        """As a dict that `json` can write and `defaults_from_json` reads."""
-        return {"mode": self.mode, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, settings: Mapping) -> EncoderDecoderDefaults:
-        """What `to_json` gave; raises InputError for anything else."""
-        given = {name: value for name, value in settings.items() if name != "mode"}
-        known = {field.name for field in fields(cls)}
-        if not {"decoder_input"} <= set(given) <= known or not isinstance(given.get("eos_token_id", []), list):
-            raise InputError(f"generation settings: expected an object with {', '.join(sorted(known))}, got {settings!r}")
-        return cls(**given)
+def is_encoder_decoder(generation: object) -> bool:
+    """Whether these are settings of an encoder-decoder (seq2seq/config.py)."""
+    return getattr(generation, "mode", None) == ENCODER_DECODER
 
 
 def defaults_from_json(settings: Mapping) -> GenerationDefaults | EncoderDecoderDefaults:
     """What either's `to_json` gave; raises InputError for anything else."""
-    if isinstance(settings, Mapping) and settings.get("mode") == EncoderDecoderDefaults.mode:
+    if isinstance(settings, Mapping) and settings.get("mode") == ENCODER_DECODER:
+        from .seq2seq.config import EncoderDecoderDefaults  # which most models do without
+
         return EncoderDecoderDefaults.from_json(settings)
     return GenerationDefaults.from_json(settings)
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def is_id(value: object) -> bool:
+    """Whether it is an int of 0 or above, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

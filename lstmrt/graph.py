@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Union
+from typing import NamedTuple, Union
 
 import numpy as np
 
@@ -21,8 +21,7 @@ Dim = Union[int, str, None]  # a size, the name of a symbolic size, or unknown
 Attribute = Union[int, float, str, tuple, np.ndarray, "Graph"]
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """A graph input or output: `dtype` is a NumPy dtype name, `shape` None where even the rank is unknown."""
 
     name: str
@@ -63,7 +62,7 @@ class Node:
         return given + tuple(name for graph in self.subgraphs for name in graph.captured())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes in execution order; `constants` maps value names to read-only arrays.
 
@@ -148,5 +147,5 @@ def rename_inputs(node: Node, renamed: Mapping[str, str]) -> Node:
 
 
 def _rename_captured(graph: Graph, renamed: Mapping[str, str]) -> Graph:
-    outputs = tuple(replace(value, name=renamed.get(value.name, value.name)) for value in graph.outputs)
+    outputs = tuple(value._replace(name=renamed.get(value.name, value.name)) for value in graph.outputs)
     return replace(graph, nodes=tuple(rename_inputs(node, renamed) for node in graph.nodes), outputs=outputs)

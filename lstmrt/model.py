@@ -21,7 +21,7 @@ from .compile import NativeStep, compile_graph, step_form
 from .containers import is_array
 from .errors import InputError, ModelFileError, UnsupportedError
 from .format import ModelFile, SelfTest
-from .generation_config import WINDOW_MODES, EncoderDecoderDefaults, GenerationDefaults
+from .generation_config import WINDOW_MODES, GenerationDefaults, is_encoder_decoder
 from .graph import Graph, Value
 from .operators import attributes, is_recurrent, named_inputs
 from .paths import path_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .converters import ConfigSpec
     from .converters.keras_custom import CustomLayers
     from .generation import Prompt
+    from .seq2seq.config import EncoderDecoderDefaults
     from .seq2seq.runner import Runner
     from .streams import Batch
     from .tokenizers import Tokenizer, TokenizerSpec
@@ -87,7 +88,7 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
     destination = check_destination(destination, force)
     file = _opened(source, config, tokenizer, custom_layers, mode, decoder, decoder_input, decoder_tokenizer, generation)
     file = _with_states(file, state)
-    if isinstance(file.generation, EncoderDecoderDefaults):
+    if is_encoder_decoder(file.generation):
         from .seq2seq.loading import checked
 
         file = checked(file, sure=decoder is not None or decoder_input is not None)
@@ -100,7 +101,7 @@ def convert(source: str | os.PathLike, destination: str | os.PathLike, *, config
         with format.replacing(destination) as temporary:
             write_onnx(file.graph, temporary)
     else:
-        format.write(destination, file if file.selftest else replace(file, selftest=record(file.graph)))
+        format.write(destination, file if file.selftest else file._replace(selftest=record(file.graph)))
 
 
 def check_destination(destination: str | os.PathLike, force: bool) -> Path:
@@ -121,7 +122,7 @@ def _opened(path: str | os.PathLike, config: ConfigSpec | None, tokenizer: Token
     file = read(path, tokenizer, config, custom_layers)
     may_be_encoder_decoder = file.generation is None and not file.states and _inputs_beside_states(file.graph) > 1
     is_said_to_be = any(given is not None for given in (decoder, decoder_input, decoder_tokenizer, settings))
-    if may_be_encoder_decoder or is_said_to_be or isinstance(file.generation, EncoderDecoderDefaults):
+    if may_be_encoder_decoder or is_said_to_be or is_encoder_decoder(file.generation):
         from .seq2seq import loading
 
         if decoder is not None:
@@ -129,7 +130,7 @@ def _opened(path: str | os.PathLike, config: ConfigSpec | None, tokenizer: Token
         elif may_be_encoder_decoder or decoder_input is not None:
             file = loading.with_parts(file, decoder_input)
         file = loading.with_settings(file, decoder_tokenizer, settings)
-    return file if mode is None else replace(file, generation=_with_mode(file, mode))
+    return file if mode is None else file._replace(generation=_with_mode(file, mode))
 
 
 def _inputs_beside_states(graph: Graph) -> int:
@@ -137,7 +138,7 @@ def _inputs_beside_states(graph: Graph) -> int:
 
 
 def _with_states(file: ModelFile, state: Mapping[str, str] | None) -> ModelFile:
-    return file if state is None else replace(file, states=check_states(file.graph, state))
+    return file if state is None else file._replace(states=check_states(file.graph, state))
 
 
 def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None, config: ConfigSpec | None = None,
@@ -151,7 +152,7 @@ def read(path: str | os.PathLike, tokenizer: TokenizerSpec | None = None, config
             return file
         from .tokenizers import load_tokenizer
 
-        return replace(file, tokenizer=load_tokenizer(tokenizer))
+        return file._replace(tokenizer=load_tokenizer(tokenizer))
     except OSError as error:
         raise ModelFileError(f"{error.filename or os.fspath(path)}: {error.strerror or error}") from error
 
@@ -173,7 +174,7 @@ def _imported(path: str | os.PathLike, config: ConfigSpec | None, custom_layers:
 def _with_mode(file: ModelFile, mode: str) -> GenerationDefaults:
     from .generation import check_masks, fixed_length
 
-    if isinstance(file.generation, EncoderDecoderDefaults):
+    if is_encoder_decoder(file.generation):
         raise InputError("mode: there is no such option for an encoder-decoder")
     check_masks(file.graph, mode)
     was = file.generation or GenerationDefaults("growing")
@@ -186,10 +187,10 @@ def with_precision(file: ModelFile, precision: str | None) -> ModelFile:
     if precision is None or check_precision(precision) == file.precision:
         return file
     if precision == "f32":  # the rounded weights, in float32 from now on
-        return replace(file, precision="f32", selftest=None)
+        return file._replace(precision="f32", selftest=None)
     if file.precision != "f32":
         raise InputError(f"precision: the file's weights are {file.precision} already, convert its source to {precision}")
-    return replace(file, graph=rounded(file.graph, precision), precision=precision, selftest=None)
+    return file._replace(graph=rounded(file.graph, precision), precision=precision, selftest=None)
 
 
 def record(graph: Graph, batch: int = 2, seed: int = 0) -> SelfTest | None:
@@ -437,7 +438,7 @@ class Model:
         Raises InputError for bad options, an empty prompt, ids outside the vocabulary, text without a tokenizer;
         UnsupportedError for a model that cannot generate.
         """
-        if isinstance(self.generation, EncoderDecoderDefaults):
+        if is_encoder_decoder(self.generation):
             from .seq2seq.generation import generate
 
             return generate(self, prompt, options)
@@ -452,7 +453,7 @@ class Model:
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[str] | Iterator[int]:
         """As `generate`, in pieces as they are made: pieces of text for text, ids for ids."""
-        if isinstance(self.generation, EncoderDecoderDefaults):
+        if is_encoder_decoder(self.generation):
             from .seq2seq.generation import stream
 
             return stream(self, prompt, options)
@@ -476,7 +477,7 @@ class Model:
         """
         from .streams import Batch
 
-        if isinstance(self.generation, EncoderDecoderDefaults):
+        if is_encoder_decoder(self.generation):
             raise UnsupportedError("an encoder-decoder's texts are not written in a batch: use generate")
         return Batch(self._of_ids, max_streams, mode, window)
 
@@ -487,7 +488,7 @@ class Model:
 
         if self.generation is None or not reads_one_hot(self.graph):
             return self
-        return Model(replace(self.source, graph=with_ids(self.source.graph), selftest=None), self._isa, self._threads)
+        return Model(self.source._replace(graph=with_ids(self.source.graph), selftest=None), self._isa, self._threads)
 
     # ---- files ----
 
@@ -501,12 +502,12 @@ class Model:
     def save(self, path: str | os.PathLike) -> None:
         """Writes the model as `.lstmrt`, under a temporary name that is then renamed."""
         path, file = check_destination(path, force=True), self.source
-        format.write(path, file if file.selftest else replace(file, selftest=record(file.graph)))
+        format.write(path, file if file.selftest else file._replace(selftest=record(file.graph)))
 
     def release_source(self) -> None:
         """Lets go of the weights as the file had them; the packed ones stay. The model cannot be saved afterwards, and has
         programs for sizes of its own only for those of calls before."""
-        if isinstance(self.generation, EncoderDecoderDefaults):
+        if is_encoder_decoder(self.generation):
             self.encoder_decoder.release_graphs()  # is made of them
         others = self.__dict__.get("_of_ids", self)
         if others is not self:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import UnsupportedError
-from .generation_config import EncoderDecoderDefaults
+from .generation_config import is_encoder_decoder
 from .graph import Dim, Graph, Node
 from .model import Model
 from .operators import is_recurrent, named_inputs
 from .passes import infer_shapes
 from .tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from .seq2seq.config import EncoderDecoderDefaults
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def summary(model: Model) -> list[tuple[str, str]]:
     if model.generation:
         window = f", {model.generation.window} ids" if model.generation.window else ""
         facts.append(("generation", model.generation.mode + window))
-    if isinstance(model.generation, EncoderDecoderDefaults):
+    if is_encoder_decoder(model.generation):
         facts += _encoder_decoder(model, model.generation)
     for name, given in model.text_inputs.items():
         facts.append(("takes text", f"{name}, {'texts' if given.texts else 'tokens'}"))

@@ -16,7 +16,7 @@ from .shapes import Tensor
 
 Slot = "tuple[int, str]"  # a recurrent node, by its number, and "h" or "c"
 
-_DECORATION = re.compile(r"cache|state|next|prev(ious)?|past|present|new|out(put)?|in(put)?|[^a-z]")
+_DECORATION = r"cache|state|next|prev(ious)?|past|present|new|out(put)?|in(put)?|[^a-z]"
 
 
 def find_states(graph: Graph) -> dict[str, str]:
@@ -190,8 +190,8 @@ def related(source: str, target: str) -> bool:
     a, b = source.lower(), target.lower()
     if a == b:
         return True
-    return b.startswith(a) and _DECORATION.sub("", b[len(a):]) in ("", "n") or (
-        len(a) > 2 and b.endswith(a) and not _DECORATION.sub("", b[:-len(a)]))
+    return b.startswith(a) and re.sub(_DECORATION, "", b[len(a):]) in ("", "n") or (
+        len(a) > 2 and b.endswith(a) and not re.sub(_DECORATION, "", b[:-len(a)]))
 
 
 def _fit(a: Value, b: Value) -> bool:

@@ -79,7 +79,7 @@ def compiled(graph: Graph, generation: GenerationDefaults | None = None, tokeniz
 def without_softmax(graph: Graph) -> Graph:
     """The same model, with logits as its output."""
     *nodes, softmax = graph.nodes
-    return replace(graph, nodes=tuple(nodes), outputs=(replace(graph.outputs[0], name=softmax.inputs[0]),))
+    return replace(graph, nodes=tuple(nodes), outputs=(graph.outputs[0]._replace(name=softmax.inputs[0]),))
 
 
 def logits_of(graph: Graph, ids: np.ndarray) -> np.ndarray:

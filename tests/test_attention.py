@@ -33,7 +33,7 @@ def node(op: str, inputs: str, output: str, **attributes) -> Node:
 
 def graph(*nodes: Node, outputs: str = "y", values: tuple[Value, ...] = VALUES, sizes: dict | None = None) -> Graph:
     read = {name for one in nodes for name in one.inputs}
-    inputs = tuple(replace(value, shape=tuple((sizes or {}).get(size, size) for size in value.shape))
+    inputs = tuple(value._replace(shape=tuple((sizes or {}).get(size, size) for size in value.shape))
                    for value in values if value.name in read)
     return Graph(inputs, tuple(Value(name, "float32", None) for name in outputs.split()), nodes,
                  {name: array for name, array in CONSTANTS.items() if name in read}, "attention").validate()

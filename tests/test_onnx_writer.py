@@ -56,7 +56,7 @@ def test_what_is_written_is_read_back(case, tmp_path_factory):
     write_onnx(case.graph, path)
     graph = read_onnx(path)
     assert graph.inputs == case.graph.inputs
-    assert [replace(value, shape=None) for value in graph.outputs] == list(case.graph.outputs)
+    assert [value._replace(shape=None) for value in graph.outputs] == list(case.graph.outputs)
     assert graph.constants.keys() == case.graph.constants.keys()
     for name, array in graph.constants.items():
         np.testing.assert_array_equal(array, case.graph.constants[name], strict=True)

@@ -257,7 +257,7 @@ def test_the_cost_on_a_text_has_its_perplexity():
     with pytest.raises(InputError, match="the text has 3 known tokens"):
         measure(file, "bf16", "abc")
     with pytest.raises(InputError, match="the model has none"):
-        measure(replace(file, tokenizer=None), "bf16", text)
+        measure(file._replace(tokenizer=None), "bf16", text)
 
 
 def test_the_cost_of_a_model_of_numbers():

@@ -14,10 +14,11 @@ from lstmrt import cli, reference
 from lstmrt.converters.to_onnx import write_onnx
 from lstmrt.errors import InputError, ModelFileError, UnsupportedError
 from lstmrt.format import ModelFile
-from lstmrt.generation_config import EncoderDecoderDefaults, defaults_from_json
+from lstmrt.generation_config import defaults_from_json
 from lstmrt.graph import EXTENSION, Graph, Node, Value
 from lstmrt.model import Model
 from lstmrt.seq2seq.causality import check_steps
+from lstmrt.seq2seq.config import EncoderDecoderDefaults
 from lstmrt.seq2seq.halves import find_decoder_input, split
 from lstmrt.seq2seq.joining import join
 from lstmrt.tokenizers import load_tokenizer

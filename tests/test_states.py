@@ -152,14 +152,14 @@ def renamed(graph: Graph) -> Graph:
     nodes = tuple(replace(node, outputs=("o7",)) if node.outputs == ("stateN",) else node for node in graph.nodes)
     nodes = tuple(replace(node, inputs=("minus", *node.inputs[1:])) if "state" in node.inputs else node for node in nodes)
     nodes = (Node("Neg", ("state",), ("minus",)), *nodes)
-    return replace(graph, nodes=nodes, outputs=(graph.outputs[0], replace(graph.outputs[1], name="o7")))
+    return replace(graph, nodes=nodes, outputs=(graph.outputs[0], graph.outputs[1]._replace(name="o7")))
 
 
 def test_states_that_cannot_be_told_are_declared():
     graph = passes.canonical(replace(renamed(detector()), nodes=tuple(
         replace(node, inputs=tuple("q" if name == "state" else name for name in node.inputs))
         for node in renamed(detector()).nodes), inputs=tuple(
-        replace(value, name="q") if value.name == "state" else value for value in detector().inputs)))
+        value._replace(name="q") if value.name == "state" else value for value in detector().inputs)))
     assert Model(ModelFile(graph, states={})).states == {}
     model = Model(ModelFile(graph, states={"q": "o7"}))
     state, carried = model.new_state(BATCH), ZERO

@@ -30,7 +30,7 @@ def _with_known_width(value: Value, shape: tuple[Dim, ...] | None) -> Value:
     """The last size as a number where a matrix wants that one and no other."""
     if not value.shape or not shape or isinstance(value.shape[-1], int) or not isinstance(shape[-1], int):
         return value
-    return replace(value, shape=(*value.shape[:-1], shape[-1]))
+    return value._replace(shape=(*value.shape[:-1], shape[-1]))
 
 
 def _with_constant_target(node: Node, tensors: dict[str, Tensor], constants: dict, names) -> Node:

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..generation import GenerationOptions, choice, is_list_of_prompts, options_of, pieces, until_stopped
-from ..generation_config import EncoderDecoderDefaults
 from ..tokenizers import token_id, token_ids
+from .config import EncoderDecoderDefaults
 from .sources import Fitted, Source, read_source
 
 if TYPE_CHECKING:

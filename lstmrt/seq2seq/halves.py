@@ -157,7 +157,7 @@ class _Split:
         self.attentions = _attentions(graph, _decoder_nodes(graph, {token.name, *states}), token)
         graph = fuse_attention(graph, self.attentions.values())
         self.graph, self.declared, self.output = graph, states, output
-        self.token = replace(token, shape=(token.shape[0], 1, *token.shape[2:]))
+        self.token = token._replace(shape=(token.shape[0], 1, *token.shape[2:]))
         self.tensors = infer_shapes(graph)
         self.names = fresh_names(graph)
         self.nodes = _decoder_nodes(graph, {token.name, *states})

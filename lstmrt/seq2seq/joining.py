@@ -60,7 +60,7 @@ def _with_known_sizes(graph: Graph) -> Graph:
     """What files say of their outputs leaves out sizes that follow from their nodes."""
     tensors, _ = infer(graph)
     return replace(graph, outputs=tuple(
-        replace(value, shape=tensors[value.name].shape) if value.name in tensors else value for value in graph.outputs))
+        value._replace(shape=tensors[value.name].shape) if value.name in tensors else value for value in graph.outputs))
 
 
 def _token_input(decoder: Graph, wanted: str | None) -> int:
@@ -90,7 +90,7 @@ def _with_token_axis(decoder: Graph, token: int) -> Graph:
         return decoder
     names = fresh_names(decoder)
     ids, axis = next(names), next(names)
-    inputs = tuple(replace(value, name=ids, shape=(*value.shape, 1)) if other is value else other for other in decoder.inputs)
+    inputs = tuple(value._replace(name=ids, shape=(*value.shape, 1)) if other is value else other for other in decoder.inputs)
     return replace(decoder, inputs=inputs, nodes=(Node("Squeeze", (ids, axis), (value.name,)), *decoder.nodes),
                    constants={**decoder.constants, axis: np.array([1])})
 
@@ -118,7 +118,7 @@ def _other_names(graph: Graph, taken: set[str]) -> dict[str, str]:
 
 def _renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
     def values(old: Iterable[Value]) -> tuple[Value, ...]:
-        return tuple(replace(value, name=names.get(value.name, value.name)) for value in old)
+        return tuple(value._replace(name=names.get(value.name, value.name)) for value in old)
 
     nodes = tuple(replace(rename_inputs(node, names), outputs=tuple(names.get(name, name) for name in node.outputs))
                   for node in graph.nodes)

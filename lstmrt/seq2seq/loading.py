@@ -8,9 +8,10 @@ from typing import Any
 
 from ..errors import InputError, UnsupportedError
 from ..format import ModelFile
-from ..generation_config import EncoderDecoderDefaults, GenerationDefaults
+from ..generation_config import GenerationDefaults, is_encoder_decoder
 from ..tokenizers import Tokenizer, TokenizerSpec, load_tokenizer, token_id, token_ids
 from .causality import check_steps
+from .config import EncoderDecoderDefaults
 from .halves import Halves, find_decoder_input, split
 from .joining import join
 
@@ -30,7 +31,7 @@ def with_parts(file: ModelFile, decoder_input: str | None) -> ModelFile:
         if decoder_input is None:
             return file
         raise
-    return replace(file, generation=EncoderDecoderDefaults(found))
+    return file._replace(generation=EncoderDecoderDefaults(found))
 
 
 def with_decoder(encoder: ModelFile, decoder: ModelFile, decoder_input: str | None) -> ModelFile:
@@ -46,13 +47,13 @@ def with_settings(file: ModelFile, decoder_tokenizer: TokenizerSpec | None,
     """`file` with these settings in place of its own; tokens by name become ids, where none is given the usual ones do."""
     if not isinstance(settings, (Mapping, type(None))):
         raise InputError(f"generation: expected a mapping of settings, got {type(settings).__name__}")
-    if not isinstance(file.generation, EncoderDecoderDefaults):
+    if not is_encoder_decoder(file.generation):
         if decoder_tokenizer is not None:
             raise InputError("decoder_tokenizer: the model is no encoder-decoder, or decoder_input= has to say what its "
                              "decoder reads")
-        return file if settings is None else replace(file, generation=_changed(file, settings))
+        return file if settings is None else file._replace(generation=_changed(file, settings))
     if decoder_tokenizer is not None:
-        file = replace(file, decoder_tokenizer=load_tokenizer(decoder_tokenizer))
+        file = file._replace(decoder_tokenizer=load_tokenizer(decoder_tokenizer))
     tokenizer = file.decoder_tokenizer or file.tokenizer
     settings = dict(settings or {})
     for name, to_ids in (("decoder_start_token_id", token_id), ("eos_token_id", token_ids)):
@@ -61,12 +62,12 @@ def with_settings(file: ModelFile, decoder_tokenizer: TokenizerSpec | None,
     chosen = _changed(file, settings)
     if tokenizer is not None and chosen.decoder_start_token_id is None:
         chosen = _marked(chosen, tokenizer)
-    return replace(file, generation=chosen)
+    return file._replace(generation=chosen)
 
 
 def _changed(file: ModelFile, settings: Mapping[str, Any]) -> GenerationDefaults | EncoderDecoderDefaults:
     extra = sorted({"decoder_start_token_id", "eos_token_id"} & set(settings))
-    if extra and not isinstance(file.generation, EncoderDecoderDefaults):
+    if extra and not is_encoder_decoder(file.generation):
         raise InputError(f"{' and '.join(extra)}: for encoder-decoders, and this model is none, or decoder_input= has to say "
                          "what its decoder reads")
     if file.generation is None:
@@ -95,7 +96,7 @@ def checked(file: ModelFile, sure: bool) -> ModelFile:
     except UnsupportedError:
         if sure:
             raise
-        return replace(file, generation=None)
+        return file._replace(generation=None)
     return file
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..binding import as_dtype
 from ..errors import InputError
-from ..generation_config import EncoderDecoderDefaults
 from ..graph import Value
+from .config import EncoderDecoderDefaults
 
 if TYPE_CHECKING:
     from ..model import Model
