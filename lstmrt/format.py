@@ -42,7 +42,7 @@ _CONSTANT, _SCALE, _ATTRIBUTE = "constant.", "scale.", "attribute."
 _TEST_INPUT, _TEST_OUTPUT = "selftest.in.", "selftest.out."
 _PREFIXES = (_CONSTANT, _SCALE, _ATTRIBUTE, _TEST_INPUT, _TEST_OUTPUT)
 _DEEPEST = 32  # subgraphs within subgraphs
-_CHECKSUM = re.compile(rb'"checksum":"([0-9a-f]{8})"')
+_CHECKSUM = rb'"checksum":"([0-9a-f]{8})"'
 _NO_CHECKSUM = b"00000000"
 
 
@@ -290,10 +290,10 @@ def _header(path: str | os.PathLike, mapping: memoryview) -> tuple[dict[str, str
 
 def _check_sum(mapping: memoryview, start: int) -> None:
     header = bytes(mapping[:start])
-    found = _CHECKSUM.findall(header)
+    found = re.findall(_CHECKSUM, header)
     if len(found) != 1:
         raise _Damage("its header holds no checksum")
-    actual = _checksum([_CHECKSUM.sub(b'"checksum":"%s"' % _NO_CHECKSUM, header), mapping[start:]])
+    actual = _checksum([re.sub(_CHECKSUM, b'"checksum":"%s"' % _NO_CHECKSUM, header), mapping[start:]])
     if found[0] != actual:
         raise _Damage(f"damaged: its checksum is {found[0].decode()}, its bytes give {actual.decode()}")
 
