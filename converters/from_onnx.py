@@ -300,9 +300,22 @@ def _array(tensor: Any) -> np.ndarray:
 
     try:
         array = numpy_helper.to_array(tensor)
+        _check_words(tensor, array.dtype)
         return np.array(array, np.float32 if tensor.data_type == BFLOAT16 else array.dtype)
-    except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+    except KeyError:
+        raise ModelFileError(f"tensor '{tensor.name}': {tensor.data_type} is no data type") from None
+    except (ValueError, TypeError, OverflowError, MemoryError) as error:
         raise ModelFileError(f"tensor '{tensor.name}': {error}") from error
+
+
+def _check_words(tensor: Any, dtype: np.dtype) -> None:
+    """Narrow types may come as numbers of 32 bits, which the onnx package cuts off: floats as what their 16 bits are."""
+    if not tensor.int32_data or dtype.itemsize > 2:
+        return
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else np.iinfo(np.uint8 if dtype.kind == "b" else np.uint16)
+    least, most = min(tensor.int32_data), max(tensor.int32_data)
+    if least < limits.min or most > limits.max:
+        raise ValueError(f"{most if most > limits.max else least} does not fit into {8 * dtype.itemsize} bits")
 
 
 def _dense(sparse: Any) -> np.ndarray:

@@ -119,7 +119,7 @@ class FlatRegion(FlatLayers):
             raise Misfit
 
     def _move(self, node: Node) -> None:
-        """Runs the node on places instead of numbers; with a free batch on those of two rows, which must not mix."""
+        """Runs the node on places instead of numbers; with a free batch on those of two rows and of three, which must not mix."""
         if attributes(node).get("reduction", "none") != "none":
             raise Misfit
         fixed = [name for name in node.inputs if name in self.facts.constants]
@@ -136,34 +136,25 @@ class FlatRegion(FlatLayers):
         if sum(self._widths[id] for id in sources) >= _FAR:
             raise Misfit
         starts = dict(zip(sources, np.cumsum([0] + [self._widths[id] for id in sources]).tolist()))
-        given = [self._places(flats[name], starts) if name in flats else self.facts.constants[name] if name else None
-                 for name in node.inputs]
+        places = {name: self._places(flat, starts) for name, flat in flats.items()}
+        for rows in (1,) if self._batch is None else (2, 3):  # what is so of two sizes is so of all
+            made = self._moved(node, {name: _rows(index, rows) for name, index in places.items()})
+            for name, index in zip(node.outputs, made):
+                if name:
+                    self._keep(name, Flat(sources, _one_row(index, rows)))
+
+    def _moved(self, node: Node, places: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+        given = [places[name] if name in places else self.facts.constants[name] if name else None for name in node.inputs]
         if node.op == "Pad":
             given = self._with_padding(node, given)
         try:
-            made = run_node(node, given)
+            return run_node(node, given)
         except (ValueError, IndexError):
             raise Misfit from None
-        for name, index in zip(node.outputs, made):
-            if name:
-                self._keep(name, Flat(sources, self._one_row(index)))
 
     def _places(self, flat: Flat, starts: Mapping[int, int]) -> np.ndarray:
         moved = [np.arange(starts[id], starts[id] + self._widths[id]) for id in flat.sources]
-        places = np.concatenate([*moved, [NOWHERE]])[flat.index]  # NOWHERE is -1, the last one's place too
-        if self._batch is None:
-            return places
-        return np.concatenate([places, np.where(places < 0, NOWHERE, places + _FAR)])
-
-    def _one_row(self, index: np.ndarray) -> np.ndarray:
-        index = np.asarray(index)
-        if self._batch is not None:
-            if index.ndim == 0 or len(index) != 2 or (index[0] >= _FAR).any():
-                raise Misfit
-            if not (index[1] == np.where(index[0] < 0, NOWHERE, index[0] + _FAR)).all():
-                raise Misfit
-            index = index[:1]
-        return index.astype(np.int32)
+        return np.concatenate([*moved, [NOWHERE]])[flat.index]  # NOWHERE is -1, the last one's place too
 
     def _with_padding(self, node: Node, given: list) -> list:
         given = (given + [None] * 4)[:4]
@@ -262,6 +253,21 @@ _LOWER: Mapping[str, Callable[[FlatRegion, Node], None]] = {
     "Equal": FlatRegion._equal, "Not": FlatRegion._not, "And": FlatRegion._logic, "Or": FlatRegion._logic,
     "Einsum": FlatRegion._einsum, "Trilu": FlatRegion._triangle,
 }
+
+
+def _rows(places: np.ndarray, rows: int) -> np.ndarray:
+    """`places` of one row as those of several."""
+    return places if rows == 1 else np.concatenate([np.where(places < 0, NOWHERE, places + row * _FAR) for row in range(rows)])
+
+
+def _one_row(places: np.ndarray, rows: int) -> np.ndarray:
+    """The reverse, where no row has anything of another one."""
+    places = np.asarray(places)
+    if rows > 1:
+        if places.ndim == 0 or len(places) != rows or (places[0] >= _FAR).any() or (places != _rows(places[:1], rows)).any():
+            raise Misfit
+        places = places[:1]
+    return places.astype(np.int32)
 
 
 def _read_steps(steps: list[dict[str, Any]], outputs: list[int]) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ class FlatLayers(FlatProducts):
         """Rows of a constant table."""
         table, ids = np.ascontiguousarray(self._constant(node.inputs[0]), np.float32), node.inputs[1]
         shape = self._shape(node.outputs[0])
-        if table.ndim < 2 or normal_axis(attributes(node)["axis"], table.ndim) != 0:
+        if table.ndim < 2 or not len(table) or normal_axis(attributes(node)["axis"], table.ndim) != 0:
             raise Misfit
         table = table.reshape(len(table), -1)
         given = self._elements(ids, "int")

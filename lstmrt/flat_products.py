@@ -14,6 +14,7 @@ from .flat_values import MOST_INPUTS, Flat, FlatValues
 from .flat_windows import LARGEST, NOWHERE, Misfit, seen_windows, transposed_windows
 from .graph import Node
 from .operators import attributes
+from .reference_layers import LOWEST
 from .shapes import normal_axis
 
 PAD = 16  # filters of a CONV are a multiple of this many
@@ -69,9 +70,14 @@ class FlatProducts(FlatValues):
         self._keep_product(node, self._reduced(node.op, Flat(x.sources, seen)))
 
     def _global_pool(self, node: Node) -> None:
-        x = self._flat(node.inputs[0])
+        largest = node.op == "GlobalMaxPool"
+        x = self._numbers(node) if largest else self._flat(node.inputs[0])
         seen = Flat(x.sources, x.index.reshape(math.prod(x.index.shape[:2]), -1))
-        self._keep_product(node, self._reduced("ReduceMax" if node.op == "GlobalMaxPool" else "ReduceMean", seen))
+        self._keep_product(node, self._reduced("ReduceMax" if largest else "ReduceMean", seen))
+
+    def _numbers(self, node: Node) -> Flat:
+        """What a pool takes the largest of, NaN as the lowest float."""
+        return self._with_row(node, self._flat(node.inputs[0]), "Max", np.array(LOWEST))
 
     def _reduced(self, op: str, x: Flat) -> Flat:
         """Of each row of `x` (rows, elements)."""
@@ -91,7 +97,8 @@ class FlatProducts(FlatValues):
         return x
 
     def _pool(self, node: Node) -> None:
-        options, x = attributes(node), self._flat(node.inputs[0])
+        options = attributes(node)
+        x = self._numbers(node) if node.op == "MaxPool" else self._flat(node.inputs[0])
         if x.index.min() < 0:
             x = self._compact(x)
         kernel, counts = options["kernel_shape"], self._shape(node.outputs[0])[2:]

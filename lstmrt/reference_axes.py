@@ -97,7 +97,10 @@ def _gather_nd(data, indices, *, batch_dims):
 _COMBINE = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
-def _scatter(result: np.ndarray, index: tuple, updates: np.ndarray, reduction: str) -> np.ndarray:
+def _scatter(data: np.ndarray, index: tuple, updates: np.ndarray, reduction: str) -> np.ndarray:
+    result = data.copy()
+    if updates.shape != result[index].shape:
+        raise ValueError(f"updates of shape {updates.shape} for {result[index].shape} places")
     if reduction == "none":
         result[index] = updates
     else:
@@ -108,11 +111,11 @@ def _scatter(result: np.ndarray, index: tuple, updates: np.ndarray, reduction: s
 def _scatter_elements(data, indices, updates, *, axis, reduction):
     index = list(np.indices(indices.shape, sparse=True))
     index[axis] = indices
-    return _scatter(data.copy(), tuple(index), updates, reduction)
+    return _scatter(data, tuple(index), updates, reduction)
 
 
 def _scatter_nd(data, indices, updates, *, reduction):
-    return _scatter(data.copy(), tuple(np.moveaxis(indices, -1, 0)), updates, reduction)
+    return _scatter(data, tuple(np.moveaxis(indices, -1, 0)), updates, reduction)
 
 
 def _split(data, sizes=None, *, axis, num_outputs):

@@ -10,6 +10,8 @@ import numpy as np
 from .shapes import Tensor
 from .shapes_layers import pool, transposed_pads, window_pads
 
+LOWEST = float(np.finfo(np.float32).min)
+
 # ---- attention ----
 
 
@@ -80,24 +82,36 @@ def _conv_transpose(x, w, b=None, *, group, kernel_shape, **options):
     return y if b is None else y + b.reshape(-1, *(1,) * axes)
 
 
-def _pool(reduce, fill):
-    def run(x, *, kernel_shape, ceil_mode, count_include_pad=0, storage_order=0, **options):
-        (made,) = pool(Tensor(_dtype(x), x.shape), kernel_shape=kernel_shape, ceil_mode=ceil_mode, **options)
-        inside = tuple(range(-len(kernel_shape), 0))
-        lowest = np.iinfo(x.dtype).min if fill is None and x.dtype.kind != "f" else fill
-        seen = windows(x, kernel_shape, -np.inf if lowest is None else lowest, made.shape[2:], **options)
-        if fill is None:
-            return reduce(seen, axis=inside)
-        if not count_include_pad:
-            count = windows(np.ones_like(x), kernel_shape, 0, made.shape[2:], **options).sum(inside)
-        else:  # the pads count, what rounding up adds does not
-            widths = window_pads(x.shape[2:], kernel_shape, **options)
-            padded = np.pad(np.ones_like(x), [(0, 0), (0, 0), *widths], constant_values=1)
-            bare = {**options, "auto_pad": "NOTSET", "pads": None}
-            count = windows(padded, kernel_shape, 0, made.shape[2:], **bare).sum(inside)
-        return seen.sum(inside) / count
+def _pooled(x, kernel_shape, ceil_mode, options, fill):
+    """(batch, channels, *counts, *kernel) and the axes of the kernel."""
+    (made,) = pool(Tensor(_dtype(x), x.shape), kernel_shape=kernel_shape, ceil_mode=ceil_mode, **options)
+    return windows(x, kernel_shape, fill, made.shape[2:], **options), tuple(range(-len(kernel_shape), 0))
 
-    return run
+
+def _lowest(x: np.ndarray) -> float:
+    return LOWEST if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+
+
+def _max_pool(x, *, kernel_shape, ceil_mode, storage_order, **options):
+    """As onnxruntime's over one axis: from the lowest float on whatever is larger, which a NaN is not."""
+    seen, inside = _pooled(x, kernel_shape, ceil_mode, options, _lowest(x))
+    return np.fmax.reduce(seen, axis=inside, initial=_lowest(x))
+
+
+def _global_max_pool(x):
+    return np.fmax.reduce(x, axis=tuple(range(2, x.ndim)), keepdims=True, initial=_lowest(x))
+
+
+def _average_pool(x, *, kernel_shape, ceil_mode, count_include_pad, **options):
+    seen, inside = _pooled(x, kernel_shape, ceil_mode, options, 0)
+    if count_include_pad:  # the pads count, what rounding up adds does not
+        widths = window_pads(x.shape[2:], kernel_shape, **options)
+        ones = np.pad(np.ones_like(x), [(0, 0), (0, 0), *widths], constant_values=1)
+        options |= {"auto_pad": "NOTSET", "pads": None}
+    else:
+        ones = np.ones_like(x)
+    counted = windows(ones, kernel_shape, 0, seen.shape[2:2 + len(inside)], **options)
+    return seen.sum(inside) / counted.sum(inside)
 
 
 def _dtype(x: np.ndarray) -> str:
@@ -216,9 +230,9 @@ def _qlinear_matmul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero):
 LAYERS = {
     "Attention": _attention,
     "Conv": _conv, "ConvTranspose": _conv_transpose,
-    "MaxPool": _pool(np.max, None),
-    "AveragePool": _pool(np.mean, 0),
-    "GlobalMaxPool": lambda x: x.max(tuple(range(2, x.ndim)), keepdims=True),
+    "MaxPool": _max_pool,
+    "AveragePool": _average_pool,
+    "GlobalMaxPool": _global_max_pool,
     "GlobalAveragePool": lambda x: x.mean(tuple(range(2, x.ndim)), keepdims=True),
     "BatchNormalization": _batch_normalization,
     "InstanceNormalization": _instance_normalization,

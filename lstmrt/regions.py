@@ -98,7 +98,7 @@ class Region:
         if rows not in ROWS and not (rows in ROWS_OF_ONE and sizes.get(BATCH) == 1):
             raise Contradiction
         for role, size in zip(roles, shape):
-            if (role == ONE and size != 1) or (role == WIDTH and not (isinstance(size, int) and size <= _WIDEST)):
+            if (role == ONE and size != 1) or (role == WIDTH and not (isinstance(size, int) and 0 < size <= _WIDEST)):
                 raise Contradiction
             role = ACROSS.get(role, role)
             if role in (BATCH, TIME, SOURCE) and size is not None:

@@ -344,7 +344,7 @@ def _gather(node: Node, facts: Facts) -> Tie | None:
     if facts.dtype(data) != "float32" or not shape:
         return None
     if data in facts.constants and indices not in facts.constants:
-        if normal_axis(axis, len(shape)) != 0 or len(shape) != 2:
+        if normal_axis(axis, len(shape)) != 0 or len(shape) != 2 or not shape[0]:
             return None
         return _mapped(indices, node.outputs[0], lambda roles: (*roles, WIDTH), _without_width)
     if facts.shape(indices) != () or facts.ints(indices) not in ([0], [-1]):

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from lstmrt import passes, reference
 from lstmrt.compile import NativeStep, Target, compile_graph
+from lstmrt.converters.to_onnx import to_onnx_model
+from lstmrt.errors import InputError
 from lstmrt.flat import FlatRegion
 from lstmrt.graph import Graph, Node, Value
 from lstmrt.roles import Facts
@@ -225,10 +227,40 @@ def test_an_input_may_be_an_output_elsewhere():
     ([Node("Concat", ("c", "c"), ("d",), {"axis": 0}), Node("Relu", ("d",), ("y",))], {}),
     ([Node("Reshape", ("c", "flat"), ("y",))], {"flat": ints(-1)}),
     ([Node("Transpose", ("c",), ("t",), {"perm": (1, 0, 2)}), Node("Relu", ("t",), ("y",))], {}),
+    ([Node("Flatten", ("c",), ("d",)), Node("ScatterND", ("d", "rows", "d"), ("s",)), Node("Relu", ("s",), ("y",))],
+     {"rows": ints(0, 1, 2).reshape(3, 1)}),
     ([Node("LpNormalization", ("c",), ("n",), {"axis": 1}), conv("n", "y", "w2")], {"w2": floats(5, 5, 2)}),
 ])
 def test_what_mixes_the_batch_or_has_no_place_is_left_to_others(nodes, constants):
     check(graph([conv("x", "c", "w"), *nodes], {"w": W1, **constants}, ("batch", 3, 13)), native=False)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_rows_that_a_constant_counts_are_of_no_other_batch(count):
+    """Updates of each of `count` rows are all of these, and of nothing where there are more or fewer."""
+    nodes = [Node("ScatterND", ("x", "rows", "x"), ("s",)), Node("Relu", ("s",), ("y",))]
+    executable = compile_graph(passes.load(graph(nodes, {"rows": np.arange(count)[:, None]}, ("batch", 3))))
+    x = floats(count, 3)
+    np.testing.assert_array_equal(executable.run({"x": x})["y"], np.maximum(x, 0))
+    with pytest.raises(InputError, match="ScatterND"):
+        executable.run({"x": floats(4, 3)})
+
+
+@pytest.mark.parametrize("pool", [
+    Node("MaxPool", ("x",), ("y",), {"kernel_shape": (3,), "pads": (1, 0), "strides": (2,)}),
+    Node("MaxPool", ("x",), ("y",), {"kernel_shape": (2,)})])
+def test_pools_pass_over_nan_as_onnxruntime_does(pool):
+    ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    wanted = graph([pool], {}, ("batch", 2, 9))
+    x = floats(3, 2, 9)
+    x[RNG.random(x.shape) < 0.4] = np.nan
+    x[0, 0], x[1, 1] = np.nan, -np.inf
+    executable = compile_graph(passes.load(wanted))
+    assert [segment.kind for segment in executable.segments] == ["native"]
+    session = ort.InferenceSession(to_onnx_model(wanted).SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"x": x})[0]
+    for made in (executable.run({"x": x}), reference.run(wanted, {"x": x})):
+        np.testing.assert_array_equal(made["y"], expected)
 
 
 def test_reduced_precision_is_for_other_weights():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from seq2seq_graphs import SOURCE, traced_pair, two_graphs
 
 import lstmrt
 from lstmrt.errors import LstmrtError, ModelFileError
@@ -19,6 +20,8 @@ from lstmrt.errors import LstmrtError, ModelFileError
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402  (after the skip)
+
+from lstmrt.converters.to_onnx import to_onnx_model  # noqa: E402
 
 TRIES = int(os.environ.get("LSTMRT_FUZZ", 150))
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
@@ -72,6 +75,11 @@ BAD = {
     "parts that are left out": (model([node("Concat", ["x", "", "x"], ["y"], axis=0)]), "one of its inputs is left out"),
     "dims without data": (model([node("Add", ["x", "w"], ["y"])], {"w": tensor([HUGE])}), "w"),
     "dims with too little data": (model([node("Add", ["x", "w"], ["y"])], {"w": tensor([HUGE], b"1234")}), "w"),
+    "bfloat16 of more than 16 bits": (model([node("Cast", ["w"], ["f"], to=FLOAT), node("Add", ["x", "f"], ["y"])], {
+        "w": TensorProto(name="w", dims=[3], data_type=TensorProto.BFLOAT16, int32_data=[0x3F80, 0x13F80, 0])}),
+        "tensor 'w': 81792 does not fit into 16 bits"),
+    "int8 of more than 8 bits": (model([node("Cast", ["w"], ["f"], to=FLOAT), node("Add", ["x", "f"], ["y"])], {
+        "w": TensorProto(name="w", dims=[3], data_type=TensorProto.INT8, int32_data=[1, -129, 0])}), "tensor 'w': .*-129"),
     "negative dims": (model([node("Add", ["x", "w"], ["y"])], {"w": tensor([-3], b"0" * 12)}), "w"),
     "a hidden size of 2^31": (model([node("RNN", ["x", "W", "R"], ["y"], hidden_size=1 << 31)], {
         "W": np.ones((1, 4, 3), np.float32), "R": np.ones((1, 4, 4), np.float32)}, x=("t", "b", 3)), "RNN 'rnn' W"),
@@ -304,3 +312,66 @@ def test_damaged_files(tmp_path_factory, data):
         content[place] = data.draw(st.integers(0, 255))
     try_to_use(tmp_path_factory.getbasetemp() / "damaged.onnx", bytes(content[:data.draw(st.sampled_from(
         (len(content), len(content), len(content) // 2)))]))
+
+
+# ---- an encoder and a decoder ----
+
+PAIRS = [tuple(map(to_onnx_model, pair)) for pair in (two_graphs(), traced_pair(False), traced_pair(True))]
+NAMES = st.sampled_from(("source", "target", "prefix", "memory", "hidden", "hidden_out", "state", "decoder/hidden", ""))
+
+
+def rename(proto, old: str, new: str) -> None:
+    for values in [values for one in proto.graph.node for values in (one.input, one.output)]:
+        values[:] = [new if name == old else name for name in values]
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        value.name = new if value.name == old else value.name
+
+
+def misfit(draw, proto) -> None:
+    """Changes what one half says of its inputs and outputs: names, dtypes, sizes, how many there are, which is which."""
+    graph, what = proto.graph, draw(st.integers(0, 5))
+    value = draw(st.sampled_from([*graph.input, *graph.output]))
+    sizes = value.type.tensor_type.shape.dim
+    if what == 0:
+        rename(proto, value.name, draw(NAMES))
+    elif what == 1 and sizes:
+        draw(st.sampled_from(list(sizes))).dim_value = draw(st.sampled_from((0, 1, 2, 11, 12, 17, 1 << 20, HUGE)))
+    elif what == 2 and sizes:
+        draw(st.sampled_from(list(sizes))).dim_param = draw(st.sampled_from(("", "batch", "steps", "source_time")))
+    elif what == 3:
+        value.type.tensor_type.elem_type = draw(st.integers(1, 17))
+    elif what == 4:
+        values = draw(st.sampled_from([graph.input, graph.output, graph.node, graph.initializer]))
+        del values[draw(st.integers(0, len(values) - 1))]
+    else:  # a state that is its own next value, or a circle
+        rename(proto, graph.output[-1].name, draw(st.sampled_from(list(graph.input))).name)
+
+
+@fuzz
+@given(data=st.data())
+def test_pairs_that_do_not_go_together(tmp_path_factory, data):
+    draw, paths = data.draw, []
+    for name, half in zip("ed", draw(st.sampled_from([*PAIRS, PAIRS[0][::-1], (PAIRS[0][0], PAIRS[1][1])]))):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(half)
+        for _ in range(draw(st.integers(0, 2))):
+            try:
+                draw(st.sampled_from((misfit, misfit, rewrite)))(draw, proto)
+            except (ValueError, TypeError, OverflowError, IndexError):  # nothing is left to change, or protobuf does not take it
+                pass
+        paths.append(saved(tmp_path_factory.getbasetemp() / f"{name}.onnx", proto))
+    try:
+        pair = lstmrt.load(paths[0], decoder=paths[1])
+        with np.errstate(all="ignore"):
+            pair.generate(SOURCE, max_new_tokens=3, decoder_start_token_id=1)
+    except LstmrtError as error:
+        assert str(error)
+
+
+def test_a_source_of_absurd_length(tmp_path):
+    encoder, decoder = onnx.ModelProto(), saved(tmp_path / "decoder.onnx", PAIRS[0][1])
+    encoder.CopyFrom(PAIRS[0][0])
+    encoder.graph.input[0].type.tensor_type.shape.dim[1].dim_value = HUGE
+    pair = lstmrt.load(saved(tmp_path / "encoder.onnx", encoder), decoder=decoder)
+    with pytest.raises(LstmrtError, match=f"source 'source': {HUGE} steps are more than"):
+        pair.generate(SOURCE, decoder_start_token_id=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
@@ -11,6 +12,7 @@ import numpy as np
 from ..binding import as_dtype
 from ..errors import InputError
 from ..graph import Value
+from ..shapes import LARGEST_FILL
 from .config import EncoderDecoderDefaults
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ def _checked_ids(value: Value, ids: np.ndarray, known: int | None) -> np.ndarray
 def _padded(value: Value, array: np.ndarray, tokens: list, window: int | None, settings: EncoderDecoderDefaults) -> Fitted:
     """The last steps of `array` (steps, ...), as many as the input or `window` says, padded up to as many."""
     length = (value.shape[1] if isinstance(value.shape[1], int) else window) or len(array)
+    if length * math.prod(array.shape[1:]) > LARGEST_FILL:
+        raise InputError(f"source '{value.name}': {length} steps are more than {LARGEST_FILL} elements")
     array, tokens = array[-length:], tokens[-length:]
     padding = np.zeros((length - len(array), *array.shape[1:]), array.dtype)
     if settings.pad_id is not None:
