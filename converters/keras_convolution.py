@@ -1,7 +1,8 @@
-"""Convolutions over one or two spatial axes. No mask goes on."""
+"""Convolutions over one to three spatial axes. No mask goes on."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal, Union
 
@@ -72,21 +73,59 @@ def _depthwise(axes: int) -> Callable:
 
 def _transposed(axes: int) -> Callable:
     def convolve(scope: Scope, x: Tensor, *, filters: int, kernel_size: Sizes, strides: Sizes = 1,
-                 padding: Literal["valid", "same"] = "valid", output_padding: None = None, data_format: ImageFormat = None,
-                 dilation_rate: Sizes = 1, groups: Literal[1] = 1, activation: Activation, use_bias: bool) -> Tensor:
+                 padding: Literal["valid", "same"] = "valid", output_padding: Union[Sizes, None] = None,
+                 data_format: ImageFormat = None, dilation_rate: Sizes = 1, groups: Literal[1] = 1, activation: Activation,
+                 use_bias: bool) -> Tensor:
         """Each input adds kernel · input to a window of the output, kernel (..., filters, channels)."""
         window, steps = as_sizes("kernel_size", kernel_size, axes), as_sizes("strides", strides, axes)
-        if set(as_sizes("dilation_rate", dilation_rate, axes)) != {1}:
-            raise UnsupportedError(f"dilation_rate={shown(dilation_rate)}")
+        dilations = as_sizes("dilation_rate", dilation_rate, axes)
+        more = [None] * axes if output_padding is None else as_sizes("output_padding", output_padding, axes, least=0)
         channels = x.size(1 if data_format == "channels_first" else -1)
         kernel, *bias = take(scope.weights, kernel=(*window, filters, channels), **{"bias": (filters,)} if use_bias else {})
         weight = np.ascontiguousarray(kernel.transpose(axes + 1, axes, *range(axes)))
         constants = [scope.constant(name, array) for name, array in zip(("kernel", "bias"), (weight, *bias))]
-        over = [max(size - step, 0) if padding == "same" else 0 for size, step in zip(window, steps)]
-        y = scope.add("ConvTranspose", channels_first(scope, x, data_format), *constants, strides=steps,
-                      pads=(*(total // 2 for total in over), *(total - total // 2 for total in over)),
-                      output_padding=tuple(max(step - size, 0) for size, step in zip(window, steps)))
+        spans = [(size - 1) * dilation + 1 for size, dilation in zip(window, dilations)]
+        over = [_surplus(*one, padding) for one in zip(spans, steps, more)]
+        cut = [max(total, 0) for total in over]
+        y = scope.add("ConvTranspose", channels_first(scope, x, data_format), *constants, strides=steps, dilations=dilations,
+                      pads=(*(total // 2 for total in cut), *(total - total // 2 for total in cut)),
+                      output_padding=tuple(max(-total, 0) for total in over))
         return _put_out(scope, y, data_format, activation)
+
+    return convolve
+
+
+def _surplus(span: int, step: int, more: int | None, padding: str) -> int:
+    """How much longer than what Keras keeps all windows of `span`, side by side and over one another, are."""
+    if more is not None:
+        return (span // 2 * 2 if padding == "same" else 0) - more
+    return span - step if padding == "same" else min(span - step, 0)
+
+
+def _locally_connected(axes: int) -> Callable:
+    def convolve(scope: Scope, x: Tensor, *, filters: int, kernel_size: Sizes, strides: Sizes = 1,
+                 padding: Literal["valid"] = "valid", data_format: ImageFormat = None, implementation: Literal[1] = 1,
+                 activation: Activation, use_bias: bool) -> Tensor:
+        """A convolution with a kernel of its own for each place."""
+        window, steps = as_sizes("kernel_size", kernel_size, axes), as_sizes("strides", strides, axes)
+        images = channels_last(scope, channels_first(scope, x, data_format), None)
+        sizes, channels = [images.size(1 + axis) for axis in range(axes)], images.width
+        places = np.lib.stride_tricks.sliding_window_view(np.arange(math.prod(sizes)).reshape(sizes), window)
+        places = places[tuple(slice(None, None, step) for step in steps)]
+        counts, seen = places.shape[:axes], math.prod(window) * channels
+        kernel, *bias = take(scope.weights, kernel=(math.prod(counts), seen, filters),
+                             **{"bias": (*counts, filters)} if use_bias else {})
+        rows = scope.add("Reshape", images.name, scope.ints("rows", [0, math.prod(sizes), channels]))
+        parts = scope.add("Gather", rows, scope.constant("places", places.reshape(math.prod(counts), -1)), axis=1)
+        if data_format == "channels_first":
+            parts = scope.add("Transpose", parts, perm=(0, 1, 3, 2))
+        parts = scope.add("Reshape", parts, scope.ints("parts", [0, math.prod(counts), seen]))
+        y = scope.add("Einsum", parts, scope.constant("kernel", kernel), equation="bpk,pkf->bpf")
+        y = scope.add("Reshape", y, scope.ints("counts", [0, *counts, filters]))
+        y = channels_last(scope, channels_first(scope, scope.tensor(y), None), data_format).name
+        for array in bias:  # whose numbers Keras reads, and trains, in the order of what it makes
+            y = scope.add("Add", y, scope.constant("bias", array.reshape(scope.tensor(y).shape[1:])))
+        return scope.tensor(scope.activate(y, activation))
 
     return convolve
 
@@ -123,8 +162,12 @@ def _conv(scope: Scope, x: str, kernel: np.ndarray, bias: list[np.ndarray], axes
 CONVOLUTION: Mapping[str, Callable] = {
     "Conv1D": _convolution(1),
     "Conv2D": _convolution(2),
+    "Conv3D": _convolution(3),
     "Conv1DTranspose": _transposed(1),
     "Conv2DTranspose": _transposed(2),
+    "Conv3DTranspose": _transposed(3),
+    "LocallyConnected1D": _locally_connected(1),
+    "LocallyConnected2D": _locally_connected(2),
     "SeparableConv1D": _separable(1),
     "SeparableConv2D": _separable(2),
     "DepthwiseConv1D": _depthwise(1),

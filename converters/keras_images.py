@@ -1,4 +1,4 @@
-"""What layers of one or two spatial axes have in common: sizes along them, and where the channels are."""
+"""What layers of one to three spatial axes have in common: sizes along them, and where the channels are."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ImageFormat = Literal["channels_last", "channels_first", None]
 Sizes = Union[int, list]
 
 
-def as_sizes(name: str, value: Sizes, axes: int) -> tuple[int, ...]:
-    """One size above 0 for each spatial axis; one number stands for all."""
+def as_sizes(name: str, value: Sizes, axes: int, least: int = 1) -> tuple[int, ...]:
+    """One size for each spatial axis; one number stands for all."""
     sizes = [value] * axes if isinstance(value, int) else value
-    if len(sizes) != axes or not all(type(size) is int and size > 0 for size in sizes):
-        raise ModelFileError(f"{name}: expected {axes} numbers above 0, got {shown(value)}")
+    if len(sizes) != axes or not all(type(size) is int and size >= least for size in sizes):
+        raise ModelFileError(f"{name}: expected {axes} numbers of at least {least}, got {shown(value)}")
     return tuple(sizes)
 
 

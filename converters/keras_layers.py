@@ -147,7 +147,7 @@ def activated(scope: Scope, x: Tensor, activation: Activation) -> Tensor:
     return activation_layer(scope, x, activation=activation)
 
 
-DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
+DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
             "ActivityRegularization", "Identity")
 ROW_WISE = frozenset({"Embedding", "Dense", "Activation", *AS_LAYER, *DROPOUTS})
 LAYERS: Mapping[str, Callable] = {
@@ -164,7 +164,7 @@ LAYERS: Mapping[str, Callable] = {
     "TextVectorization": text_vectorization,
     "StringLookup": string_lookup,
     **{name: identity for name in DROPOUTS},
-    "SpatialDropout2D": spatial_dropout,
+    **{name: spatial_dropout for name in ("SpatialDropout2D", "SpatialDropout3D")},
     **MERGING,
     **SHAPING,
     **NORMALIZATION,

@@ -42,7 +42,7 @@ def _masked_average(scope: Scope, x: Tensor, axis: int, keepdims: bool) -> Tenso
 
 POOLING: Mapping[str, Callable] = {
     **{f"{kind}Pooling{axes}D": _pooling(op, axes)
-       for kind, op in (("Max", "MaxPool"), ("Average", "AveragePool")) for axes in (1, 2)},
+       for kind, op in (("Max", "MaxPool"), ("Average", "AveragePool")) for axes in (1, 2, 3)},
     **{f"Global{kind}Pooling{axes}D": _global_pooling(op, axes)
-       for kind, op in (("Max", "ReduceMax"), ("Average", "ReduceMean")) for axes in (1, 2)},
+       for kind, op in (("Max", "ReduceMax"), ("Average", "ReduceMean")) for axes in (1, 2, 3)},
 }

@@ -1,8 +1,10 @@
-"""SimpleRNN, LSTM, GRU, their cuDNN forms, RNN with cells, and Bidirectional: Keras's recurrent layers as ONNX's operators.
+"""SimpleRNN, LSTM, GRU, their cuDNN forms, ConvLSTM, RNN with cells, and Bidirectional: Keras's recurrent layers as ONNX's
+operators, and one of ours.
 
 Keras computes x·kernel + h·recurrent_kernel + bias with the gates side by side in columns; ONNX's W and R are the
 transposes with the gates in its own order, and its B is the input's bias followed by the recurrent one. Cells that are
-stacked in one layer are as many operators, one after the other.
+stacked in one layer are as many operators, one after the other. ConvLSTM, of which ONNX has none, has kernels in place of the
+matrices, and images, channels last, in place of the vectors.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from ..graph import EXTENSION
 from .keras_activations import BY_NAME
 from .keras_builder import Scope, Tensor
 from .keras_config import Layer, parse_layer
+from .keras_images import ImageFormat, Sizes, as_sizes
 from .keras_json import shown
 from .keras_options import options, own_options
 from .keras_weights import Shape, take
@@ -27,19 +30,21 @@ from .located import located
 
 KERAS = ORDERS["keras"]
 MASK_INPUT = {"LSTM": 8, "GRU": 6, "RNN": 6}  # where `mask` stands among the inputs of the extension
-STATES = {"LSTM": 2, "GRU": 1, "RNN": 1}
+STATES = {"LSTM": 2, "ConvLSTM": 2, "GRU": 1, "RNN": 1}
+SPATIAL_AXES = {"ConvLSTM1D": 1, "ConvLSTM2D": 2, "ConvLSTM3D": 3}
 INT64_MIN = np.iinfo(np.int64).min
 SIGMOID, TANH = BY_NAME["sigmoid"], BY_NAME["tanh"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A recurrent layer's cell as ONNX's operator `op`."""
+    """A recurrent layer's cell as ONNX's operator `op`, or as our ConvLSTM."""
 
     op: str
     arrays: tuple[np.ndarray, np.ndarray, np.ndarray]  # W (1, gates units, inputs), R (1, gates units, units), B
     activations: tuple[Activation, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    channels_first: bool = False  # images of the layer; those of its operator have them last
 
     @property
     def units(self) -> int:
@@ -98,9 +103,30 @@ def cudnn_gru(scope: Scope, inputs: int, *, units: int) -> Cell:
     return Cell("GRU", _arrays(scope, "GRU", inputs, units, (6 * units,)), (SIGMOID, TANH), {"linear_before_reset": 1})
 
 
+def _conv_lstm(axes: int) -> Callable[..., Cell]:
+    def conv_lstm(scope: Scope, inputs: int, *, filters: int, kernel_size: Sizes, strides: Sizes = 1,
+                  padding: Literal["valid", "same"] = "valid", data_format: ImageFormat = None, dilation_rate: Sizes = 1,
+                  activation: Activation, recurrent_activation: Activation, use_bias: bool) -> Cell:
+        """An LSTM with convolutions for products; that of h goes by single steps and leaves its size."""
+        window, columns = as_sizes("kernel_size", kernel_size, axes), 4 * filters
+        kernel, recurrent_kernel, *bias = take(
+            scope.weights, kernel=(*window, inputs, columns), recurrent_kernel=(*window, filters, columns),
+            **{"bias": (columns,)} if use_bias else {})
+        w, r, b = (reorder(np.moveaxis(array, -1, 0), KERAS["LSTM"], ONNX["LSTM"])
+                   for array in (kernel, recurrent_kernel, *(bias or [np.zeros(columns, np.float32)])))
+        attributes = {"strides": as_sizes("strides", strides, axes),
+                      "dilations": as_sizes("dilation_rate", dilation_rate, axes),
+                      "auto_pad": "SAME_UPPER" if padding == "same" else "VALID"}
+        return Cell("ConvLSTM", (w, r, b), (recurrent_activation, activation, activation), attributes,
+                    data_format == "channels_first")
+
+    return conv_lstm
+
+
 CELLS: Mapping[str, Callable[..., Cell]] = {"SimpleRNNCell": simple_rnn, "LSTMCell": lstm, "GRUCell": gru}
 LAYERS: Mapping[str, Callable[..., Cell]] = {
-    "SimpleRNN": simple_rnn, "LSTM": lstm, "GRU": gru, "CuDNNLSTM": cudnn_lstm, "CuDNNGRU": cudnn_gru}
+    "SimpleRNN": simple_rnn, "LSTM": lstm, "GRU": gru, "CuDNNLSTM": cudnn_lstm, "CuDNNGRU": cudnn_gru,
+    **{name: _conv_lstm(axes) for name, axes in SPATIAL_AXES.items()}}
 RECURRENT = frozenset({*LAYERS, "RNN"})
 
 
@@ -148,7 +174,7 @@ def recurrent(scope: Scope, layer: Layer, x: Any, initial_state: Any = None,
               mask: Tensor | None = None) -> list[Tensor]:
     """One of RECURRENT by itself. Keras leaves the sequence of a go_backwards layer in the order it was made."""
     x, states = _inputs_and_states(x, initial_state)
-    x, out_mask = _with_mask(scope, x, mask, bool(states))
+    x, out_mask = _with_mask(scope, x, mask, bool(states), layer)
     recurrence, cells = _parsed(scope, x, layer)
     y, last_states = _run(scope, x, recurrence, cells, states, flip=recurrence.go_backwards)
     result = scope.tensor(y, out_mask if recurrence.return_sequences else "")
@@ -164,8 +190,8 @@ def bidirectional(scope: Scope, x: Any, initial_state: Any = None, mask: Tensor 
     forward layer, then those of the backward layer.
     """
     x, states = _inputs_and_states(x, initial_state)
-    x, out_mask = _with_mask(scope, x, mask, bool(states))
     there = parse_layer(layer)
+    x, out_mask = _with_mask(scope, x, mask, bool(states), there)
     back = parse_layer(backward_layer) if backward_layer else _turned(there)
     scopes = [scope.child("forward_layer", "/forward"), scope.child("backward_layer", "/backward")]
     (forward, forward_cells), (backward, backward_cells) = (
@@ -214,14 +240,15 @@ def _flat(value: Any) -> list:
     return [leaf for item in value for leaf in _flat(item)] if isinstance(value, (list, tuple)) else [value]
 
 
-def _with_mask(scope: Scope, x: Tensor, mask: Tensor | None, has_states: bool) -> tuple[Tensor, str]:
+def _with_mask(scope: Scope, x: Tensor, mask: Tensor | None, has_states: bool, layer: Layer) -> tuple[Tensor, str]:
     """`x` with the mask that the recurrence heeds, and the mask that goes on with its output.
 
     Keras 3 hands a layer that is called with states the mask of its input only where the call names it.
     """
-    x = scope.floats(x)
-    if x.rank != 3:
-        raise ModelFileError(f"expected an input (batch, time, features), got {x.shape}")
+    x, axes = scope.floats(x), SPATIAL_AXES.get(layer.class_name, 0)
+    if x.rank != 3 + axes:
+        wanted = f"{axes} sizes and channels" if axes else "features"
+        raise ModelFileError(f"expected an input (batch, time, {wanted}), got {x.shape}")
     if mask is not None:
         return replace(x, mask=mask.name), mask.name
     return (replace(x, mask="") if has_states and scope.keras_major >= 3 else x), x.mask
@@ -235,7 +262,8 @@ def _parsed(scope: Scope, x: Tensor, layer: Layer) -> tuple[Recurrence, list[Cel
         if layer.class_name in LAYERS:
             maker = LAYERS[layer.class_name]
             inner = scope if layer.class_name.startswith("CuDNN") else scope.child("cell")
-            cells = [maker(inner, x.width, **own_options(maker, chosen))]
+            channels = x.size(2) if chosen.get("data_format") == "channels_first" else x.width
+            cells = [maker(inner, channels, **own_options(maker, chosen))]
         else:
             cells = _stack(scope, x.width, _cells_of(layer), stacked=_is_stacked(layer))
         for activation in (one for cell in cells for one in cell.activations):
@@ -300,7 +328,8 @@ def _run(scope: Scope, x: Tensor, recurrence: Recurrence, cells: Sequence[Cell],
     for i, cell in enumerate(cells):
         own, left = left[:STATES[cell.op]], left[STATES[cell.op]:]
         inner = scope.within(scope.weights, f"/{i}") if len(cells) > 1 else scope
-        y, last = _emit(inner, y, x.mask, recurrence, cell, own)
+        emit = _emit_conv_lstm if cell.op == "ConvLSTM" else _emit
+        y, last = emit(inner, y, x.mask, recurrence, cell, own)
         made += last
     if not recurrence.return_sequences:
         last = scope.constant("last", np.array(0 if recurrence.go_backwards else -1, np.int64))
@@ -327,3 +356,28 @@ def _emit(scope: Scope, x: str, mask: str, recurrence: Recurrence, cell: Cell,
                                  EXTENSION if extended else "", **attributes)
     direction_axis = 1 if recurrence.time_major else 2
     return scope.squeeze(y, direction_axis), [scope.squeeze(state, state_axis) for state in last]
+
+
+def _emit_conv_lstm(scope: Scope, x: str, mask: str, recurrence: Recurrence, cell: Cell,
+                    states: Sequence[Tensor]) -> tuple[str, list[str]]:
+    """As _emit. Up to Keras 2 such layers have the option time_major and no use for it, nor for zero_output_for_mask."""
+    if recurrence.time_major:
+        raise UnsupportedError("time_major=True")
+    arrays = [scope.constant(name, array) for name, array in zip("WRB", cell.arrays)]
+    x, *given = (_moved_channels(scope, name, cell, at, -1)
+                 for name, at in ((x, 2), *((scope.floats(state).name, 1) for state in states)))
+    zeros = recurrence.zero_output_for_mask and scope.keras_major >= 3
+    y, *last = scope.add_several(
+        cell.op, (x, *arrays, *given, *[""] * (2 - len(given)), mask), 1 + STATES[cell.op] * recurrence.return_state, EXTENSION,
+        direction="reverse" if recurrence.go_backwards else "forward", masked_output="zero" if zeros else "carry",
+        **activation_attributes(cell.activations), **cell.attributes)
+    return _moved_channels(scope, y, cell, -1, 2), [_moved_channels(scope, state, cell, -1, 1) for state in last]
+
+
+def _moved_channels(scope: Scope, x: str, cell: Cell, source: int, target: int) -> str:
+    """Where the layer's images have their channels first, `x` with the axis `source` as its axis `target`."""
+    if not cell.channels_first:
+        return x
+    order = list(range(scope.tensor(x).rank))
+    order.insert(target % len(order), order.pop(source))
+    return scope.add("Transpose", x, perm=tuple(order))

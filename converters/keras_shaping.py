@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union
 
+import numpy as np
+
 from ..errors import ModelFileError
 from .keras_builder import Scope, Tensor
+from .keras_images import ImageFormat, Sizes, as_sizes
 from .keras_json import shown
 
 ChannelsLast = Literal["channels_last", None]
@@ -45,31 +48,55 @@ def repeat_vector(scope: Scope, x: Tensor, *, n: int) -> Tensor:
     return scope.tensor(scope.add("Expand", scope.unsqueeze(x.name, 1), scope.ints("repeats", [1, n, 1])))
 
 
-def cropping1d(scope: Scope, x: Tensor, *, cropping: Union[int, list], data_format: ChannelsLast = None) -> Tensor:
-    """Without the first and last steps."""
-    start, end = pair("cropping", cropping)
-    return scope.tensor(scope.slice(x.name, 1, start, -end if end else 2**31))
+def _cropping(axes: int) -> Callable:
+    def crop(scope: Scope, x: Tensor, *, cropping: Union[int, list], data_format: ImageFormat = None) -> Tensor:
+        """Without the first and last places along each axis."""
+        y = x.name
+        for axis, (start, end) in enumerate(_pairs("cropping", cropping, axes), _first_axis(data_format)):
+            y = scope.slice(y, axis, start, -end if end else 2**31)
+        return scope.tensor(y)
+
+    return crop
 
 
-def zero_padding1d(scope: Scope, x: Tensor, *, padding: Union[int, list], data_format: ChannelsLast = None) -> Tensor:
-    left, right = pair("padding", padding)
-    return scope.tensor(scope.add("Pad", x.name, scope.ints("pads", [0, left, 0, 0, right, 0])))
+def _zero_padding(axes: int) -> Callable:
+    def pad(scope: Scope, x: Tensor, *, padding: Union[int, list], data_format: ImageFormat = None) -> Tensor:
+        first, pads = _first_axis(data_format), np.zeros((2, axes + 2), np.int64)
+        pads[:, first:first + axes] = np.transpose(_pairs("padding", padding, axes))
+        return scope.tensor(scope.add("Pad", x.name, scope.ints("pads", pads.ravel())))
+
+    return pad
 
 
-def zero_padding2d(scope: Scope, x: Tensor, *, padding: Union[int, list], data_format: ChannelsLast = None) -> Tensor:
-    rows, columns = padding if isinstance(padding, list) and len(padding) == 2 else [padding, padding]
-    (top, bottom), (left, right) = pair("padding", rows), pair("padding", columns)
-    return scope.tensor(scope.add("Pad", x.name, scope.ints("pads", [0, top, left, 0, 0, bottom, right, 0])))
+def _up_sampling(axes: int) -> Callable:
+    def repeat(scope: Scope, x: Tensor, *, size: Sizes, data_format: ImageFormat = None,
+               interpolation: Literal["nearest"] = "nearest") -> Tensor:
+        """Each place some times along each axis."""
+        for axis, times in enumerate(as_sizes("size", size, axes), _first_axis(data_format)):
+            repeats = np.ones(x.rank + 1, np.int64)
+            repeats[axis + 1] = times
+            repeated = scope.add("Expand", scope.unsqueeze(x.name, axis + 1), scope.ints("repeats", repeats))
+            length = x.shape[axis] * times if isinstance(x.shape[axis], int) else -1
+            x = scope.tensor(scope.reshape(repeated, [0, *x.shape[1:axis], length, *x.shape[axis + 1:]], x))
+        return x
+
+    return repeat
 
 
-def up_sampling1d(scope: Scope, x: Tensor, *, size: int) -> Tensor:
-    """Each step `size` times."""
-    repeated = scope.add("Expand", scope.unsqueeze(x.name, 2), scope.ints("repeats", [1, 1, size, 1]))
-    time = x.shape[1] * size if isinstance(x.shape[1], int) else -1
-    return scope.tensor(scope.add("Reshape", repeated, scope.ints("shape", [0, time, x.width])))
+def _first_axis(data_format: str | None) -> int:
+    """Of the spatial ones."""
+    return 2 if data_format == "channels_first" else 1
 
 
-def pair(name: str, value: Any) -> tuple[int, int]:
+def _pairs(name: str, value: Any, axes: int) -> list[tuple[int, int]]:
+    """Two numbers for each axis; one number stands for both, and for all axes."""
+    each = [value] if axes == 1 else value if isinstance(value, list) else [value] * axes
+    if len(each) != axes:
+        raise ModelFileError(f"{name}: expected {axes} numbers or pairs of them, got {shown(value)}")
+    return [_pair(name, one) for one in each]
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:
     """One number for both, or two."""
     both = [value, value] if isinstance(value, int) else value
     if not isinstance(both, list) or len(both) != 2 or not all(type(one) is int and one >= 0 for one in both):
@@ -82,8 +109,6 @@ SHAPING: Mapping[str, Callable] = {
     "Reshape": reshape,
     "Permute": permute,
     "RepeatVector": repeat_vector,
-    "Cropping1D": cropping1d,
-    "ZeroPadding1D": zero_padding1d,
-    "ZeroPadding2D": zero_padding2d,
-    "UpSampling1D": up_sampling1d,
+    **{f"{kind}{axes}D": maker(axes) for kind, maker in (("Cropping", _cropping), ("ZeroPadding", _zero_padding),
+                                                        ("UpSampling", _up_sampling)) for axes in (1, 2, 3)},
 }

@@ -79,6 +79,8 @@ def _inexpressible(node: Node) -> str | None:
         return None
     if find(node) is None:
         raise GraphError(f"{node}: the domain {EXTENSION} has no such operator")
+    if not is_recurrent(node):
+        return "ONNX has no such operator"
     given = named_inputs(node)
     if given["mask"]:
         return "its mask"

@@ -60,13 +60,14 @@ FUNCTIONS: Mapping[str, tuple] = {
 }
 EXTENSIONS = frozenset(list(FUNCTIONS)[list(FUNCTIONS).index("Selu"):])
 ELEMENTWISE = frozenset(FUNCTIONS) - {"Affine", "ScaledTanh", "Swish", "GeluTanh"} | {"Abs", "Neg"}  # operators of ONNX on their own
-DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "ConvLSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"),
+            "RNN": ("Tanh",)}
 
 _BY_LOWER_CASE = {name.lower(): name for name in FUNCTIONS}
 
 
 def recurrent_activations(node: Node) -> tuple[tuple[Activation, ...], ...]:
-    """For each direction of an LSTM, GRU or RNN node its functions (LSTM f, g, h; GRU f, g; RNN f).
+    """For each direction of an LSTM, ConvLSTM, GRU or RNN node its functions (LSTM f, g, h; GRU f, g; RNN f).
 
     Raises GraphError for an unknown function, an extension outside the domain `lstmrt`, a wrong number of functions,
     too many alphas or betas, or a missing one that has no default.

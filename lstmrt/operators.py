@@ -19,6 +19,12 @@ own. A score is scale * (query . key) or, with a column (a,), scale * the sum of
 a mask, query_mask (batch, time) or key_mask (batch, length), is not set and, with causal 1, where the key is later than the
 query. weights: (batch, time, heads, length).
 
+ConvLSTM of the domain `lstmrt`: an LSTM whose products are convolutions over one to three axes of an image, channels last. X
+(batch, time, *sizes, channels), Y (batch, time, *counts, filters), states (batch, *counts, filters), mask (batch, time) as
+above; W (4 * filters, *kernel, channels) and R (4 * filters, *kernel, filters) with the gates in ONNX's order, B (4 * filters,).
+The attributes of windows, as Conv has them, are those of X; R goes over h by single steps, with pads that leave its size
+(SAME_UPPER).
+
 DynamicQuantizeMatMul of the domain `lstmrt`: A (..., inputs) times the weights b_scale * (B - b_zero_point), B (inputs, outputs) in
 int8, b_scale () or (outputs,), b_zero_point (). A becomes unsigned bytes before, as DynamicQuantizeLinear makes them, of each
 sequence along batch_axis by itself, and of all at once where that is -1.
@@ -92,6 +98,15 @@ def is_dynamic_product(node: Node) -> bool:
     return node.domain == EXTENSION and node.op == "DynamicQuantizeMatMul"
 
 
+def is_conv_lstm(node: Node) -> bool:
+    return node.domain == EXTENSION and node.op == "ConvLSTM"
+
+
+def has_states(node: Node) -> bool:
+    """Whether a node reads initial_h and gives Y_h back."""
+    return is_recurrent(node) or is_conv_lstm(node)
+
+
 def is_recurrent(node: Node) -> bool:
     return node.op in ("LSTM", "GRU", "RNN") and node.domain in ("", EXTENSION)
 
@@ -102,15 +117,19 @@ def is_dynamic(node: Node) -> bool:
 
 
 _AXIS_0 = {"axis": AttributeSpec("int", 0)}
+_ACTIVATIONS = {
+    "activations": AttributeSpec("strings"),
+    "activation_alpha": AttributeSpec("floats"),
+    "activation_beta": AttributeSpec("floats"),
+}
 _RECURRENT = {
     "hidden_size": AttributeSpec("int", REQUIRED),
     "direction": AttributeSpec("string", "forward", ("forward", "reverse", "bidirectional")),
     "layout": AttributeSpec("int", 0, (0, 1)),
-    "activations": AttributeSpec("strings"),
-    "activation_alpha": AttributeSpec("floats"),
-    "activation_beta": AttributeSpec("floats"),
+    **_ACTIVATIONS,
     "clip": AttributeSpec("float"),
 }
+_MASKED_OUTPUT = {"masked_output": AttributeSpec("string", "carry", ("carry", "zero"))}
 _FLAG = AttributeSpec("int", 0, (0, 1))
 _CELLS = {
     "LSTM": (("initial_c?", "P?"), ("Y_c?",), {"input_forget": _FLAG}),
@@ -127,7 +146,7 @@ def _recurrent(op: str, extension: bool) -> Operator:
     inputs = ("X", "W?" if extension else "W", "R", "B?", "sequence_lens?", "initial_h?") + inputs
     if extension:
         inputs += ("mask?", *(("W_scale?", "W_zero_point?", "R_scale?", "R_zero_point?") if op == "LSTM" else ()))
-        further = {**further, "masked_output": AttributeSpec("string", "carry", ("carry", "zero"))}
+        further = {**further, **_MASKED_OUTPUT}
     return Operator(inputs, ("Y?", "Y_h?") + outputs, shapes.RECURRENT[op], {**_RECURRENT, **further})
 
 
@@ -171,6 +190,10 @@ OPERATORS: Mapping[tuple[str, str], Operator] = MappingProxyType({
     (EXTENSION, "DynamicQuantizeMatMul"): Operator(
         ("A", "B", "b_scale", "b_zero_point"), ("Y",), shapes_layers.dynamic_quantize_matmul, {
             "batch_axis": AttributeSpec("int", -1)}),
+    (EXTENSION, "ConvLSTM"): Operator(
+        ("X", "W", "R", "B?", "initial_h?", "initial_c?", "mask?"), ("Y?", "Y_h?", "Y_c?"), shapes_layers.conv_lstm, {
+            **_WINDOW, **_ACTIVATIONS, **_MASKED_OUTPUT,
+            "direction": AttributeSpec("string", "forward", ("forward", "reverse"))}),
     **{(EXTENSION if extension else "", op): _recurrent(op, extension) for op in _CELLS for extension in (False, True)},
     ("", "MatMul"): Operator(("A", "B"), ("Y",), shapes.matmul),
     ("", "Gemm"): Operator(("A", "B", "C?"), ("Y",), shapes.gemm, {

@@ -16,10 +16,10 @@ from .activations import Activation, elementwise_activation, recurrent_activatio
 from .errors import InputError, UnsupportedError
 from .gates import ONNX, PEEPHOLES, gate_rows
 from .graph import Graph, Node
-from .operators import attributes, find, is_recurrent, named_inputs
+from .operators import attributes, find, is_conv_lstm, is_recurrent, named_inputs
 from .reference_axes import AXES
 from .reference_control import run_control
-from .reference_layers import LAYERS, dynamic_product
+from .reference_layers import LAYERS, convolution_of_frames, dynamic_product
 from .shapes import DTYPES, Mismatch, check_fill, slice_of
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -99,6 +99,8 @@ def function(node: Node) -> Callable[..., list[np.ndarray]]:
         raise UnsupportedError(f"{node}: no reference for this operator")
     if is_recurrent(node):
         return lambda *inputs: run_recurrent(node, list(inputs))
+    if is_conv_lstm(node):
+        return lambda *inputs: _run_conv_lstm(node, list(inputs))
     if node.op in _OPERATORS:
         return functools.partial(_run_operator, _OPERATORS[node.op], attributes(node))
     if node.op == "Dropout":
@@ -249,6 +251,36 @@ def _gru(x, states, given, recurrent_bias, functions, options):
 def _rnn(x, states, given, recurrent_bias, functions, options):
     total = x + states[0] @ given["R"].T + recurrent_bias
     return (activate(functions[0], _clipped(total, options["clip"])),)
+
+
+def _run_conv_lstm(node: Node, inputs: list[np.ndarray | None]) -> list[np.ndarray]:
+    """Y (batch, time, *counts, filters), Y_h and Y_c (batch, *counts, filters)."""
+    given = dict(zip(named_inputs(node), [*inputs, *[None] * len(named_inputs(node))]))
+    options, (functions,) = attributes(node), recurrent_activations(node)
+    x, w, r, mask = given["X"], given["W"], given["R"], given["mask"]
+    batch, time = x.shape[:2]
+    mask = np.ones((batch, time), bool) if mask is None else mask
+    bias = 0 if given["B"] is None else given["B"]
+    where = {name: options[name] for name in ("auto_pad", "dilations", "pads", "strides")}
+    parts = convolution_of_frames(x.reshape(-1, *x.shape[2:]), w, **where) + bias
+    parts = parts.reshape(batch, time, *parts.shape[1:])
+    states = (batch, *parts.shape[2:-1], r.shape[-1])
+    h, c = (np.zeros(states) if given[name] is None else given[name] for name in ("initial_h", "initial_c"))
+    y, carried = np.zeros((batch, time, *states[1:])), np.zeros(states)
+    for t in reversed(range(time)) if options["direction"] == "reverse" else range(time):
+        new_h, new_c = _conv_lstm_cell(parts[:, t] + convolution_of_frames(h, r, auto_pad="SAME_UPPER"), c, functions)
+        valid = mask[:, t].reshape(-1, *[1] * (len(states) - 1))
+        h, c = np.where(valid, new_h, h), np.where(valid, new_c, c)
+        carried = np.where(valid, h, carried)
+        y[:, t] = carried if options["masked_output"] == "carry" else np.where(valid, h, 0)
+    return [y, h, c]
+
+
+def _conv_lstm_cell(total: np.ndarray, c: np.ndarray, functions: tuple[Activation, ...]) -> tuple[np.ndarray, np.ndarray]:
+    gates = dict(zip(ONNX["LSTM"], np.split(total, 4, -1)))
+    f, g, h_function = functions
+    c = activate(f, gates["f"]) * c + activate(f, gates["i"]) * activate(g, gates["c"])
+    return activate(f, gates["o"]) * activate(h_function, c), c
 
 
 _CELLS = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}

@@ -67,6 +67,14 @@ def _conv(x, w, b=None, *, group, kernel_shape, **options):
     return y if b is None else y + b.reshape(-1, *(1,) * axes)
 
 
+def convolution_of_frames(x: np.ndarray, w: np.ndarray, *, auto_pad, dilations=None, pads=None, strides=None) -> np.ndarray:
+    """With channels last: x (batch, *sizes, channels), w (filters, *kernel, channels)."""
+    seen = windows(np.moveaxis(x, -1, 1), w.shape[1:-1], 0, None, auto_pad=auto_pad, dilations=dilations, pads=pads,
+                   strides=strides)
+    axes = w.ndim - 2
+    return np.tensordot(seen, np.moveaxis(w, -1, 1), ([1, *range(2 + axes, 2 + 2 * axes)], list(range(1, 2 + axes))))
+
+
 def _conv_transpose(x, w, b=None, *, group, kernel_shape, **options):
     kernel, axes = w.shape[2:], w.ndim - 2
     strides, dilations = options["strides"] or (1,) * axes, options["dilations"] or (1,) * axes

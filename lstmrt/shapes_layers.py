@@ -116,6 +116,32 @@ def conv(x: Tensor, w: Tensor, b: Tensor | None = None, *, group, kernel_shape, 
     return [Tensor(x.dtype, (x.shape[0], filters, *_windowed(x.shape[2:], kernel, options)))]
 
 
+def conv_lstm(x: Tensor, w: Tensor, r: Tensor, b: Tensor | None = None, initial_h: Tensor | None = None,
+              initial_c: Tensor | None = None, mask: Tensor | None = None, *, direction, masked_output, activations,
+              activation_alpha, activation_beta, **options) -> list[Tensor]:
+    _floats_alike(x, w, r, b, initial_h, initial_c)
+    if not (w.shape and r.shape and all(isinstance(size, int) for size in (*w.shape, *r.shape))):
+        raise Mismatch(f"W and R: expected known shapes, got {w.shape} and {r.shape}")
+    gates, *kernel, channels = w.shape
+    filters, axes = gates // 4, len(kernel)
+    if axes < 1 or gates < 4 or gates % 4:
+        raise Mismatch(f"W: shape {w.shape}, expected (4 filters, kernel sizes, channels)")
+    if x.shape is not None and len(x.shape) != axes + 3:
+        raise Mismatch(f"X: shape {x.shape}, expected (batch, time, {axes} sizes, channels)")
+    batch, time, *sizes, width = x.shape or (None,) * (axes + 3)
+    counts = _windowed(sizes, kernel, options)
+    states = (batch, *counts, filters)
+    wanted = {"X": (x, (batch, time, *sizes, channels)), "R": (r, (gates, *kernel, filters)), "B": (b, (gates,)),
+              "initial_h": (initial_h, states), "initial_c": (initial_c, states), "mask": (mask, (batch, time))}
+    faults = [f"{name}: shape {tensor.shape}, expected {shape}" for name, (tensor, shape) in wanted.items()
+              if tensor is not None and not same_shape(tensor.shape, shape)]
+    if mask is not None and mask.dtype != "bool":
+        faults.append(f"mask: dtype {mask.dtype}, expected bool")
+    if faults:
+        raise Mismatch(*faults)
+    return [Tensor(x.dtype, (batch, time, *counts, filters))] + [Tensor(x.dtype, states)] * 2
+
+
 def transposed_pads(sizes: Sequence[int], kernel: Sequence[int], *, auto_pad, dilations, pads, strides, output_padding,
                     output_shape) -> list[tuple[int, int, int]]:
     """Of each axis: what a transposed convolution makes of it uncut, what is cut off in front, and what is left."""

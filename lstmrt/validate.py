@@ -11,7 +11,7 @@ from .activations import recurrent_activations
 from .containers import kind_of
 from .errors import GraphError
 from .graph import EXTENSION, Graph, Node
-from .operators import REQUIRED, AttributeSpec, Operator, find, is_recurrent
+from .operators import REQUIRED, AttributeSpec, Operator, find, has_states, is_recurrent
 from .passes.infer_shapes import infer
 from .shapes import DTYPES, same_size
 
@@ -136,7 +136,7 @@ def operator_faults(node: Node, operator: Operator) -> Iterator[str]:
         yield "outputs: there are none"
     attribute_faults = list(_attribute_faults(node, operator))
     yield from attribute_faults
-    if is_recurrent(node) and not attribute_faults:
+    if has_states(node) and not attribute_faults:
         try:
             recurrent_activations(node)
         except GraphError as error:

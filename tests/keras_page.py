@@ -20,7 +20,7 @@ from lstmrt.converters.keras_recurrent import CELLS, RECURRENT
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "KERAS.md"
 BEGINNING, END = "<!-- make keras-page: from here -->\n", "<!-- make keras-page: to here -->\n"
-TESTS = ["attention", "layers", "models", "operators", "shapes", "text"]
+TESTS = ["attention", "conv_lstm", "layers", "models", "operators", "shapes", "text"]
 FUNCTIONS = "functions between layers"
 ROWS = (*sorted({*HANDLERS, *AS_LAYER, *RECURRENT, *CELLS, "StackedRNNCells"}), FUNCTIONS)
 CONTAINERS = {".keras": "`.keras`", "_folder": "`.keras`, unzipped", ".h5": "`.h5`", "_saved_model": "SavedModel",

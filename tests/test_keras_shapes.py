@@ -13,6 +13,7 @@ pytestmark = pytest.mark.parametrize("name", FRAMEWORKS)
 
 RANDOM = np.random.default_rng(3)
 IMAGES = RANDOM.standard_normal((BATCH, 6, 7, 4)).astype(np.float32)
+VOLUMES = RANDOM.standard_normal((2, 4, 6, 5, 3)).astype(np.float32)
 STEPS = RANDOM.standard_normal((BATCH, 9, 4)).astype(np.float32)
 
 
@@ -37,6 +38,18 @@ def test_shaping(tmp_path, name):
     assert_all(keras, tmp_path, IMAGES, [
         layers.Flatten(), layers.Permute((3, 1, 2)), layers.ZeroPadding2D(2), layers.ZeroPadding2D(((1, 2), (0, 3)))])
     assert_all(keras, tmp_path, VECTORS[:, 0], [layers.RepeatVector(4), layers.Flatten()])
+
+
+def test_shaping_of_images_and_volumes(tmp_path, name):
+    keras = framework(name)
+    layers, first = keras.layers, {"data_format": "channels_first"}
+    assert_all(keras, tmp_path, IMAGES, [
+        layers.Cropping2D(1), layers.Cropping2D((0, 2)), layers.Cropping2D(((1, 2), (0, 3)), **first), layers.UpSampling2D((3, 2)),
+        layers.UpSampling2D(2, **first), layers.ZeroPadding2D(((1, 2), (0, 3)), **first)])
+    assert_all(keras, tmp_path, IMAGES, [
+        layers.Cropping2D(((1, 2), (0, 3))), layers.UpSampling2D((3, 2)), layers.ZeroPadding2D((1, 3))], time=-1)
+    assert_all(keras, tmp_path, VOLUMES, [
+        layers.Cropping3D(((1, 0), (2, 1), (0, 3))), layers.UpSampling3D((1, 3, 2)), layers.ZeroPadding3D(((0, 1), (2, 0), (1, 3)))])
 
 
 def test_shaping_of_any_length(tmp_path, name):
@@ -111,6 +124,20 @@ def test_pooling(tmp_path, name):
     assert_all(keras, tmp_path, STEPS, one + everything[::2], time=-1)
 
 
+def test_pooling_and_convolution_of_volumes(tmp_path, name):
+    keras = framework(name)
+    layers = keras.layers
+    kinds = [getattr(layers, f"{kind}Pooling3D") for kind in ("Max", "Average")]
+    everything = [getattr(layers, f"Global{kind}Pooling3D")(keepdims=keepdims) for kind in ("Max", "Average")
+                  for keepdims in (False, True)]
+    convolutions = [layers.Conv3D(5, 3, activation="relu"), layers.Conv3D(4, (2, 3, 1), strides=(1, 2, 3), padding="same"),
+                    layers.Conv3D(6, (1, 3, 2), padding="same", groups=3, use_bias=False), layers.Conv3DTranspose(5, 2, strides=2)]
+    assert_all(keras, tmp_path, VOLUMES, [
+        *(pool(size, padding=padding) for pool in kinds for size in (2, (1, 3, 2)) for padding in ("valid", "same")),
+        *everything, *convolutions])
+    assert_all(keras, tmp_path, VOLUMES, [kinds[0]((1, 2, 3)), kinds[1](2, 1, padding="same"), *convolutions[::2]], time=-1)
+
+
 @pytest.mark.parametrize("layer", ["AveragePooling1D", "MaxPooling1D"])
 def test_sequences_shorter_than_a_window(tmp_path, name, layer):
     """Windows that are whole do not fit into them; those that are padded do. Longer sequences are run between."""
@@ -177,8 +204,23 @@ def test_transposed_convolution(tmp_path, name):
     two = [layers.Conv2DTranspose(5, (3, 2), strides=(2, 3), padding=padding, activation="tanh", use_bias=False)
            for padding in ("valid", "same")]
     assert_all(keras, tmp_path, STEPS, one)
+    two += [layers.Conv2DTranspose(5, (3, 2), strides=(2, 3), padding=padding, output_padding=more)
+            for padding in ("valid", "same") for more in ((0, 2), (1, 1))]
+    two += [layers.Conv2DTranspose(5, (3, 2), dilation_rate=2, padding=padding) for padding in ("valid", "same")]
     assert_all(keras, tmp_path, STEPS, one[::5], time=-1)
     assert_all(keras, tmp_path, IMAGES, two)
+
+
+def test_kernels_of_their_own_for_each_place(tmp_path, name):
+    keras = framework(name)
+    layers = keras.layers
+    if name == "keras":
+        pytest.skip("Keras 3 has none")
+    assert_all(keras, tmp_path, STEPS, [layers.LocallyConnected1D(5, 3, activation="tanh"),
+                                        layers.LocallyConnected1D(2, 4, strides=2, use_bias=False),
+                                        layers.LocallyConnected1D(3, 2, data_format="channels_first")])
+    assert_all(keras, tmp_path, IMAGES, [layers.LocallyConnected2D(5, (3, 2)), layers.LocallyConnected2D(2, 3, strides=(1, 2)),
+                                         layers.LocallyConnected2D(3, (2, 3), data_format="channels_first")])
 
 
 ROW_FUNCTIONS = {"keras": ("softmax", "log_softmax", "glu", "sparsemax"), "tf_keras": ("softmax", "log_softmax")}
