@@ -71,10 +71,10 @@ typedef struct {
     size_t rows, inner, columns, count; /* count: products in a row */
 } product_sizes;
 
-static product_sizes sizes_of(const lstmrt_model *model, const lstmrt_step *step)
+static product_sizes sizes_of(const lstmrt_model *model, const lstmrt_step *step, size_t b_width)
 {
-    const lstmrt_value *a = lstmrt_input(model, step, 0), *b = lstmrt_input(model, step, 1), *y = lstmrt_output(model, step, 0);
-    const size_t inner = (size_t)step->constant, rows = a->width / inner, columns = b->width / inner; /* of all products */
+    const lstmrt_value *a = lstmrt_input(model, step, 0), *y = lstmrt_output(model, step, 0);
+    const size_t inner = (size_t)step->constant, rows = a->width / inner, columns = b_width / inner; /* of all products */
     const size_t count = lstmrt_size_product(rows, columns) / y->width;
     return count > 0 ? (product_sizes){rows / count, inner, columns / count, count} : (product_sizes){0};
 }
@@ -82,29 +82,38 @@ static product_sizes sizes_of(const lstmrt_model *model, const lstmrt_step *step
 lstmrt_status lstmrt_matmul_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
     const lstmrt_value *a = lstmrt_input(model, step, 0), *b = lstmrt_input(model, step, 1), *y = lstmrt_output(model, step, 0);
-    if (!lstmrt_value_is(a, LSTMRT_F32, -1, 0) || !lstmrt_value_is(b, LSTMRT_F32, (int)a->rows, 0) ||
-        !lstmrt_value_is(y, LSTMRT_F32, (int)a->rows, 0) || step->constant <= 0)
+    const lstmrt_weight *row = &step->weights[0];
+    if (!lstmrt_value_is(a, LSTMRT_F32, -1, 0) || !lstmrt_value_is(y, LSTMRT_F32, (int)a->rows, 0) || step->constant <= 0 ||
+        !(b ? lstmrt_value_is(b, LSTMRT_F32, (int)a->rows, 0) : lstmrt_weight_is(row, 1, row->cols)))
         return LSTMRT_BAD_PROGRAM;
-    const product_sizes s = sizes_of(model, step);
-    const bool fits = lstmrt_size_product(s.rows * s.inner, s.count) == a->width && s.inner * s.columns * s.count == b->width &&
-                      lstmrt_size_product(s.rows * s.columns, s.count) == y->width;
+    const size_t width = layer->inputs = b ? b->width : row->cols;
+    const product_sizes s = sizes_of(model, step, width);
+    if (lstmrt_size_product(s.rows * s.inner, s.count) != a->width || s.inner * s.columns * s.count != width ||
+        lstmrt_size_product(s.rows * s.columns, s.count) != y->width)
+        return LSTMRT_BAD_PROGRAM;
     layer->width = y->width;
-    return fits ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+    if (b) return LSTMRT_OK;
+    layer->row = lstmrt_allocate_array(width, sizeof *layer->row);
+    if (!layer->row) return LSTMRT_OUT_OF_MEMORY;
+    memcpy(layer->row, row->data, width * sizeof *layer->row);
+    return LSTMRT_OK;
 }
 
 lstmrt_status lstmrt_matmul_run(const lstmrt_layer *layer, lstmrt_workspace *ws)
 {
-    const product_sizes s = sizes_of(ws->model, &layer->step);
+    const product_sizes s = sizes_of(ws->model, &layer->step, layer->inputs);
     const lstmrt_slot *a = lstmrt_input_slot(layer, ws, 0), *b = lstmrt_input_slot(layer, ws, 1);
     const lstmrt_slot *y = lstmrt_output_slot(layer, ws, 0);
     const size_t rows = lstmrt_rows_of(lstmrt_input(ws->model, &layer->step, 0), ws);
-    for (size_t row = 0; row < rows; row++)
+    for (size_t row = 0; row < rows; row++) {
+        const float *from = b ? (const float *)b->data + row * b->stride : layer->row;
         for (size_t i = 0; i < s.count; i++)
             ws->model->kernels->mix(&(lstmrt_mix_args){
                 .w = (const float *)a->data + row * a->stride + i * s.rows * s.inner,
-                .x = (const float *)b->data + row * b->stride + i * s.inner * s.columns,
+                .x = from + i * s.inner * s.columns,
                 .y = (float *)y->data + row * y->stride + i * s.rows * s.columns,
                 .w_stride = s.inner, .x_stride = s.columns, .y_stride = s.columns,
                 .rows = s.rows, .steps = s.inner, .width = s.columns});
+    }
     return LSTMRT_OK;
 }

@@ -123,7 +123,7 @@ typedef struct {
     X(GATHER, "a, b, ...", "y", "")                               /* elements of these, see indices */        \
     X(RESHAPE, "x", "y", "")                                      /* the same elements in other rows */       \
     X(WHERE, "mask, (a), (b)", "y", "(a (width)), (b (width))")   /* a where the mask is not 0, else b */     \
-    X(MATMUL, "a, b", "y", "")                                    /* matrices in rows, `constant` within */   \
+    X(MATMUL, "a, (b)", "y", "(row)")                             /* matrices in rows, `constant` within */   \
     X(FIRST, "x", "y", "")                                        /* the row at time 0 */                     \
     X(LAST, "x", "y", "")                                         /* the row at time T-1 */                   \
     X(REVERSE, "x", "y", "")                                      /* time runs backwards */                   \
@@ -169,8 +169,8 @@ enum { LSTMRT_MAX_INPUTS = 8, LSTMRT_MAX_OUTPUTS = 3, LSTMRT_MAX_WEIGHTS = 5, LS
  * with a column, scale times the sum of column tanh(q + k). It is `hidden` where a mask is not set or, if causal, where k is
  * later than q. The weights are (rows of q, heads, length of k).
  *
- * MATMUL: a row of a is some matrices (rows, constant), one after the other, a row of b as many (constant, columns), and one of
- * y their products.
+ * MATMUL: a row of a is some matrices (rows, constant), one after the other, a row of b, or the constant row, as many
+ * (constant, columns), and one of y their products.
  *
  * CONV: a row of x is some parts of `inputs` elements, the windows, and a row of y what a dense layer makes of each. Filters are
  * a multiple of 16. */

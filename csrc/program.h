@@ -55,7 +55,7 @@ typedef void lstmrt_cell_step(const lstmrt_layer *layer, const lstmrt_workspace 
 
 struct lstmrt_layer {
     lstmrt_step step; /* without its weights */
-    size_t inputs;    /* width of x */
+    size_t inputs;    /* width of x; MATMUL: of b */
     size_t width;     /* width of y; hidden units of a recurrent layer */
     /* dense: y = x W + bias; recurrent: gates = x W + bias, gates side by side for each vector of units */
     float *x_weights, *x_bias;

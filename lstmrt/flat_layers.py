@@ -6,6 +6,7 @@ A recurrent layer has rows of its own, a batch of sequences; RESHAPEs lead from 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -97,44 +98,50 @@ class FlatLayers(FlatProducts):
         self._finish(node, Flat((id,), np.moveaxis(self._plain(id, moved.shape).index, -1, axis)))
 
     def _matmul(self, node: Node) -> None:
-        if node.inputs[1] in self.facts.constants:
+        constant = self.facts.constants.get(node.inputs[1])
+        if constant is not None and constant.ndim <= 2:
             super()._matmul(node)
             return
-        a, b = (self._flat(name).index for name in node.inputs)
-        self._finish(node, self._matrices(node.inputs, a, b))
+        b = self._flat(node.inputs[1]).index if constant is None else constant
+        self._finish(node, self._matrices(node.inputs, self._flat(node.inputs[0]).index, b))
 
-    def _matrices(self, names: tuple[str, ...], a: np.ndarray, b: np.ndarray) -> Flat:
-        """The products of (..., rows, inner) and (..., inner, columns): places in the values `names`."""
-        if min(a.ndim, b.ndim) < 2 or (self._batch is not None and (a.ndim != b.ndim or a.ndim < 3)):
+    def _matrices(self, names: Sequence[str], a: np.ndarray, b: np.ndarray) -> Flat:
+        """The products of (..., rows, inner) and (..., inner, columns): places in the values `names`, or a constant for b."""
+        is_constant = names[1] in self.facts.constants
+        if min(a.ndim, b.ndim) < 2 or (self._batch is not None and not is_constant and (a.ndim != b.ndim or a.ndim < 3)):
             raise Misfit
         outer = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         a, b = (np.broadcast_to(one, (*outer, *one.shape[-2:])) for one in (a, b))
         if max(a.size, b.size, math.prod(outer) * a.shape[-2] * b.shape[-1]) > LARGEST:
             raise Misfit
-        operands = [self._whole(Flat(self._flat(name).sources, one)) for name, one in zip(names, (a, b))]
+        operands = [self._whole(Flat(self._flat(names[0]).sources, a))]
+        operands.append(-1 if is_constant else self._whole(Flat(self._flat(names[1]).sources, b)))
+        row = [np.ascontiguousarray(b.ravel(), np.float32)] if is_constant else []
         shape = (*outer, a.shape[-2], b.shape[-1])
-        return self._plain(self._emit("MATMUL", operands, math.prod(shape), constant=a.shape[-1]), shape)
+        return self._plain(self._emit("MATMUL", operands, math.prod(shape), weights=row, constant=a.shape[-1]), shape)
 
     def _einsum(self, node: Node) -> None:
-        """Of two values, or of one and a constant matrix, whose letters are each in one place of it."""
+        """Of two values, or of one and a constant, whose letters are each in one place of it."""
         sums, arrow, made = attributes(node)["equation"].replace(" ", "").partition("->")
-        terms = sums.split(",")
+        terms, names = sums.split(","), node.inputs
         if not arrow or len(terms) != 2 or "." in "".join(terms) or any(len(set(term)) < len(term) for term in (*terms, made)):
             raise Misfit
+        if names[0] in self.facts.constants:
+            terms, names = terms[::-1], names[::-1]
         a, b = (set(term) for term in terms)
         if (a ^ b) - set(made):
             raise Misfit  # sums over an axis of one of them
         outer, inner = [letter for letter in made if letter in a & b], sorted((a & b) - set(made))
         rows, columns = ([letter for letter in made if letter in one] for one in (a - b, b - a))
-        if node.inputs[1] in self.facts.constants and not outer:
-            x, w = self._flat(node.inputs[0]), self._constant(node.inputs[1])
-            sizes = dict(zip(terms[0] + terms[1], x.index.shape + w.shape))
-            seen = _arranged(x.index, terms[0], rows, inner)
-            product = self._product(x.sources, seen, _arranged(w, terms[1], inner, columns))
+        is_constant = names[1] in self.facts.constants
+        if is_constant and self._batch is not None and terms[0][0] not in rows:
+            raise Misfit
+        x, y = self._flat(names[0]), self._constant(names[1]) if is_constant else self._flat(names[1]).index
+        sizes = dict(zip(terms[0] + terms[1], x.index.shape + y.shape))
+        if is_constant and not outer:
+            product = self._product(x.sources, _arranged(x.index, terms[0], rows, inner), _arranged(y, terms[1], inner, columns))
         else:
-            x, y = (self._flat(name).index for name in node.inputs)
-            sizes = dict(zip(terms[0] + terms[1], x.shape + y.shape))
-            product = self._matrices(node.inputs, _arranged(x, terms[0], outer, rows, inner),
+            product = self._matrices(names, _arranged(x.index, terms[0], outer, rows, inner),
                                      _arranged(y, terms[1], outer, inner, columns))
         order = [*outer, *rows, *columns]
         index = product.index.reshape([sizes[letter] for letter in order])

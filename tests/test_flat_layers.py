@@ -8,8 +8,10 @@ import pytest
 from lstmrt import passes
 from lstmrt.compile import Executable, compile_graph
 from lstmrt.errors import InputError
+from lstmrt.flat import FlatRegion
 from lstmrt.gates import ONNX
 from lstmrt.graph import EXTENSION, Graph, Node, Value
+from lstmrt.roles import Facts
 from oracles import exact
 from small_models import weights
 
@@ -142,6 +144,22 @@ def test_einsum(equation, shapes):
     nodes = [Node("Einsum", ("a", "b" if "b" in given else "matrix"), ("sums",), {"equation": equation}),
              Node("Tanh", ("sums",), ("y",))]
     check(graph(given, ["y"], nodes))
+
+
+@pytest.mark.parametrize("batch", ["batch", 2])
+@pytest.mark.parametrize("op, names, shape, w", [
+    ("btgi,gih->btgh", "xw", (7, 3, 5), (3, 5, 4)), ("btgi,gih->bhtg", "xw", (1, 3, 5), (3, 5, 17)),
+    ("ogi,bgti->btog", "wx", (3, 2, 6), (5, 3, 6)), ("btig,gi->btg", "xw", (2, 6, 3), (3, 6)),
+    ("MatMul", "xw", (3, 2, 6), (3, 6, 4)), ("MatMul", "xw", (4, 1, 2, 6), (3, 6, 4)), ("MatMul", "xw", (2, 6), (1, 6, 4))])
+def test_each_group_has_a_constant_matrix_of_its_own(op, names, shape, w, batch):
+    node = Node(op, tuple(names), ("sums",)) if op == "MatMul" else Node("Einsum", tuple(names), ("sums",), {"equation": op})
+    check(graph({"x": (batch, *shape)}, ["y"], [node, Node("Tanh", ("sums",), ("y",))], {"w": weights(RANDOM, *w)}))
+
+
+def test_a_constant_matrix_for_each_row_of_a_free_batch_is_left_to_others():
+    node = Node("Einsum", ("x", "w"), ("y",), {"equation": "bi,bij->bj"})
+    wanted = graph({"x": ("batch", 5)}, ["y"], [node], {"w": weights(RANDOM, 1, 5, 4)})
+    assert not FlatRegion(Facts.of(wanted, passes.infer_shapes(wanted))).take(node)
 
 
 @pytest.mark.parametrize("axis", [1, 2, -1])

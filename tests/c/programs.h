@@ -188,8 +188,10 @@ static inline void add_elements(builder *b)
     last_step(b)->weights[0] = random_weight(b, 11, 3, 1);
     const int32_t products = add_simple(b, LSTMRT_OP_MATMUL, x, one, 16); /* two of (4, 3) by (3, 2) */
     last_step(b)->inputs[1] = table, last_step(b)->constant = 3;
+    const int32_t by_constants = add_simple(b, LSTMRT_OP_MATMUL, x, one, 16);
+    last_step(b)->weights[0] = random_weight(b, 1, 12, 1), last_step(b)->constant = 3;
     int32_t v = add_simple(b, LSTMRT_OP_WHERE, products, one, 16);
-    last_step(b)->inputs[2] = products, last_step(b)->weights[0] = random_weight(b, 1, 16, 1);
+    last_step(b)->inputs[2] = by_constants, last_step(b)->weights[0] = random_weight(b, 1, 16, 1);
     v = add_simple(b, LSTMRT_OP_LOG_SOFTMAX, v, one, 16);
     last_step(b)->constant = 4;
     add_output(b, add_simple(b, LSTMRT_OP_RESHAPE, v, one, 16));

@@ -112,6 +112,7 @@ static void make_bytes(lstmrt_step *step)
     X(a_negative_part, step_of(b, LSTMRT_OP_LOG_SOFTMAX)->constant = -4)                                 \
     X(matrices_that_do_not_fit, step_of(b, LSTMRT_OP_MATMUL)->constant = 4)                              \
     X(matrices_of_nothing, step_of(b, LSTMRT_OP_MATMUL)->constant = 0)                                   \
+    X(matrices_by_nothing, step_of(b, LSTMRT_OP_MATMUL)->inputs[1] = -1)                                 \
     X(products_too_many, output_of(b, LSTMRT_OP_MATMUL, 0)->width = 32)                                  \
     X(a_choice_of_nothing, step_of(b, LSTMRT_OP_WHERE)->weights[0].data = NULL)                          \
     X(a_choice_from_other_rows, step_of(b, LSTMRT_OP_WHERE)->inputs[1] = b->inputs[0])                   \
