@@ -288,7 +288,10 @@ def _steps(graph: Graph, facts: Facts, target: Target) -> list[NativeStep | Host
 
 def _native_steps(segment: Segment, graph: Graph, dtypes: Mapping[str, str],
                   target: Target) -> list[NativeStep | HostStep]:
-    program, renaming = segment.region.lower() if segment.region.is_flat else lower(segment.region)
+    if segment.region.is_flat:
+        (program, renaming), target = segment.region.lower(), target._replace(precision="f32")
+    else:
+        program, renaming = lower(segment.region)
     if not program.steps:
         return _host_steps(segment.nodes, graph, dtypes)
     native = [node for node in segment.nodes if node not in renaming]

@@ -30,10 +30,10 @@ class Segment(NamedTuple):
     choice: bool = False  # an If with compiled branches
 
 
-def segments(graph: Graph, facts: Facts, flat: bool, needs_runtime: bool) -> list[Segment]:
+def segments(graph: Graph, facts: Facts, layers: bool, needs_runtime: bool) -> list[Segment]:
     """The fastest way that there is, as far as can be told ahead.
 
-    flat           whether programs of convolutions may be among the native ones
+    layers         whether programs of convolutions, whose weights are float32, may have the weights of recurrent layers
     needs_runtime  whether only onnxruntime has some of the nodes
     """
     ways = _Ways(graph, facts)
@@ -41,24 +41,24 @@ def segments(graph: Graph, facts: Facts, flat: bool, needs_runtime: bool) -> lis
     if _is_one_program(best, facts):
         return best
     made = [best]
-    layers = flat and all(isinstance(size, int) for value in graph.inputs for size in value.shape or (None,))
+    layers = layers and all(isinstance(size, int) for value in graph.inputs for size in value.shape or (None,))
     if layers and not needs_runtime:
         made.append(ways.settled(_Way(False, True, layers=True)))
         if _is_one_program(made[-1], facts) and _estimated(made[-1], facts) < estimates.session(graph.nodes, facts):
             return made[-1]
     from .foreign import has_runtime
 
-    if flat and not needs_runtime:
+    if not needs_runtime:
         made.append(ways.settled(_Way(False, True)))
     is_settled = all(segment.region and _stays(segment, facts, _MIXED) for segment in made[-1])
     if needs_runtime or (has_runtime() and not is_settled):  # else it would be the same with onnxruntime
-        made += [ways.settled(way) for way in _with_runtime(needs_runtime, flat, layers)]
+        made += [ways.settled(way) for way in _with_runtime(needs_runtime, layers)]
     return min(made, key=lambda one: _estimated(one, facts) + _favour(one, needs_runtime))
 
 
-def _with_runtime(needs_runtime: bool, flat: bool, layers: bool) -> list[_Way]:
+def _with_runtime(needs_runtime: bool, layers: bool) -> list[_Way]:
     """Those that are not the first one."""
-    ways = [_MIXED, _MIXED._replace(margin=estimates.SESSION)] if flat else []
+    ways = [_MIXED, _MIXED._replace(margin=estimates.SESSION)]
     ways += [_MIXED._replace(margin=estimates.SESSION, layers=True)] if layers else []
     return [*([] if needs_runtime else [_Way(True)]), *ways, _Way(True, cells=True)]
 

@@ -263,9 +263,11 @@ def test_pools_pass_over_nan_as_onnxruntime_does(pool):
         np.testing.assert_array_equal(made["y"], expected)
 
 
-def test_reduced_precision_is_for_other_weights():
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_reduced_precision_is_for_other_weights(precision):
     wanted = graph([conv("x", "y", "w")], {"w": W1}, (1, 3, 13))
-    executable = compile_graph(passes.load(wanted), precision="bf16")
+    executable = compile_graph(passes.load(wanted), precision=precision)
+    assert [segment.kind for segment in executable.segments] == ["native"]
     x = floats(1, 3, 13)
     np.testing.assert_allclose(executable.run({"x": x})["y"], reference.run(wanted, {"x": x})["y"], atol=1e-5)
 
