@@ -31,6 +31,8 @@ __all__ = [
     "plot_alignment",
 ]
 
+_PLACES = {"Model": ".model", "plot_alignment": ".plotting"}  # of what is not in loading.py
+
 
 if importlib.util.find_spec(f"{__name__}._core") is None:
     raise ImportError("this is the source tree of lstmrt, without its compiled core: leave it, or pip install -e .")
@@ -44,8 +46,7 @@ def __getattr__(name: str) -> object:
         return version("lstmrt")
     if name not in __all__:
         raise AttributeError(f"module 'lstmrt' has no attribute {name!r}")
-    module = ".plotting" if name == "plot_alignment" else ".model"
-    return getattr(importlib.import_module(module, __name__), name)
+    return getattr(importlib.import_module(_PLACES.get(name, ".loading"), __name__), name)
 
 
 def __dir__() -> list[str]:

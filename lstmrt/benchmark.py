@@ -11,9 +11,10 @@ import numpy as np
 
 from .generation import GenerationOptions, settings
 from .machine import Limits
-from .model import Model, random_inputs
+from .model import Model
 from .native import is_multiplied_ahead
 from .operators import is_recurrent, named_inputs
+from .random_calls import random_inputs
 from .roles import TIME, Facts
 
 BYTES = {"f32": 4, "bf16": 2, "int8": 1}  # of a weight; its precisions are precision.PRECISIONS

@@ -130,7 +130,8 @@ def _encoder_decoder(options: argparse.Namespace) -> dict:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from .model import check_destination, convert
+    from .loading import convert
+    from .paths import check_destination
 
     is_reduced = options.precision not in (None, "f32")
     if options.text is not None and not is_reduced:
@@ -148,7 +149,7 @@ def _convert(options: argparse.Namespace) -> int:
 def _cost(options: argparse.Namespace) -> Cost | None:
     """None, and a note, where no text is given and the model does not run on random numbers."""
     from .cost import measure
-    from .model import read
+    from .loading import read
 
     text = None if options.text is None else _text_of(options.text)
     file = read(options.source, options.tokenizer, options.config)
@@ -179,7 +180,7 @@ def _print_cost(cost: Cost) -> None:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from .model import load
+    from .loading import load
 
     with _file_or_sample(options.model) as path:
         model = load(path, tokenizer=options.tokenizer, **_encoder_decoder(options))
@@ -205,7 +206,7 @@ def _file_or_sample(path: str | None) -> ContextManager[str | os.PathLike]:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from .model import load
+    from .loading import load
     from .report import layer_rows, summary
 
     model = load(options.model, config=options.config)
@@ -249,7 +250,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     from . import benchmark, machine
-    from .model import load
+    from .loading import load
 
     if options.time < 1 or not 0 < options.seconds < 3600:
         raise InputError("bench: --time and --seconds want numbers above 0")

@@ -9,7 +9,9 @@ import numpy as np
 from .errors import InputError, LstmrtError
 from .format import ModelFile
 from .graph import Graph
-from .model import Model, random_inputs, with_precision
+from .loading import with_precision
+from .model import Model
+from .random_calls import random_inputs
 
 CONTEXTS = 400  # compared, each for the token after it
 LENGTH = 32  # ids in a context, where the model does not say

@@ -13,8 +13,10 @@ from .containers import is_array
 from .errors import InputError, MissingDependencyError, UnsupportedError
 from .format import SelfTest
 from .graph import Graph
-from .model import Model, load, record
+from .loading import load
+from .model import Model
 from .operators import is_dynamic
+from .random_calls import record
 
 # Of the largest magnitude in an output, and absolute below 1: float32 sums in another order; with reduced weights, which the
 # vectors are made from too, also what they are multiplied with in fewer bits. Where that becomes bytes, a number that lies in the

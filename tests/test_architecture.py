@@ -72,7 +72,7 @@ def test_the_rules_see_every_part():
     assert len(C) > 20
     assert "lstmrt.errors" in known_to("lstmrt.converters.from_keras")
     assert "lstmrt._core" in known_to("lstmrt.compile")
-    assert "lstmrt.converters" in known_to("lstmrt.model") - known_to("lstmrt.model", at_once_only=True)
+    assert "lstmrt.converters" in known_to("lstmrt.loading") - known_to("lstmrt.loading", at_once_only=True)
 
 
 # ---- Python ----
@@ -138,8 +138,8 @@ def test_the_core_knows_errors_alone():
     assert set(re.findall(r"^\s*from \.(\w+) c?import", source, re.MULTILINE)) == {"_clib", "errors"}
 
 
-def test_the_command_line_goes_through_the_model():
-    assert known_to("lstmrt.cli") <= within("benchmark", "cost", "errors", "generation_config", "machine", "model",
+def test_the_command_line_goes_through_models_and_their_files():
+    assert known_to("lstmrt.cli") <= within("benchmark", "cost", "errors", "generation_config", "loading", "machine", "paths",
                                               "precision", "report", "verify")
 
 

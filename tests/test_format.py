@@ -22,7 +22,7 @@ from lstmrt import format
 from lstmrt.format import ModelFile
 from lstmrt.generation_config import GenerationDefaults
 from lstmrt.graph import Graph, Node, Value
-from lstmrt.model import record
+from lstmrt.random_calls import record
 from lstmrt.tokenizers import Tokenizer
 from small_models import language_model
 

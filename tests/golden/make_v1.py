@@ -12,7 +12,7 @@ import numpy as np
 from lstmrt.format import ModelFile, write
 from lstmrt.generation_config import GenerationDefaults
 from lstmrt.graph import EXTENSION, Graph, Node, Value
-from lstmrt.model import record
+from lstmrt.random_calls import record
 from lstmrt.tokenizers import Tokenizer
 
 WORDS = ("the", "café", "is", "open", "every", "day")
