@@ -229,6 +229,9 @@ typedef struct {
 lstmrt_status lstmrt_run(lstmrt_model *model, const lstmrt_buffer *inputs, const lstmrt_buffer *outputs,
                          size_t batch, size_t time, size_t source);
 
+/* Whether such a run, or such a step, is over before another thread of the program, if it waited, would have begun. */
+bool lstmrt_run_is_brief(const lstmrt_model *model, size_t batch, size_t time, size_t source);
+
 /* ---- states: h and c of every recurrent step, for `batch` rows ---- */
 
 typedef struct lstmrt_state lstmrt_state;

@@ -7,6 +7,8 @@ enum {
     SECTION_COST = 10 * 1024,     /* of those ends, between near cores */
     EXCHANGE_COST = 24,           /* of a float that another core has made */
     STEP_COST = 5 * 1024,         /* of what a time step does beside products */
+    VALUE_COST = 64,              /* of a float that a step makes, whatever it does */
+    BRIEF_COST = 40 * 1024,       /* of a run that is brief: about a microsecond */
     WAKING_COST = 18 * PART_COST, /* of a thread that sleeps: what it cannot do meanwhile, and 7 us of the caller's */
     FAR = 4                       /* times as much takes a section or an exchange between far cores; waking, half of that */
 };
@@ -14,6 +16,15 @@ enum {
 static size_t cost(size_t weights, size_t rows) { return lstmrt_size_product(weights, rows > 2 ? rows : 2); }
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+bool lstmrt_run_is_brief(const lstmrt_model *model, size_t batch, size_t time, size_t source)
+{
+    const size_t rows = lstmrt_size_product(batch, time > source ? time : source);
+    size_t beside = STEP_COST * model->n_cells;
+    for (size_t i = 0; i < model->n_values; i++) beside = lstmrt_size_sum(beside, VALUE_COST * (size_t)model->values[i].width);
+    const bool attends = model->attended[LSTMRT_ACROSS_TIME] > 0 || model->attended[LSTMRT_ACROSS_SOURCE] > 0;
+    return !attends && lstmrt_size_sum(cost(model->weights, rows), lstmrt_size_product(beside, rows)) <= BRIEF_COST;
+}
 
 lstmrt_panels lstmrt_panels_part(size_t count, size_t part, size_t parts, bool backward)
 {

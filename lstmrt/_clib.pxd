@@ -173,6 +173,7 @@ cdef extern from "lstmrt.h" nogil:
     const char *lstmrt_model_isa(const lstmrt_model *model) noexcept
     bint lstmrt_model_steppable(const lstmrt_model *model) noexcept
     void lstmrt_model_set_threads(lstmrt_model *model, size_t threads) noexcept
+    bint lstmrt_run_is_brief(const lstmrt_model *model, size_t batch, size_t time, size_t source) noexcept
     lstmrt_status lstmrt_run(lstmrt_model *model, const lstmrt_buffer *inputs, const lstmrt_buffer *outputs,
                              size_t batch, size_t time, size_t source) noexcept
 

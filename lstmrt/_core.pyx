@@ -1,12 +1,12 @@
 """The only door to the C core (csrc/lstmrt.h): Python objects to C structs, statuses to exceptions, no arithmetic.
 
-Arrays pass as C-contiguous buffers of exactly the program's size. Their dtypes and shapes are the caller's to check;
-a wrong size in bytes is refused here, never read. The GIL is released while C works.
+What runs read and write are C-contiguous NumPy arrays of exactly the program's size. Their dtypes and shapes are the
+caller's to check, or a Form's; a wrong size in bytes is refused here, never read. The GIL is released while C works, but for a microsecond at a time:
+threads that take turns so often are slower than one.
 """
 
-from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer,
-)
+cimport numpy as cnp
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int8_t, int32_t, int64_t
@@ -17,7 +17,7 @@ import numpy as np
 
 from .errors import GraphError, InputError, IsaError, OutOfMemoryError
 
-cdef object ndarray = np.ndarray, empty = np.empty
+cnp.import_array()
 
 cdef int64_t SLICE_NS = 20_000_000  # of C work at a time: a Ctrl-C waits no longer
 cdef size_t SLICE_IDS = 4096  # at most from one slice
@@ -88,39 +88,38 @@ def fma_rate(int64_t budget, precision="f32"):
 cdef enum:
     FEW = 3  # arrays that need no memory of their own
 
-cdef struct Arrays:
-    Py_buffer *views
-    lstmrt_buffer *buffers
-    size_t held
-    Py_buffer few_views[FEW]
-    lstmrt_buffer few_buffers[FEW]
+cdef struct Sizes:
+    size_t batch, time, source
+    bint brief  # others had better wait than be let go on meanwhile
+
+cdef struct Buffers:
+    lstmrt_buffer *all
+    lstmrt_buffer few[FEW]
 
 
-cdef int hold(Arrays *arrays, tuple objects, size_t expected, int flags, str what) except -1:
-    if <size_t>len(objects) != expected:
-        raise InputError(f"expected {expected} {what}, got {len(objects)}")
-    if expected <= FEW:
-        arrays.views, arrays.buffers = arrays.few_views, arrays.few_buffers
-    else:
-        arrays.views = <Py_buffer *>PyMem_Calloc(expected, sizeof(Py_buffer))
-        arrays.buffers = <lstmrt_buffer *>PyMem_Calloc(expected, sizeof(lstmrt_buffer))
-        if arrays.views == NULL or arrays.buffers == NULL:
+cdef int point(Buffers *buffers, tuple arrays, size_t expected, bint written, str what) except -1:
+    """Lets `buffers` point into arrays, which their tuple keeps. They are let go of with `let_go`, whatever happens here."""
+    cdef cnp.ndarray array
+    cdef size_t i = 0
+    if <size_t>len(arrays) != expected:
+        raise InputError(f"expected {expected} {what}, got {len(arrays)}")
+    if expected > FEW:
+        buffers.all = <lstmrt_buffer *>PyMem_Calloc(expected, sizeof(lstmrt_buffer))
+        if buffers.all == NULL:
             raise MemoryError
-    for array in objects:
-        PyObject_GetBuffer(array, &arrays.views[arrays.held], PyBUF_C_CONTIGUOUS | flags)
-        arrays.buffers[arrays.held].data = arrays.views[arrays.held].buf
-        arrays.buffers[arrays.held].bytes = arrays.views[arrays.held].len
-        arrays.held += 1
+    for array in arrays:
+        if not cnp.PyArray_IS_C_CONTIGUOUS(array):
+            raise ValueError("an array is not C-contiguous")
+        if written and not cnp.PyArray_ISWRITEABLE(array):
+            raise ValueError("an array for outputs is read-only")
+        buffers.all[i] = lstmrt_buffer(data=cnp.PyArray_DATA(array), bytes=cnp.PyArray_NBYTES(array))
+        i += 1
     return 0
 
 
-cdef void let_go(Arrays *arrays) noexcept:
-    while arrays.held > 0:
-        arrays.held -= 1
-        PyBuffer_Release(&arrays.views[arrays.held])
-    if arrays.views != arrays.few_views:
-        PyMem_Free(arrays.views)
-        PyMem_Free(arrays.buffers)
+cdef void let_go(Buffers *buffers) noexcept:
+    if buffers.all != buffers.few:
+        PyMem_Free(buffers.all)
 
 
 include "_program.pxi"
@@ -174,41 +173,39 @@ cdef class Model:
     def run(self, tuple inputs not None, tuple outputs not None, size_t batch, size_t time, size_t source=1):
         """Runs `batch` sequences of `time` steps, and of `source` steps where rows are of a source. The arrays of `inputs`
         and `outputs` are in the program's order."""
-        self.call(NULL, inputs, outputs, batch, time, source)
+        check(self.call(None, inputs, outputs, Sizes(batch, time, source, False)))
 
     def step(self, State state not None, tuple inputs not None, tuple outputs not None):
         """One time step of the state's rows; the new state replaces the old one. Raises InputError if not steppable."""
-        self.advance(state, inputs, outputs)
+        check(self.call(state, inputs, outputs, Sizes(state.batch_size, 1, 1, False)))
 
-    cdef int advance(self, State state, tuple inputs, tuple outputs) except -1:
-        if state.model is not self:
-            raise InputError("this state belongs to another model")
-        state.enter()
-        try:
-            return self.call(state.c, inputs, outputs, state.batch_size, 1, 1)
-        finally:
-            state.busy = False
-
-    cdef int call(self, lstmrt_state *state, tuple inputs, tuple outputs, size_t batch, size_t time,
-                  size_t source) except -1:
-        cdef Arrays given
-        cdef Arrays wanted
+    cdef lstmrt_status call(self, State state, tuple inputs, tuple outputs, Sizes sizes) except? LSTMRT_OUT_OF_MEMORY:
+        """A step of `state` or, where that is None, a run of these sizes."""
+        cdef Buffers given
+        cdef Buffers wanted
         cdef lstmrt_status status
-        given.views = wanted.views = NULL
-        given.buffers = wanted.buffers = NULL
-        given.held = wanted.held = 0
+        given.all, wanted.all = given.few, wanted.few
         try:
-            hold(&given, inputs, self.n_inputs, 0, "inputs")
-            hold(&wanted, outputs, self.n_outputs, PyBUF_WRITABLE, "outputs")
-            with nogil:
-                if state == NULL:
-                    status = lstmrt_run(self.c, given.buffers, wanted.buffers, batch, time, source)
-                else:
-                    status = lstmrt_step_run(self.c, state, given.buffers, wanted.buffers)
-            return check(status)
+            point(&given, inputs, self.n_inputs, False, "inputs")
+            point(&wanted, outputs, self.n_outputs, True, "outputs")
+            if state is not None:
+                state.enter(self)
+            if sizes.brief:
+                status = self.work(state, &given, &wanted, sizes)
+            else:
+                with nogil:
+                    status = self.work(state, &given, &wanted, sizes)
+            if state is not None:
+                state.busy = False
+            return status
         finally:
             let_go(&given)
             let_go(&wanted)
+
+    cdef lstmrt_status work(self, State state, Buffers *given, Buffers *wanted, Sizes sizes) noexcept nogil:
+        if state is None:
+            return lstmrt_run(self.c, given.all, wanted.all, sizes.batch, sizes.time, sizes.source)
+        return lstmrt_step_run(self.c, state.c, given.all, wanted.all)
 
     def new_state(self, size_t batch):
         """A State of zeros for `batch` rows."""
@@ -245,7 +242,9 @@ cdef class State:
     def __dealloc__(self):
         lstmrt_state_free(self.c)
 
-    cdef int enter(self) except -1:
+    cdef int enter(self, Model model) except -1:
+        if model is not self.model:
+            raise InputError("this state belongs to another model")
         if self.busy:
             raise InputError("this state is in use by another thread")
         self.busy = True
@@ -253,7 +252,7 @@ cdef class State:
 
     def copy(self):
         """A State of its own with the same contents."""
-        self.enter()
+        self.enter(self.model)
         try:
             return State(self.model, self.batch_size, self)
         finally:
@@ -261,41 +260,73 @@ cdef class State:
 
     def reset(self):
         """Back to zero."""
-        self.enter()
+        self.enter(self.model)
         lstmrt_state_reset(self.c)
         self.busy = False
 
 
-cdef class StepForm:
-    """One time step of a model with one input, for one batch size: what it takes and makes is known, so that a step costs
-    little more than its arithmetic.
+cdef class Form:
+    """What calls of one shape take and make, so that each costs little more than its arithmetic.
 
-    shape, dtype  of the input, without its time axis
-    outputs       shape and dtype of each output, without its time axis
-    explain       called with the input where an id in it is out of range: raises the error that says which
+    inputs, outputs  shape and dtype of each
+    sizes            batch, time and source of a run
+    explain          called with the inputs where an id in one is out of range: raises the error that says which
     """
 
-    cdef readonly tuple shape
-    cdef readonly object dtype
     cdef Model model
-    cdef tuple outputs
+    cdef list inputs, outputs  # an array like each, whose elements are all the same one
     cdef object explain
+    cdef Sizes sizes
 
-    def __cinit__(self, Model model not None, tuple shape not None, dtype, tuple outputs not None, explain):
-        self.model, self.shape, self.dtype, self.outputs, self.explain = model, shape, dtype, outputs, explain
+    def __cinit__(self, Model model not None, inputs, outputs, sizes, explain):
+        self.model, self.explain = model, explain
+        self.inputs, self.outputs = ([np.ndarray(shape, dtype, np.empty(1, dtype), 0, (0,) * len(shape))
+                                      for shape, dtype in forms] for forms in (inputs, outputs))
+        self.sizes.batch, self.sizes.time, self.sizes.source = sizes
+        self.sizes.brief = lstmrt_run_is_brief(model.c, self.sizes.batch, self.sizes.time, self.sizes.source)
 
-    def step(self, State state not None, x):
-        """The outputs, one or a tuple, of an array of this shape and dtype; the state goes on. None, and the state is as it
-        was, where `x` cannot be read as it is."""
-        if type(x) is not ndarray or x.dtype is not self.dtype or x.shape != self.shape or not x.flags.c_contiguous:
-            return None
-        made = tuple([empty(*form) for form in self.outputs])
-        try:
-            self.model.advance(state, (x,), made)
-        except InputError:
-            self.explain((x,))
-            raise
-        return made[0] if len(made) == 1 else made
+    def run(self, tuple inputs not None):
+        """The outputs, a tuple. None where these are not arrays of the shapes and dtypes, as they stand in memory."""
+        return self.made_of(None, inputs) if self.takes(inputs) else None
+
+    cdef bint takes(self, tuple inputs) except -1:
+        if len(inputs) != len(self.inputs):
+            return False
+        for i, array in enumerate(inputs):
+            if not cnp.PyArray_CheckExact(array) or not is_like(array, self.inputs[i]):
+                return False
+        return True
+
+    cdef tuple made_of(self, State state, tuple inputs):
+        made = tuple([empty_like(array) for array in self.outputs])
+        cdef lstmrt_status status = self.model.call(state, inputs, made, self.sizes)
+        if status == LSTMRT_ID_OUT_OF_RANGE:
+            self.explain(inputs)
+        check(status)
+        return made
+
+
+cdef bint is_like(cnp.ndarray array, cnp.ndarray like):
+    return (cnp.PyArray_SAMESHAPE(array, like) and cnp.PyArray_IS_C_CONTIGUOUS(array)
+            and (array.descr is like.descr or cnp.PyArray_EquivTypes(array.descr, like.descr)))
+
+
+cdef object empty_like(cnp.ndarray like):
+    return cnp.PyArray_SimpleNew(cnp.PyArray_NDIM(like), cnp.PyArray_DIMS(like), cnp.PyArray_TYPE(like))
+
+
+def step_by(dict forms not None, state, x):
+    """The outputs, one or a tuple, of one time step, by the form that is there for the state's batch size; the state goes on.
+    None, and the state is as it was, where there is no such form or it does not take `x`."""
+    cdef Form form
+    if type(state) is not State:
+        return None
+    form = forms.get((<State>state).batch_size)
+    inputs = (x,)
+    if form is None or not form.takes(inputs):
+        return None
+    made = form.made_of(state, inputs)
+    return made[0] if len(made) == 1 else made
 
 
 cdef class DecodeOptions:

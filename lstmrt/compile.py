@@ -96,6 +96,7 @@ class Executable:
         self._owners = frozenset(id(_owner(array)) for array in self._constants.values())
         only = self.segments[0] if len(self.segments) == 1 else None
         self.native = only if isinstance(only, NativeStep) else None
+        self._is_program = self.native is not None and self.native.stands_for(graph)
 
     @property
     def steppable(self) -> bool:
@@ -108,6 +109,11 @@ class Executable:
         Raises InputError where an input is missing, unknown, or does not fit its dtype or shape.
         """
         return self.compute(self._binding.bind(inputs))
+
+    def call_again(self, inputs: tuple) -> tuple[np.ndarray, ...] | None:
+        """Every output of what may be arrays for the graph's inputs, in its order, if that is quick: where all is one native
+        program and they are as those of the last call were. Else None."""
+        return self.native.run_again(inputs) if self._is_program else None
 
     def compute(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """As `run`, of inputs that are known to fit: arrays of the graph's dtypes and shapes."""
@@ -149,14 +155,6 @@ def _owner(array: np.ndarray) -> np.ndarray:
     return array
 
 
-class _Call(NamedTuple):
-    """What calls with inputs of these shapes have in common. Most calls are like the last one."""
-
-    shapes: tuple[tuple[int, ...], ...]
-    sizes: tuple[int, int, int]  # batch, time, source
-    outputs: list[tuple[tuple[int, ...], np.dtype]]
-
-
 def _may_gain(graph: Graph, segments: list) -> bool:
     """Whether knowing all sizes could make a difference: some are free, and onnxruntime or a branch works on them; or a single
     one is, as a batch, and several programs could be one."""
@@ -185,7 +183,7 @@ class NativeStep:
         self.fresh = [port.name for port in program.output_ports]
         self._axes = {role: [(index, port.roles.index(role)) for index, port in enumerate(program.input_ports)
                              if role in port.roles] for role in (BATCH, TIME, SOURCE)}
-        self._last: _Call | None = None
+        self._form: _core.Form | None = None  # of the last call: most calls are like it
         self.is_flat = any(port.sizes for port in program.input_ports)  # nothing of it runs over time
         self._takes_one = not all(BATCH in port.roles for port in (*self.input_ports, *self.output_ports)) and not self.is_flat
         self.steppable = self.model.steppable and not self.is_flat
@@ -193,6 +191,11 @@ class NativeStep:
         self.steps_add_up = self.steppable and not quantizes  # to what the whole gives, to the bit
         self.before: list[HostStep] = []  # what takes states out of stacked inputs
         self.after: list[HostStep] = []  # and puts them together in outputs
+
+    def stands_for(self, graph: Graph) -> bool:
+        """Whether it takes and makes what the graph does, in the same order."""
+        return (not self.before and not self.after and self.reads == [value.name for value in graph.inputs]
+                and self.fresh == [value.name for value in graph.outputs])
 
     def run(self, values: dict[str, np.ndarray]) -> None:
         for move in self.before:
@@ -203,20 +206,15 @@ class NativeStep:
 
     def _run_program(self, values: dict[str, np.ndarray]) -> None:
         arrays = tuple([np.ascontiguousarray(values[name], dtype) for name, dtype in self._given])
-        call = self._last
-        if call is None or call.shapes != tuple([array.shape for array in arrays]):
-            self._last = call = self._call(arrays)
-        outputs = tuple([np.empty(shape, dtype) for shape, dtype in call.outputs])
-        batch, time, _ = call.sizes
-        if batch > 0 and time > 0:
-            try:
-                self.model.run(arrays, outputs, *call.sizes)
-            except InputError:
-                self.explain(arrays)
-                raise
-        values.update(zip(self.fresh, outputs))
+        made = self.run_again(arrays)
+        values.update(zip(self.fresh, self._run_first(arrays) if made is None else made))
 
-    def _call(self, arrays: tuple[np.ndarray, ...]) -> _Call:
+    def run_again(self, arrays: tuple) -> tuple[np.ndarray, ...] | None:
+        """What the program makes of these, where they have the shapes and dtypes of the last run; else None."""
+        return None if self._form is None else self._form.run(arrays)
+
+    def _run_first(self, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """The same for arrays of any shapes that fit the program."""
         for port, array in zip(self.input_ports, arrays):
             if array.ndim != (len(port.roles) or 1):  # ascontiguousarray gives a number an axis
                 raise InputError(f"'{port.name}': expected {len(port.roles)} axes, got shape {array.shape}")
@@ -224,8 +222,12 @@ class NativeStep:
         self.check_batch(batch)
         if source == 0 or (time == 0 and not all(TIME in port.roles for port in self.output_ports)):
             raise InputError("expected at least one time step, got none")
-        outputs = [(port.shape(*sizes), np.dtype(port.dtype)) for port in self.output_ports]
-        return _Call(tuple([array.shape for array in arrays]), sizes, outputs)
+        given = [(array.shape, array.dtype) for array in arrays]
+        wanted = [(port.shape(*sizes), np.dtype(port.dtype)) for port in self.output_ports]
+        if batch == 0 or time == 0:
+            return tuple([np.empty(*one) for one in wanted])
+        self._form = form = _core.Form(self.model, given, wanted, sizes, self.explain)
+        return form.run(arrays)
 
     def check_batch(self, batch: int) -> None:
         """Raises InputError for several sequences where some value has no axis for them."""
@@ -247,12 +249,12 @@ class NativeStep:
                 check_ids(port, array)
 
 
-def step_form(native: NativeStep, batch_size: int) -> _core.StepForm:
+def step_form(native: NativeStep, batch_size: int) -> _core.Form:
     """One time step of a program with one input, for a batch of this size."""
     native.check_batch(batch_size)
-    (given,), made = ([(port.shape(batch_size, None), np.dtype(port.dtype)) for port in ports]
-                      for ports in (native.input_ports, native.output_ports))
-    return _core.StepForm(native.model, *given, tuple(made), native.explain)
+    given, made = ([(port.shape(batch_size, None), np.dtype(port.dtype)) for port in ports]
+                   for ports in (native.input_ports, native.output_ports))
+    return _core.Form(native.model, given, made, (batch_size, 1, 1), native.explain)
 
 
 def check_ids(port: Port, ids: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import format, passes
-from ._core import State
+from ._core import State, step_by
 from .binding import as_dtype
 from .compile import NativeStep, compile_graph, step_form
 from .errors import InputError, UnsupportedError
@@ -51,7 +51,7 @@ class Model:
         self._executable = compile_graph(passes.load(file.graph), isa, threads=threads, precision=file.precision)
         self.states = find_states(file.graph) if file.states is None else dict(file.states)
         self._programs: list[NativeStep | None] = []  # `program`, where that was made: by several threads perhaps
-        self._step_forms = {}  # batch size -> the step of compile.step_form
+        self._step_forms = {}  # batch size -> compile.step_form
         self.graph = replace(file.graph, constants={})  # its nodes say what the model does; weights are packed
         self.inputs, self.outputs = file.graph.inputs, file.graph.outputs
         self.tokenizer: Tokenizer | None = file.tokenizer
@@ -116,10 +116,12 @@ class Model:
 
         Raises InputError where an input does not fit: what was expected and what came.
         """
-        if len(inputs) != len(self.inputs):
-            raise InputError(f"expected {len(self.inputs)} inputs ({', '.join(v.name for v in self.inputs)}), "
-                             f"got {len(inputs)}")
-        outputs = tuple(self.run({value.name: given for value, given in zip(self.inputs, inputs)}).values())
+        outputs = self._executable.call_again(inputs)
+        if outputs is None:
+            if len(inputs) != len(self.inputs):
+                raise InputError(f"expected {len(self.inputs)} inputs ({', '.join(v.name for v in self.inputs)}), "
+                                 f"got {len(inputs)}")
+            outputs = tuple(self.run({value.name: given for value, given in zip(self.inputs, inputs)}).values())
         return outputs[0] if len(outputs) == 1 else outputs
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -156,8 +158,7 @@ class Model:
            tuple of all but the states, or a mapping by name
         Returns each output that is no state, without the time axis if x has none; a tuple where there are several.
         """
-        form = self._step_forms.get(state.batch_size) if type(state) is State else None
-        made = None if form is None else form.step(state, x)
+        made = step_by(self._step_forms, state, x)
         if made is not None:
             return made
         if isinstance(state, ArrayState):
@@ -183,14 +184,16 @@ class Model:
         if len(native.input_ports) != 1:
             raise InputError(f"step takes one input, the model has {len(native.input_ports)}")
         (port,) = native.input_ports
-        form = self._step_forms.setdefault(state.batch_size, step_form(native, state.batch_size))
+        if state.batch_size not in self._step_forms:
+            self._step_forms[state.batch_size] = step_form(native, state.batch_size)
         (value,) = (value for value in self.inputs if value.name not in self.states)
-        array = np.asarray(as_dtype(value, x), form.dtype, order="C")  # np.ascontiguousarray would give an id an axis
-        if array.shape == form.shape:
-            return form.step(state, array)
+        array = np.asarray(as_dtype(value, x), port.dtype, order="C")  # np.ascontiguousarray would give an id an axis
+        shape = port.shape(state.batch_size, None)
+        if array.shape == shape:
+            return step_by(self._step_forms, state, array)
         if not self.states or array.shape != port.shape(state.batch_size, 1):
-            raise InputError(f"input '{port.name}': expected shape {form.shape} for one step, got {array.shape}")
-        made = form.step(state, array.reshape(form.shape))
+            raise InputError(f"input '{port.name}': expected shape {shape} for one step, got {array.shape}")
+        made = step_by(self._step_forms, state, array.reshape(shape))
         shapes = [port.shape(state.batch_size, 1) for port in native.output_ports]
         whole = tuple(np.reshape(y, shape) for y, shape in zip(made if isinstance(made, tuple) else (made,), shapes))
         return whole[0] if len(whole) == 1 else whole

@@ -122,11 +122,11 @@ def test_taking_models_apart_and_together_is_about_graphs_alone(name):
     assert known_to(f"lstmrt.seq2seq.{name}") <= within(*MEANING, "states") | {"lstmrt.seq2seq.halves"}
 
 
-def test_model_takes_the_type_of_states_alone_from_the_core():
+def test_model_takes_states_and_their_steps_alone_from_the_core():
     tree = ast.parse(MODULES["lstmrt.model"].read_text(encoding="utf-8"))
     taken = [alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "_core"
              for alias in node.names]
-    assert taken == ["State"]
+    assert taken == ["State", "step_by"]
 
 
 def test_generation_reaches_the_core_through_the_model():

@@ -176,6 +176,36 @@ def test_states_are_copied_and_reset():
     assert (model.step(x[:, 0], state) == first).all()
 
 
+class OtherArray(np.ndarray):
+    pass
+
+
+def test_calls_like_the_last_one_and_others_give_what_the_first_call_of_a_model_gives():
+    x, model = floats(BATCH, TIME, WIDTH), compiled(features_graph())
+    for given in (x, x, x[:1], x, x[:, ::2], x[:, ::2], x.tolist(), x.astype(np.float64), x.astype(">f4"), x.astype(">f4"),
+                  np.asfortranarray(x), x.view(OtherArray), x[:, :0], x[:0], x):
+        assert (model(given) == compiled(features_graph())(given)).all()
+    wrong = ids(BATCH, TIME)
+    wrong[1, 2] = VOCABULARY
+    model = compiled(EVERY_STEP)
+    for given in (ids(BATCH, TIME), ids(BATCH, TIME).astype(np.longlong), ids(BATCH, TIME).astype(np.int32)):
+        assert (model(given) == model(ids(BATCH, TIME))).all()
+        with pytest.raises(lstmrt.InputError, match=f"id {VOCABULARY} is outside the vocabulary"):
+            model(wrong)
+        with pytest.raises(lstmrt.InputError, match="expected 1 inputs"):
+            model(given, given)
+
+
+def test_steps_of_arrays_of_every_kind_are_the_same():
+    model = compiled(EVERY_STEP)
+    state = model.new_state(BATCH)
+    tokens = ids(BATCH, 2)
+    first = model.step(tokens[:, 0].copy(), state.copy())
+    for given in (tokens[:, 0], tokens[:, 0].tolist(), tokens[:, 0].astype(np.longlong), tokens[:, 0].astype(">i8"),
+                  tokens[:, 0].astype(np.uint8), tokens[:, 0].copy().view(OtherArray)):
+        assert (model.step(given, state.copy()) == first).all()
+
+
 def test_a_result_is_not_overwritten_by_the_next_step():
     model = compiled(EVERY_STEP)
     state = model.new_state()
