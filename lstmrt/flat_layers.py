@@ -38,13 +38,13 @@ class FlatLayers(FlatProducts):
         mask, lengths = given.get("mask", ""), given["sequence_lens"]
         inputs = [self._in_rows(self._flat(given["X"]), rows, width), self._given(lengths, "i64", "batch", 1) if lengths else -1,
                   *states, self._given(mask, "bool", rows, 1) if mask else -1]
-        outputs = {name: self._value(hidden, "f32", rows if formal == "Y" else "batch") if name and self.facts.used(name) else -1
+        outputs = {formal: self._value(hidden, "f32", rows if formal == "Y" else "batch") if name and self.facts.used(name) else -1
                    for formal, name in made.items()}
         self._steps.append({"op": node.op, "inputs": inputs, "outputs": list(outputs.values()),
                             **recurrent_fields(node, [w, r, b, p, None])})
-        for name, id in outputs.items():
+        for formal, id in outputs.items():
             if id >= 0:
-                self._keep(name, self._out_of_rows(id, self._shape(name)))
+                self._keep(made[formal], self._out_of_rows(id, self._shape(made[formal])))
 
     def _all_constant(self, names: list[str]) -> bool:
         return all(name in self.facts.constants for name in names if name)

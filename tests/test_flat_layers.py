@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -84,6 +86,15 @@ def test_a_layer_between_convolutions(op, batch, layout, further):
     lengths = {"lengths": np.arange(2, 2 + batch, dtype=np.int32)} if further == "lengths" else {}
     executable = check(wanted, **lengths)
     assert not executable.steppable
+
+
+@pytest.mark.parametrize("read", [("layer Y",), ("layer h",), ("layer c",), ("layer h", "layer c"), ("layer Y", "layer c")])
+def test_a_layer_without_outputs_that_nobody_reads(read):
+    constants: dict = {}
+    whole = layer("LSTM", "steps", "layer", CHANNELS, constants)
+    nodes = [*convolved("x", "frames"), Node("Transpose", ("frames",), ("steps",), {"perm": (2, 0, 1)}),
+             replace(whole, outputs=tuple(name if name in read else "" for name in whole.outputs))]
+    check(graph({"x": (2, CHANNELS, FRAMES)}, list(read), nodes, constants))
 
 
 def test_directions_layers_and_single_steps_share_a_program():
