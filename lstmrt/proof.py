@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from .graph import Node
 from .reference import as_float64, run_nodes
 from .shapes import Tensor
 
+MASK = (False, True, True, False, False, True, True)  # rows that begin, and end, with a masked step, and rows that do not
 TOLERANCE = 1e-5  # of the largest magnitude: weights that were added up in another order are rounded to float32
 
 
@@ -66,15 +67,22 @@ def assumed_shape(tensor: Tensor, sizes: Mapping[str, int]) -> tuple[int, ...] |
 
 def random_values(names: Iterable[str], tensors: Mapping[str, Tensor], sizes: Mapping[str, int],
                   rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Normal numbers, or random bools, of each value's shape. Raises Unknown where a shape is not known."""
+    """Normal numbers of each value's shape, or a mask. Raises Unknown where a shape is not known."""
     made = {}
     for name in names:
         shape = assumed_shape(tensors[name], sizes) if name in tensors else None
         if shape is None or tensors[name].dtype not in ("float32", "float64", "float16", "bool"):
             raise Unknown(name)
-        numbers = rng.normal(size=shape)
-        made[name] = numbers > 0 if tensors[name].dtype == "bool" else numbers
+        made[name] = np.resize(MASK, shape) if tensors[name].dtype == "bool" else rng.normal(size=shape)
     return made
+
+
+def mask_patterns(given: Mapping[str, np.ndarray]) -> Iterator[Mapping[str, np.ndarray]]:
+    """`given` and, if there are masks in it, the same with these turned around, so that both ends of a row are masked once."""
+    masks = {name: array for name, array in given.items() if array.dtype == bool}
+    yield given
+    if masks:
+        yield {**given, **{name: np.flip(mask) if mask.size > 1 else ~mask for name, mask in masks.items()}}
 
 
 def agree(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], names: Iterable[str]) -> bool:

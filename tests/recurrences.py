@@ -19,7 +19,7 @@ GATES = {"LSTM": "ifoc", "GRU": "zrh", "RNN": "h"}
 @dataclass(frozen=True)
 class Form:
     """op; `linear`: a GRU whose reset gate comes after the matrix; `container` "Loop", "Scan" or "unrolled"; `states`
-    "zeros", "expanded" zeros or "inputs"; `mask` None, "where" or "mul", with output "carry" or "zero"."""
+    "zeros", "expanded" zeros or "inputs"; `mask` None, "where" or "mul", with output "carry", "zero" or "state"."""
 
     op: str
     linear: bool = False
@@ -41,6 +41,11 @@ class Form:
     width: int = 5
     hidden: int = 7
     seed: int = 0
+    dtype: str = "float32"  # of x, whose steps become float32
+
+    @property
+    def code(self) -> int:
+        return helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
 
 
 @dataclass
@@ -184,8 +189,9 @@ def recurrence(form: Form) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         rows = tuple(form.time if size == "time" else size for size in rows)
     sizes = {"batch": form.batch, "time": form.time}
     shape = [sizes.get(size, size) for size in rows]
-    inputs = {"x": rng.normal(size=(*shape, form.width)).astype(np.float32)}
-    values = [helper.make_tensor_value_info("x", TensorProto.FLOAT, (*rows, form.width))]
+    inputs = {"x": rng.normal(size=(*shape, form.width)).astype(form.dtype) if form.dtype != "bool"
+              else rng.random((*shape, form.width)) < 0.5}
+    values = [helper.make_tensor_value_info("x", form.code, (*rows, form.width))]
     names = ["h", "c"] if form.op == "LSTM" else ["h"]
     for name in names if form.states == "inputs" else ():
         inputs[name] = rng.normal(size=(form.batch, form.hidden)).astype(np.float32)
@@ -226,11 +232,14 @@ def masks(writer: Writer) -> str:
 def body(writer: Writer, weights: Weights, order: str, x: str, states: list[str], mask: str | None,
          before: str | None) -> tuple[list[str], str]:
     """One step of a body with its mask: the new states and the output. `before` is the last output."""
+    x = x if writer.form.dtype == "float32" else writer.node("Cast", x, to=TensorProto.FLOAT)
     new = [name for name in step(writer, weights, order, x, states[0], states[1] if len(states) > 1 else None) if name]
     if mask is None:
         return new, new[0]
-    output = chosen(writer, mask, new[0], before if writer.form.masked_output == "carry" else None)
-    return [chosen(writer, mask, after, old) for after, old in zip(new, states)], output
+    after = [chosen(writer, mask, one, old) for one, old in zip(new, states)]
+    if writer.form.masked_output == "state":
+        return after, after[0]
+    return after, chosen(writer, mask, new[0], before if writer.form.masked_output == "carry" else None)
 
 
 def typed(name: str, dtype: int = TensorProto.FLOAT, shape=None):
@@ -269,7 +278,7 @@ def scan(writer: Writer, weights: Weights, order: str, x: str, states: list[str]
     after = [writer.node("Identity", name) for name in [*new, output][:len(carried)]]
     graph = helper.make_graph(
         writer.nodes + [helper.make_node("Identity", [output], ["scanned"])], "body",
-        [typed(name) for name in [*names, steps[0]]] + [typed(name, TensorProto.BOOL) for name in steps[1:]],
+        [*map(typed, names), typed(steps[0], form.code)] + [typed(name, TensorProto.BOOL) for name in steps[1:]],
         [typed(name) for name in [*after, "scanned"]])
     writer.nodes = outer
     directions = {"scan_input_directions": [1] * len(steps)} if form.backwards else {}

@@ -99,6 +99,30 @@ def test_outputs_alone_that_are_masked_leave_the_states_unmasked(tmp_path):
     assert not any(node.op in ("Sigmoid", "MatMul") for node in model.graph.nodes)
 
 
+@pytest.mark.parametrize("container, backwards, time, batch", [("Scan", True, 3, 1), ("Scan", False, 3, 2), ("Loop", True, 2, 1)])
+@pytest.mark.parametrize("states", ["zeros", "inputs"])
+def test_masked_steps_that_come_first_show_the_states_before(tmp_path, container, backwards, time, batch, states):
+    """The state itself as the output: where it does not begin with zeros, no recurrent node gives that."""
+    for seed in range(4):
+        form = Form("GRU", container=container, mask="where", masked_output="state", backwards=backwards, time=time,
+                    batch=batch, states=states, seed=seed)
+        proto, inputs = recurrence(form)
+        onnx.save(proto, tmp_path / "model.onnx")
+        model = lstmrt.load(tmp_path / "model.onnx")
+        assert ("GRU" in {node.op for node in model.graph.nodes}) == (states == "zeros")
+        session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        for masked in (0, time - 1):
+            given = {**inputs, "mask": np.repeat(np.arange(time)[:, None] != masked, batch, axis=1)}
+            for made, expected in zip(model.run(given).values(), session.run(None, given), strict=True):
+                np.testing.assert_allclose(made, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "float16", "float64"])
+@pytest.mark.parametrize("container", ["Loop", "Scan", "unrolled"])
+def test_sequences_of_other_dtypes_than_the_states(tmp_path, container, dtype):
+    check(Form("LSTM", container=container, dtype=dtype), tmp_path)
+
+
 # ---- what is no recurrence of ours stays, and runs ----
 
 

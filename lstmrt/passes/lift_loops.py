@@ -14,7 +14,7 @@ import numpy as np
 from ..cells import Cell, cells
 from ..errors import GraphError
 from ..graph import Graph, Node, Value, fresh_names, rename_inputs
-from ..proof import Unknown, agree, evaluate, random_values
+from ..proof import Unknown, agree, evaluate, mask_patterns, random_values
 from ..shapes import Tensor
 from ..symbolic import Formula, Opaque, Read, Reader, formula
 from .drop_noops import takes_all
@@ -360,12 +360,12 @@ class _Body:
         is_large = sum(array.size for array in constants.values()) > LARGE
         for number, count in enumerate(LENGTHS[:1] if is_large or not isinstance(length, str) else LENGTHS):
             sizes = _assumed(self.outer, length, count)
-            given = self._random_inputs(sizes, np.random.default_rng(number))
-            before = evaluate((*self.graph.nodes,), self.graph.constants, self.outer, given, sizes, wanted)
-            after = evaluate((*self.graph.nodes[:self.graph.nodes.index(self.node)], *made),
-                             {**self.graph.constants, **constants}, self.outer, given, sizes, wanted)
-            if not agree(before, after, wanted):
-                raise Unknown("the loop gives something else")
+            for given in mask_patterns(self._random_inputs(sizes, np.random.default_rng(number))):
+                before = evaluate((*self.graph.nodes,), self.graph.constants, self.outer, given, sizes, wanted)
+                after = evaluate((*self.graph.nodes[:self.graph.nodes.index(self.node)], *made),
+                                 {**self.graph.constants, **constants}, self.outer, given, sizes, wanted)
+                if not agree(before, after, wanted):
+                    raise Unknown("the loop gives something else")
 
     def _random_inputs(self, sizes: Mapping[str, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Numbers for the sequences, and for initial states that are not made of constants and shapes."""

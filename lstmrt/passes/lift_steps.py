@@ -18,7 +18,7 @@ from ..activations import ELEMENTWISE
 from ..cells import Cell, cells
 from ..errors import ModelWarning
 from ..graph import Graph, Node, fresh_names
-from ..proof import Unknown, agree, evaluate, random_values
+from ..proof import Unknown, agree, evaluate, mask_patterns, random_values
 from ..symbolic import Opaque, Reader
 from .drop_unused import drop_unused
 from .infer_shapes import infer_shapes
@@ -270,7 +270,11 @@ class _Search:
         for plan in self._attempts(chain, *run):
             for plan in self._masked(plan, chain, run[2], names) if chain[-1].mask else (plan,):
                 layer, nodes, bounds = self._cut(plan.layer, run[2], names)
-                graph = self._with(recurrent_nodes(layer, [*plan.before, *nodes], bounds, names), plan, names)
+                try:
+                    made = recurrent_nodes(layer, [*plan.before, *nodes], bounds, names)
+                except Unknown:
+                    continue
+                graph = self._with(made, plan, names)
                 if self._proved(graph, plan, run[2]):
                     return graph
         return None
@@ -394,13 +398,11 @@ class _Search:
         read = {layer.x, *plan.masks, *(state for state in layer.initial if state not in self.zeros)}
         try:
             given = random_values(read - set(self.graph.constants), self.tensors, sizes, np.random.default_rng(len(wanted)))
-            for mask in plan.masks:  # rows that begin, and end, with a masked step, and rows that do not
-                given[mask][...] = np.resize([False, True, True, False, False, True, True], given[mask].shape)
-            before = evaluate(self.graph.nodes, self.graph.constants, self.tensors, given, sizes, wanted)
-            after = evaluate(graph.nodes, graph.constants, self.tensors, given, sizes, wanted)
+            return all(agree(evaluate(self.graph.nodes, self.graph.constants, self.tensors, one, sizes, wanted),
+                             evaluate(graph.nodes, graph.constants, self.tensors, one, sizes, wanted), wanted)
+                       for one in mask_patterns(given))
         except Unknown:
             return False
-        return agree(before, after, wanted)
 
 
 def _multiplies(node: Node, graph: Graph) -> bool:

@@ -10,7 +10,8 @@ import numpy as np
 from ..activations import EXTENSIONS, activation_attributes
 from ..cells import Cell
 from ..graph import EXTENSION, Attribute, Node
-from ..shapes import Tensor
+from ..proof import Unknown
+from ..shapes import FLOATS, Tensor
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ class Layer:
     masked_output: str
     name: str
     tensors: Mapping[str, Tensor]
+
+    def dtype(self) -> str:
+        """Of the sequence, the states and so the weights. Raises Unknown where these are no floats of one kind."""
+        known = {self.tensors[name].dtype for name in (self.x, *self.initial) if name in self.tensors}
+        if len(known) > 1 or not all(map(FLOATS.__contains__, known)):
+            raise Unknown("a sequence and states of several dtypes")
+        return next(iter(known), "float32")
 
 
 @dataclass(frozen=True)
@@ -68,17 +76,17 @@ class _Maker:
 
 
 def recurrent_nodes(layer: Layer, before: list[Node], constants: dict[str, np.ndarray], names: Iterator[str]) -> Made:
-    """The nodes of a layer, behind those `before` that make what it reads."""
-    maker, cell = _Maker(names), layer.cell
+    """The nodes of a layer, behind those `before` that make what it reads. Raises Unknown as Layer.dtype does."""
+    maker, cell, dtype = _Maker(names), layer.cell, layer.dtype()
     maker.nodes += before
     maker.constants |= constants
     x = _time_major(layer.x, layer.axis, maker)
     mask = _time_major_mask(layer, maker) if layer.mask else ""
     states = [_with_direction(state, layer, maker) for state in layer.initial] or [""] * (1 + (cell.op == "LSTM"))
-    inputs = [x, *_weights(cell, layer.step, maker), "", *states]
+    inputs = [x, *_weights(cell, layer.step, dtype, maker), "", *states]
     if cell.op == "LSTM":
         peepholes = cell.peepholes()
-        inputs.append("" if peepholes is None else maker.constant(np.float32(peepholes[None])))
+        inputs.append("" if peepholes is None else maker.constant(peepholes[None].astype(dtype)))
     extended = bool(mask) or any(function.function in EXTENSIONS for function in cell.functions)
     attributes = {"hidden_size": cell.hidden, "direction": "reverse" if layer.backwards else "forward",
                   **activation_attributes(cell.functions), **cell.options}
@@ -108,13 +116,13 @@ def _with_direction(state: str, layer: Layer, maker: _Maker) -> str:
     return maker.node("Unsqueeze", state, maker.constant(np.array([0])))
 
 
-def _weights(cell: Cell, step: str, maker: _Maker) -> list[str]:
+def _weights(cell: Cell, step: str, dtype: str, maker: _Maker) -> list[str]:
     """W, R and B."""
     w, r, b = cell.matrix(step), cell.matrix(cell.h), cell.bias()
     if r is None:
         r = np.zeros((len(w), cell.hidden))
-    return [maker.constant(np.float32(w[None])), maker.constant(np.float32(r[None])),
-            maker.constant(np.float32(b[None])) if b.any() else ""]
+    w, r, b = (array[None].astype(dtype) for array in (w, r, b))
+    return [maker.constant(w), maker.constant(r), maker.constant(b) if b.any() else ""]
 
 
 def _time_major_mask(layer: Layer, maker: _Maker) -> str:
