@@ -97,6 +97,8 @@ class Region:
         rows = seen[:-1] if seen[-1:] == (WIDTH,) else seen
         if rows not in ROWS and not (rows in ROWS_OF_ONE and sizes.get(BATCH) == 1):
             raise Contradiction
+        if not ACROSS.keys().isdisjoint(roles[:-1]):
+            raise Contradiction
         for role, size in zip(roles, shape):
             if (role == ONE and size != 1) or (role == WIDTH and not (isinstance(size, int) and 0 < size <= _WIDEST)):
                 raise Contradiction

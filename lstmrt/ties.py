@@ -17,6 +17,24 @@ _SEQUENCE_END = -(2**31)  # a Slice that goes backwards to here or further takes
 
 
 def tie_of(node: Node, facts: Facts) -> Tie | None:
+    tie = _tie_of(node, facts)
+    return tie if tie is None or is_attention(node) else _of_known_width(tie, node.op in _MOVES)
+
+
+def _of_known_width(tie: Tie, moves: bool) -> Tie:
+    """`tie`, but weights of an attention, whose width calls decide, get or lose axes of size 1 and nothing else."""
+    def imply(known: Mapping[str, Roles]) -> Mapping[str, Roles]:
+        found = tie.imply(known)
+        seen = {tuple(role for role in found.get(name, known.get(name, ())) if role != ONE)
+                for name in tie.names if name in found or name in known}
+        if any(not ACROSS.keys().isdisjoint(roles) for roles in seen) and (not moves or len(seen) > 1):
+            raise Contradiction
+        return found
+
+    return Tie(tie.names, imply)
+
+
+def _tie_of(node: Node, facts: Facts) -> Tie | None:
     if is_recurrent(node):
         return _recurrent(node, facts)
     if is_attention(node):
@@ -492,6 +510,7 @@ def _moved(node: Node, facts: Facts, pairs: list[tuple[int, int]]) -> Tie | None
     return Tie((source, target), imply)
 
 
+_MOVES = frozenset(("Transpose", "Squeeze", "Unsqueeze", "Reshape"))
 _RULES = {
     "Softmax": _softmax, "LogSoftmax": _softmax, "MatMul": _matmul, "Gemm": _gemm, "Add": _arithmetic,
     "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic, "Concat": _concat, "Gather": _gather, "Slice": _slice, "Equal": _equal, "Not": _not,

@@ -102,6 +102,17 @@ def test_one_native_program_with_the_numbers_of_what_was_written(name, isa):
         np.testing.assert_allclose(found[output], array, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("reader", [node("Tanh", "w", "z"), node("Transpose", "w", "z", perm=(1, 0, 2)), node("Add", "w w", "z"),
+                                    node("Transpose", "w", "z", perm=(2, 1, 0)), node("ReduceSum", "w 2", "z")])
+def test_weights_that_are_read_run_beside_the_attention(reader):
+    """Their width is the length of the keys, which each call decides."""
+    model = graph(*PRODUCTS, *SOFTMAX, reader, outputs="y z")
+    inputs = arrays(model)
+    found, expected = compile_graph(passes.load(model)).run(inputs), reference.run(model, inputs)
+    for output, array in expected.items():
+        np.testing.assert_allclose(found[output], array, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_a_sequence_has_the_same_bits_alone(name):
     executable = compile_graph(passes.load(ATTENTIONS[name]))
