@@ -87,6 +87,19 @@ def test_a_tagger_of_two_inputs_is_no_encoder_decoder():
         split(translator(direction="reverse"), "target", {})
 
 
+def test_what_a_layer_begins_with_is_no_decoders_input():
+    """Rows of one sequence and one step have the shape of a state."""
+    random = np.random.default_rng(0)
+    constants = {name: weights(random, 1, 3 * HIDDEN, HIDDEN) for name in ("W", "R")}
+    graph = Graph((Value("x", "float32", ("time", 1, HIDDEN)), Value("h0", "float32", (1, 1, HIDDEN))),
+                  (Value("rows", "float32", ("time", 1, HIDDEN)), Value("last", "float32", (1, 1, HIDDEN))),
+                  (Node("GRU", ("x", "W", "R"), ("", "last"), {"hidden_size": HIDDEN}),
+                   Node("GRU", ("x", "W", "R", "", "", "h0"), ("y", "h"), {"hidden_size": HIDDEN}, "decoder"),
+                   Node("Squeeze", ("y", "axis"), ("rows",))), {**constants, "axis": np.array([1])}).validate()
+    with pytest.raises(UnsupportedError, match="GRU 'decoder' begins with what the decoder reads"):
+        split(graph, "h0", {})
+
+
 @pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax"])
 def test_a_decoder_that_looks_at_other_steps_is_refused_by_the_layers_name(op):
     pooled = translator(extra=(Node(op, ("joined", "one"), ("pooled",), {}, "pooling"),

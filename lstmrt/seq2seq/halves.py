@@ -199,6 +199,8 @@ class _Split:
             for name in ("initial_h", "initial_c"):
                 if given.get(name) in self.made and not self._is_declared(given[name]):
                     yield f"{node} begins with what the decoder made of other steps"
+                if given.get(name) == self.token.name:
+                    yield f"{node} begins with what the decoder reads"
 
     def _is_declared(self, name: str) -> bool:
         """Whether a value depends on nothing of the decoder but states that the graph says itself."""
