@@ -268,3 +268,15 @@ def test_float16_is_computed_in_float32(around, kept):
 def test_what_has_no_float16_stays_as_it_is():
     graph = graph_of([Node("Relu", ("x",), ("y",))], ["y"])
     assert widen_halves(graph) is graph
+
+
+def test_masks_that_are_multiplied_with_input_weights_stay_multiplied():
+    """A recurrent node's own W could not read them."""
+    random = np.random.default_rng(0)
+    constants = {"kernel": random.normal(size=(3, 5)).astype(np.float32), "W": np.eye(5, dtype=np.float32)[None], "R": np.full((1, 5, 5), 0.1, np.float32)}
+    graph = Graph((Value("x", "bool", ("time", "batch", 3)),), (Value("y", "float32", None),),
+                  (Node("Cast", ("x",), ("numbers",), {"to": 1}), Node("MatMul", ("numbers", "kernel"), ("inputs",)),
+                   Node("RNN", ("inputs", "W", "R"), ("", "y"), {"hidden_size": 5})), constants).validate()
+    x = random.random((4, 2, 3)) < 0.5
+    np.testing.assert_allclose(reference.run(passes.canonical(graph), {"x": x})["y"], reference.run(graph, {"x": x})["y"],
+                               rtol=0, atol=1e-6)

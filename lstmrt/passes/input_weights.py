@@ -9,6 +9,7 @@ import numpy as np
 
 from ..graph import Graph, Node, fresh_names
 from ..operators import is_dynamic, is_recurrent, named_inputs
+from ..shapes import Tensor
 from ..symbolic import Formula, Multiplied, Opaque, Read, Reader
 from .infer_shapes import infer_shapes
 
@@ -23,10 +24,15 @@ def input_weights(graph: Graph) -> Graph:
         if w is not None and len(w) == 1 and ((w != 0).sum(2) == 1).all() and (not given["B"] or given["B"] in constants):
             reader = Reader(producers, graph.constants, tensors, lambda name: False)
             found = _product(given["X"], reader)
-            if found is not None and tensors[found[0]].shape[:-1] == tensors[given["X"]].shape[:-1]:
+            if found is not None and _is_alike(tensors[found[0]], tensors[given["X"]]):
                 node = _with_weights(node, given, *found, constants, names)
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes), constants=constants)
+
+
+def _is_alike(a: Tensor, b: Tensor) -> bool:
+    """Whether these are rows of the same sequences: masks and integers can be multiplied, but not be an X."""
+    return a.dtype == b.dtype and a.shape[:-1] == b.shape[:-1]
 
 
 def _product(x: str, reader: Reader) -> tuple[str, np.ndarray, np.ndarray] | None:
@@ -57,5 +63,6 @@ def _with_weights(node: Node, given: Mapping[str, str], x: str, matrix: np.ndarr
     b = constants[given["B"]][0].astype(np.float64) if given["B"] else np.zeros(2 * len(w))
     b[:len(w)] += w @ row
     new_w, new_b = next(names), next(names)
-    constants[new_w], constants[new_b] = np.float32((w @ matrix.T)[None]), np.float32(b[None])
+    dtype = constants[given["W"]].dtype
+    constants[new_w], constants[new_b] = (w @ matrix.T)[None].astype(dtype), b[None].astype(dtype)
     return replace(node, inputs=(x, new_w, node.inputs[2], new_b, *node.inputs[4:]))
