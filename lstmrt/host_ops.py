@@ -61,7 +61,9 @@ def _quick_slice(node: Node, starts, ends, axes=None, steps=None) -> Callable:
 
 def _quick_gather(node: Node, indices: np.ndarray) -> Callable | None:
     axis = node.attributes.get("axis", 0)
-    return operator.itemgetter((*[slice(None)] * axis, int(indices))) if 0 <= axis < MOST_AXES and indices.ndim == 0 else None
+    if not 0 <= axis < MOST_AXES or indices.ndim > 0:
+        return None
+    return operator.itemgetter((*[slice(None)] * axis, int(indices), ...))  # with ... an array where no axis is left, too
 
 
 def _quick_squeeze(node: Node, axes: np.ndarray | None = None) -> Callable | None:

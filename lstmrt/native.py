@@ -136,7 +136,7 @@ class _Lowering:
         roles = self.roles[name]
         rows = _rows(roles)
         width = self.facts.shape(name)[roles.index(WIDTH)] if WIDTH in roles else 1
-        self.values.append((DTYPES[self.facts.dtype(name)], rows, width, ACROSS.get(roles[-1], "")))
+        self.values.append((DTYPES[self.facts.dtype(name)], rows, width, ACROSS.get(roles[-1], "") if roles else ""))
         self.ids[name] = len(self.values) - 1
         return self.ids[name]
 

@@ -16,7 +16,7 @@ from lstmrt.converters.to_onnx import write_onnx
 from lstmrt.gates import ONNX
 from lstmrt.graph import EXTENSION, Graph, Node, Value
 from lstmrt.precision import rounded
-from oracles import run_onnxruntime
+from oracles import exact, run_onnxruntime
 from small_models import VOCABULARY, language_model, weights
 
 BATCH, TIME, WIDTH, HIDDEN = 3, 7, 6, 10
@@ -30,7 +30,7 @@ CONSTANTS = {
     "row": weights(RANDOM, WIDTH),
     "axes": np.array([2]), "last": np.array(-1), "middle": np.array(3),
     "pairs": np.array([0, 0, 2, HIDDEN // 2]), "flat": np.array([0, -1]), "twice": np.array([1, 1, 2]),
-    "spread": np.array([1, 3, 1]),
+    "spread": np.array([1, 3, 1]), "all": np.array([0, 1]), "index": np.array(2),
     "W1": weights(RANDOM, 1, 3 * WIDTH, WIDTH) / 2, "W3": weights(RANDOM, 1, 3 * WIDTH, 2 * WIDTH) / 2,
     "padding": np.array([0, 0, 0, 0, 0, WIDTH - 2]),
     "0": np.array([0]), "1": np.array([1]), "2": np.array([2]),
@@ -336,6 +336,16 @@ def test_what_comes_from_onnxruntime_is_checked(shape, message):
         executable.run({"x": weights(RANDOM, *shape)})
 
 
+def test_a_number_becomes_the_state_of_a_layer():
+    constants = {"0": np.array([0]), "W": weights(RANDOM, 1, 4, WIDTH), "R": weights(RANDOM, 1, 4, 1)}
+    names = ["number", "row", "rows", "h0"]
+    graph = Graph((Value("x", "float32", (5, 1, WIDTH)), Value("number", "float32", ())), (Value("y", "float32", None),),
+                  (*[Node("Unsqueeze", (a, "0"), (b,)) for a, b in zip(names, names[1:])],
+                   Node("LSTM", ("x", "W", "R", "", "", "h0"), ("", "y"), {"hidden_size": 1})), constants).validate()
+    inputs = {"x": weights(RANDOM, 5, 1, WIDTH), "number": np.array(0.5, np.float32)}
+    np.testing.assert_allclose(compile_graph(passes.load(graph)).run(inputs)["y"], exact(graph, inputs)["y"], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("nodes, outputs", [
     ([Node("Reshape", ("x", "flat"), ("y",)), Node("Relu", ("x",), ("z",))], "yz"),
     ([Node("Expand", ("x", "spread"), ("y",))], "y"),
@@ -343,6 +353,7 @@ def test_what_comes_from_onnxruntime_is_checked(shape, message):
     ([*LSTM, Node("Slice", ("h", "0", "1", "1"), ("y",)), Node("Transpose", ("h",), ("z",), {"perm": (2, 1, 0)})], "yzh"),
     ([Node("Selu", ("x",), ("y",)), Node("Reshape", ("y", "flat"), ("z",))], "yz"),
     ([Node("Identity", ("row",), ("y",))], "y"),
+    ([Node("ReduceSum", ("x", "all"), ("s",), {"keepdims": 0}), Node("Gather", ("s", "index"), ("y",))], "y"),
 ])
 def test_outputs_are_arrays_of_their_own(nodes, outputs):
     read = {name for node in nodes for name in node.inputs}
