@@ -2,10 +2,6 @@
 
 #include "os.h"
 
-size_t lstmrt_size_product(size_t a, size_t b) { return b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b; }
-
-size_t lstmrt_size_sum(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
-
 void *lstmrt_arena_take(lstmrt_arena *arena, size_t count, size_t size)
 {
     const size_t offset = arena->used;

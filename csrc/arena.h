@@ -18,7 +18,7 @@ lstmrt_status lstmrt_arena_fill(lstmrt_arena *arena, void (*place)(void *owner),
 void lstmrt_arena_free(lstmrt_arena *arena);
 
 /* a * b and a + b, SIZE_MAX where that does not fit. */
-size_t lstmrt_size_product(size_t a, size_t b);
-size_t lstmrt_size_sum(size_t a, size_t b);
+static inline size_t lstmrt_size_product(size_t a, size_t b) { return b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b; }
+static inline size_t lstmrt_size_sum(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
 
 #endif

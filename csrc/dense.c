@@ -58,44 +58,33 @@ lstmrt_status lstmrt_conv_prepare(const lstmrt_model *model, const lstmrt_step *
 typedef struct {
     const lstmrt_workspace *workspace;
     const lstmrt_layer *layer;
-    lstmrt_dense_args args; /* but for the panels */
-    size_t panels;
-    bool backward;
+    const float *x;
+    float *y;
+    size_t x_stride, y_stride, rows;
 } dense_work;
 
 static void dense_part(const void *argument, size_t part, size_t parts)
 {
     const dense_work *work = argument;
-    lstmrt_dense_args args = work->args;
-    args.panels = lstmrt_panels_part(work->panels, part, parts, work->backward);
-    if (work->layer->x_reduced.weights)
-        lstmrt_reduced_dense(work->workspace, &work->layer->x_reduced, &args);
+    const lstmrt_layer *layer = work->layer;
+    const lstmrt_dense_args args = {
+        .x = work->x,
+        .x_stride = work->x_stride,
+        .init = layer->x_bias,
+        .weights = layer->x_weights,
+        .y = work->y,
+        .y_stride = work->y_stride,
+        .rows = work->rows,
+        .inputs = layer->inputs,
+        .vectors = layer->gate_vectors,
+        .panels = lstmrt_panels_part(layer->x_panels, part, parts, work->workspace->backward),
+        .clip = INFINITY,
+        .activation = lstmrt_op_recurrent(layer->step.op) ? (lstmrt_activation){0} : layer->step.activations[0],
+    };
+    if (layer->x_reduced.weights)
+        lstmrt_reduced_dense(work->workspace, &layer->x_reduced, &args);
     else
         work->workspace->model->kernels->dense(&args);
-}
-
-static dense_work work_of(const lstmrt_workspace *ws, const lstmrt_layer *layer, const float *x, size_t x_stride, size_t rows,
-                          float *y, size_t y_stride)
-{
-    return (dense_work){
-        .workspace = ws,
-        .layer = layer,
-        .args = {
-            .x = x,
-            .x_stride = x_stride,
-            .init = layer->x_bias,
-            .weights = layer->x_weights,
-            .y = y,
-            .y_stride = y_stride,
-            .rows = rows,
-            .inputs = layer->inputs,
-            .vectors = layer->gate_vectors,
-            .clip = INFINITY,
-            .activation = lstmrt_op_recurrent(layer->step.op) ? (lstmrt_activation){0} : layer->step.activations[0],
-        },
-        .panels = layer->x_panels,
-        .backward = ws->backward,
-    };
 }
 
 void lstmrt_dense_share(const lstmrt_workspace *ws, const lstmrt_layer *layer, const float *x, size_t x_stride,
@@ -106,7 +95,7 @@ void lstmrt_dense_share(const lstmrt_workspace *ws, const lstmrt_layer *layer, c
     for (size_t row = 0; row < rows; row += most) {
         const size_t taken = rows - row < most ? rows - row : most;
         const float *from = x + row * x_stride;
-        const dense_work work = work_of(ws, layer, from, x_stride, taken, y + row * y_stride, y_stride);
+        const dense_work work = {ws, layer, from, y + row * y_stride, x_stride, y_stride, taken};
         if (layer->x_reduced.weights) lstmrt_reduced_take(ws, &layer->x_reduced, from, x_stride, taken, ws->n_quanta);
         lstmrt_share(ws, lstmrt_reduced_floats(ws->model, layer, weights), taken, dense_part, &work);
     }

@@ -36,15 +36,13 @@ static void dense_rest(const lstmrt_dense_args *a, size_t panel, size_t vectors)
     if (vectors == 3) FOR_ROWS(DENSE_TILE_3, a, 1, TILE_ROWS(3), panel, a->rows)
 }
 
-static void dense_whole(const lstmrt_dense_args *a) { FOR_TILES(DENSE_TILE, a, 1, LSTMRT_DENSE_VECTORS, a->rows) }
-
 static void kernel_dense(const lstmrt_dense_args *a)
 {
-    lstmrt_dense_args whole = *a;
+    lstmrt_panels whole = a->panels;
     const size_t rest = a->vectors / LSTMRT_DENSE_VECTORS; /* the panel that is not whole, if there is one */
     const bool has_rest = a->panels.begin <= rest && rest < a->panels.end;
-    if (has_rest) whole.panels.end = rest;
+    if (has_rest) whole.end = rest;
     if (has_rest && a->panels.backward) dense_rest(a, rest, a->vectors % LSTMRT_DENSE_VECTORS);
-    dense_whole(&whole);
+    FOR_TILES(DENSE_TILE, a, whole, 1, LSTMRT_DENSE_VECTORS, a->rows)
     if (has_rest && !a->panels.backward) dense_rest(a, rest, a->vectors % LSTMRT_DENSE_VECTORS);
 }

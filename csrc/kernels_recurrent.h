@@ -118,11 +118,11 @@ static void lstm_rest(const lstmrt_lstm_args *a)
 
 static void kernel_lstm(const lstmrt_lstm_args *a)
 {
-    lstmrt_lstm_args whole = *a;
+    lstmrt_panels whole = a->panels;
     const bool has_rest = a->rest_vectors > 0 && a->panels.begin <= a->rest_panel && a->rest_panel < a->panels.end;
-    if (has_rest) whole.panels.end = a->rest_panel;
+    if (has_rest) whole.end = a->rest_panel;
     if (has_rest && a->panels.backward) lstm_rest(a);
-    FOR_TILES(lstm_tile, &whole, 1, LSTM_GATES, a->rows)
+    FOR_TILES(lstm_tile, a, whole, 1, LSTM_GATES, a->rows)
     if (has_rest && !a->panels.backward) lstm_rest(a);
 }
 
@@ -195,7 +195,7 @@ VEC_INLINE void gru_tile(const lstmrt_gru_args *a, int panels, int rows, size_t 
 
 static void kernel_gru(const lstmrt_gru_args *a)
 {
-    FOR_TILES(gru_tile, a, 1, GRU_GATES, a->rows)
+    FOR_TILES(gru_tile, a, a->panels, 1, GRU_GATES, a->rows)
 }
 
 static __attribute__((noinline)) void gru_gates_end(const lstmrt_gru_gates_args *a, const vf *z, size_t panels,
@@ -223,7 +223,7 @@ VEC_INLINE void gru_gates_tile(const lstmrt_gru_gates_args *a, int panels, int r
 
 static void kernel_gru_gates(const lstmrt_gru_gates_args *a)
 {
-    FOR_TILES(gru_gates_tile, a, 2, 2, a->rows)
+    FOR_TILES(gru_gates_tile, a, a->panels, 2, 2, a->rows)
 }
 
 static __attribute__((noinline)) void gru_candidate_end(const lstmrt_gru_candidate_args *a, const vf *z,
@@ -250,5 +250,5 @@ VEC_INLINE void gru_candidate_tile(const lstmrt_gru_candidate_args *a, int panel
 
 static void kernel_gru_candidate(const lstmrt_gru_candidate_args *a)
 {
-    FOR_TILES(gru_candidate_tile, a, 4, 1, a->rows)
+    FOR_TILES(gru_candidate_tile, a, a->panels, 4, 1, a->rows)
 }

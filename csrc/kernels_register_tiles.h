@@ -16,16 +16,15 @@ enum { MOST_ROWS = 8 }; /* of any tile: FOR_TILES has as many cases */
 #define TILE_ROWS(vectors) (ROWS_IN_REGISTERS(vectors) < MOST_ROWS ? ROWS_IN_REGISTERS(vectors) : MOST_ROWS)
 #define ROWS_IN_REGISTERS(vectors) ((VEC_REGISTERS - 1) / ((vectors) + 1)) /* sums, an x of each row, one weight */
 
-/* Calls TILE(args, panels, rows, panel, row), with panels and rows constant, until every panel of args->panels has met
- * every row. `group` panels of `vectors` vectors fill the registers beside several rows, twice as many beside few, where
+/* Calls TILE(args, panels, rows, panel, row), with panels and rows constant, until every panel of `range` has met every
+ * row. `group` panels of `vectors` vectors fill the registers beside several rows, twice as many beside few, where
  * more sums hide the latency of the additions; panels that are left over go one by one. Rows are dealt out evenly:
  * 9 as 5 and 4, since 6 and 3 would load the weights for 3 as often as for 6. A panel meets all rows while it is near. */
-#define FOR_TILES(TILE, args, group, vectors, n_rows)                                                               \
-    for (size_t left_ = (args)->panels.end - (args)->panels.begin, take_; left_ > 0; left_ -= take_) {              \
+#define FOR_TILES(TILE, args, range, group, vectors, n_rows)                                                        \
+    for (size_t left_ = (range).end - (range).begin, take_; left_ > 0; left_ -= take_) {                            \
         const bool few_ = (n_rows) <= TILE_ROWS(2 * (group) * (vectors));                                           \
         take_ = few_ && left_ >= 2 * (group) ? 2 * (group) : left_ >= (group) ? (group) : 1;                        \
-        const size_t panel_ = (args)->panels.backward ? (args)->panels.begin + left_ - take_                        \
-                                                      : (args)->panels.end - left_;                                 \
+        const size_t panel_ = (range).backward ? (range).begin + left_ - take_ : (range).end - left_;               \
         if (take_ == 2 * (group)) FOR_ROWS(TILE, args, 2 * (group), TILE_ROWS(2 * (group) * (vectors)), panel_, n_rows) \
         else if (take_ == (group)) FOR_ROWS(TILE, args, group, TILE_ROWS((group) * (vectors)), panel_, n_rows)      \
         else FOR_ROWS(TILE, args, 1, TILE_ROWS(vectors), panel_, n_rows)                                            \

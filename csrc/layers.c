@@ -115,26 +115,6 @@ bool lstmrt_layer_steppable(const lstmrt_layer *layer)
     return step->op != LSTMRT_OP_FIRST && step->op != LSTMRT_OP_REVERSE && !lstmrt_op_mixes_time(step->op);
 }
 
-const lstmrt_value *lstmrt_input(const lstmrt_model *model, const lstmrt_step *step, size_t i)
-{
-    return step->inputs[i] < 0 ? NULL : &model->values[step->inputs[i]];
-}
-
-const lstmrt_value *lstmrt_output(const lstmrt_model *model, const lstmrt_step *step, size_t i)
-{
-    return step->outputs[i] < 0 ? NULL : &model->values[step->outputs[i]];
-}
-
-const lstmrt_slot *lstmrt_input_slot(const lstmrt_layer *layer, const lstmrt_workspace *workspace, size_t i)
-{
-    return layer->step.inputs[i] < 0 ? NULL : &workspace->slots[layer->step.inputs[i]];
-}
-
-const lstmrt_slot *lstmrt_output_slot(const lstmrt_layer *layer, const lstmrt_workspace *workspace, size_t i)
-{
-    return layer->step.outputs[i] < 0 ? NULL : &workspace->slots[layer->step.outputs[i]];
-}
-
 bool lstmrt_value_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows, size_t width)
 {
     return value && value->dtype == dtype && (rows < 0 || (int)value->rows == rows) &&
@@ -158,46 +138,4 @@ bool lstmrt_bytes_are(const lstmrt_weight *weight, size_t rows, size_t cols)
 {
     return weight->bytes && weight->scales && !weight->data && weight->rows == rows && weight->cols == cols &&
            cols <= LSTMRT_BYTES_INPUTS && weight->zero >= INT8_MIN && weight->zero <= INT8_MAX;
-}
-
-bool lstmrt_over_time(const lstmrt_value *value)
-{
-    return value && (value->rows == LSTMRT_ROWS_BATCH_TIME || value->rows == LSTMRT_ROWS_TIME_BATCH);
-}
-
-size_t lstmrt_item_size(lstmrt_dtype dtype)
-{
-    return dtype == LSTMRT_F32 ? sizeof(float) : dtype == LSTMRT_I64 ? sizeof(int64_t) : sizeof(uint8_t);
-}
-
-size_t lstmrt_rows_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
-{
-    return value->rows == LSTMRT_ROWS_ONE ? 1 : lstmrt_size_product(workspace->batch, lstmrt_length_of(value, workspace));
-}
-
-size_t lstmrt_length_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
-{
-    switch (value->rows) {
-    case LSTMRT_ROWS_ONE:
-    case LSTMRT_ROWS_BATCH: return 1;
-    case LSTMRT_ROWS_BATCH_SOURCE: return workspace->source;
-    default: return workspace->time;
-    }
-}
-
-size_t lstmrt_width_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
-{
-    const size_t lengths[] = {1, workspace->time, workspace->source};
-    return lstmrt_size_product(value->width, lengths[value->across]);
-}
-
-size_t lstmrt_row_at(const lstmrt_value *value, const lstmrt_workspace *workspace, size_t t, size_t b)
-{
-    switch (value->rows) {
-    case LSTMRT_ROWS_BATCH_TIME: return b * workspace->time + t;
-    case LSTMRT_ROWS_TIME_BATCH: return t * workspace->batch + b;
-    case LSTMRT_ROWS_BATCH_SOURCE: return b * workspace->source + t;
-    case LSTMRT_ROWS_ONE: return 0;
-    default: return b;
-    }
 }

@@ -174,6 +174,7 @@ lstmrt_status lstmrt_model_new(const lstmrt_program *program, const char *isa, l
 void lstmrt_model_free(lstmrt_model *model)
 {
     if (!model) return;
+    lstmrt_workspace_free(model->last);
     while (model->idle) {
         lstmrt_workspace *next = model->idle->next;
         lstmrt_workspace_free(model->idle);
@@ -200,16 +201,21 @@ bool lstmrt_model_steppable(const lstmrt_model *model) { return model->steppable
 /* An idle workspace, best the one that was last in use. */
 static lstmrt_status take_workspace(lstmrt_model *model, lstmrt_workspace **workspace)
 {
-    lstmrt_lock();
-    lstmrt_workspace *idle = model->idle;
-    if (idle) model->idle = idle->next;
-    lstmrt_unlock();
+    lstmrt_workspace *idle = atomic_exchange(&model->last, NULL);
+    if (!idle) {
+        lstmrt_lock();
+        idle = model->idle;
+        if (idle) model->idle = idle->next;
+        lstmrt_unlock();
+    }
     *workspace = idle;
     return idle ? LSTMRT_OK : lstmrt_workspace_new(model, workspace);
 }
 
 static void give_back(lstmrt_model *model, lstmrt_workspace *workspace)
 {
+    workspace = atomic_exchange(&model->last, workspace);
+    if (!workspace) return;
     lstmrt_lock();
     workspace->next = model->idle;
     model->idle = workspace;

@@ -7,6 +7,8 @@
 #ifndef LSTMRT_PROGRAM_H
 #define LSTMRT_PROGRAM_H
 
+#include <stdatomic.h>
+
 #include "arena.h"
 #include "os.h"
 #include "pool.h"
@@ -150,8 +152,9 @@ struct lstmrt_model {
     size_t cache;    /* floats that a core's own one holds */
     size_t n_beside; /* layers that may run beside another */
     bool sweeps;    /* back and forth: the weights do not fit into a core's cache */
+    _Atomic(lstmrt_workspace *) last; /* idle: the one that was last given back, or NULL */
     /* Under the lock; all else is fixed once the model is made. */
-    lstmrt_workspace *idle;
+    lstmrt_workspace *idle; /* others */
     lstmrt_screen *screen; /* of the output layer, made by the first decoder that wants it */
 };
 
@@ -169,24 +172,76 @@ size_t lstmrt_layer_weights(const lstmrt_model *model, const lstmrt_layer *layer
 size_t lstmrt_layer_products(const lstmrt_model *model, const lstmrt_layer *layer, size_t x_rows, size_t h_rows);
 
 /* The value named by inputs[i] or outputs[i] of a step, or NULL where it is absent. */
-const lstmrt_value *lstmrt_input(const lstmrt_model *model, const lstmrt_step *step, size_t i);
-const lstmrt_value *lstmrt_output(const lstmrt_model *model, const lstmrt_step *step, size_t i);
-const lstmrt_slot *lstmrt_input_slot(const lstmrt_layer *layer, const lstmrt_workspace *workspace, size_t i);
-const lstmrt_slot *lstmrt_output_slot(const lstmrt_layer *layer, const lstmrt_workspace *workspace, size_t i);
+static inline const lstmrt_value *lstmrt_input(const lstmrt_model *model, const lstmrt_step *step, size_t i)
+{
+    return step->inputs[i] < 0 ? NULL : &model->values[step->inputs[i]];
+}
+
+static inline const lstmrt_value *lstmrt_output(const lstmrt_model *model, const lstmrt_step *step, size_t i)
+{
+    return step->outputs[i] < 0 ? NULL : &model->values[step->outputs[i]];
+}
+
+static inline const lstmrt_slot *lstmrt_input_slot(const lstmrt_layer *layer, const lstmrt_workspace *workspace, size_t i)
+{
+    return layer->step.inputs[i] < 0 ? NULL : &workspace->slots[layer->step.inputs[i]];
+}
+
+static inline const lstmrt_slot *lstmrt_output_slot(const lstmrt_layer *layer, const lstmrt_workspace *workspace, size_t i)
+{
+    return layer->step.outputs[i] < 0 ? NULL : &workspace->slots[layer->step.outputs[i]];
+}
 
 /* Whether a value is there and is of this kind; rows < 0: any rows, width 0: any width. */
 bool lstmrt_value_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows, size_t width);
 bool lstmrt_weight_is(const lstmrt_weight *weight, size_t rows, size_t cols);
 bool lstmrt_bytes_are(const lstmrt_weight *weight, size_t rows, size_t cols);
-bool lstmrt_over_time(const lstmrt_value *value); /* a row for each time step of each sequence */
 
-size_t lstmrt_item_size(lstmrt_dtype dtype);
+/* Whether it has a row for each time step of each sequence. */
+static inline bool lstmrt_over_time(const lstmrt_value *value)
+{
+    return value && (value->rows == LSTMRT_ROWS_BATCH_TIME || value->rows == LSTMRT_ROWS_TIME_BATCH);
+}
 
-/* Rows of a value in a workspace, how many of them a sequence has, and the width of one; the row of (time t, sequence b). */
-size_t lstmrt_rows_of(const lstmrt_value *value, const lstmrt_workspace *workspace);
-size_t lstmrt_length_of(const lstmrt_value *value, const lstmrt_workspace *workspace);
-size_t lstmrt_width_of(const lstmrt_value *value, const lstmrt_workspace *workspace);
-size_t lstmrt_row_at(const lstmrt_value *value, const lstmrt_workspace *workspace, size_t t, size_t b);
+static inline size_t lstmrt_item_size(lstmrt_dtype dtype)
+{
+    return dtype == LSTMRT_F32 ? sizeof(float) : dtype == LSTMRT_I64 ? sizeof(int64_t) : sizeof(uint8_t);
+}
+
+/* How many rows of a value a sequence has in a workspace, how many there are in all, and the width of one; the row of
+ * (time t, sequence b). */
+static inline size_t lstmrt_length_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
+{
+    switch (value->rows) {
+    case LSTMRT_ROWS_ONE:
+    case LSTMRT_ROWS_BATCH: return 1;
+    case LSTMRT_ROWS_BATCH_SOURCE: return workspace->source;
+    default: return workspace->time;
+    }
+}
+
+static inline size_t lstmrt_rows_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
+{
+    return value->rows == LSTMRT_ROWS_ONE ? 1 : lstmrt_size_product(workspace->batch, lstmrt_length_of(value, workspace));
+}
+
+static inline size_t lstmrt_width_of(const lstmrt_value *value, const lstmrt_workspace *workspace)
+{
+    const lstmrt_across across = value->across;
+    const size_t length = across == LSTMRT_ACROSS_TIME ? workspace->time : across == LSTMRT_ACROSS_SOURCE ? workspace->source : 1;
+    return lstmrt_size_product(value->width, length);
+}
+
+static inline size_t lstmrt_row_at(const lstmrt_value *value, const lstmrt_workspace *workspace, size_t t, size_t b)
+{
+    switch (value->rows) {
+    case LSTMRT_ROWS_BATCH_TIME: return b * workspace->time + t;
+    case LSTMRT_ROWS_TIME_BATCH: return t * workspace->batch + b;
+    case LSTMRT_ROWS_BATCH_SOURCE: return b * workspace->source + t;
+    case LSTMRT_ROWS_ONE: return 0;
+    default: return b;
+    }
+}
 
 /* The rows of sequence b of a value of floats, `stride` floats apart. */
 typedef struct {

@@ -343,7 +343,8 @@ static lstmrt_cell_rows last_rows(const lstmrt_cell_rows *all, size_t n)
 typedef struct {
     const lstmrt_layer *layer;
     const lstmrt_workspace *workspace;
-    lstmrt_cell_rows rows, begun; /* the latter's h is zero */
+    const lstmrt_cell_rows *rows;
+    size_t begun; /* of them, whose h is zero */
     lstmrt_cell_step *step;
     bool backward;
 } step_work;
@@ -352,8 +353,14 @@ static void step_part(const void *argument, size_t part, size_t parts)
 {
     const step_work *work = argument;
     const lstmrt_panels panels = lstmrt_panels_part(work->layer->h_panels, part, parts, work->backward);
-    if (work->rows.rows > 0) work->step(work->layer, work->workspace, &work->rows, panels);
-    if (work->begun.rows > 0) work->step(work->layer, work->workspace, &work->begun, panels);
+    if (work->begun == 0) {
+        work->step(work->layer, work->workspace, work->rows, panels);
+        return;
+    }
+    lstmrt_cell_rows first = *work->rows, last = last_rows(work->rows, work->begun);
+    first.rows -= work->begun;
+    if (first.rows > 0) work->step(work->layer, work->workspace, &first, panels);
+    work->step(work->layer, work->workspace, &last, panels);
 }
 
 /* `begun`: as many of the last rows have an h of zeros. */
@@ -365,8 +372,7 @@ static void step_all(const lstmrt_layer *layer, const lstmrt_workspace *ws, size
     for (size_t i = 0; i < 2 && layer->phases[i]; i++) {
         const bool backward = ws->model->sweeps && ws->backward != (t % 2 == 1);
         const size_t left_out = i == 0 && layer->skips_zeros ? begun : 0;
-        step_work work = {layer, ws, *rows, last_rows(rows, left_out), layer->phases[i], backward};
-        work.rows.rows -= left_out;
+        const step_work work = {layer, ws, rows, left_out, layer->phases[i], backward};
         if (layer->h_reduced.weights) lstmrt_reduced_take(ws, &layer->h_reduced, multiplied[i], rows->stride, rows->rows, 0);
         lstmrt_share(ws, lstmrt_reduced_floats(ws->model, layer, weights), ws->batch, step_part, &work);
     }
@@ -416,9 +422,14 @@ bool lstmrt_starts_from_zero(const lstmrt_workspace *ws, const lstmrt_layer *lay
 lstmrt_status lstmrt_recurrence_begin(const lstmrt_layer *layer, lstmrt_workspace *ws, lstmrt_recurrence *run)
 {
     lstmrt_cell *cell = &ws->state->cells[layer->cell];
-    *run = (lstmrt_recurrence){.layer = layer, .workspace = ws, .cell = cell, .validity = validity_of(layer, ws),
-                               .begun = lstmrt_starts_from_zero(ws, layer) ? ws->batch : ws->begun};
+    run->layer = layer;
+    run->workspace = ws;
+    run->cell = cell;
+    run->validity = validity_of(layer, ws);
     run->steps = lstmrt_length_of(lstmrt_input(ws->model, &layer->step, X), ws);
+    run->begun = lstmrt_starts_from_zero(ws, layer) ? ws->batch : ws->begun;
+    run->done = 0;
+    run->ahead.rows = 0;
     const lstmrt_status status = check_lengths(&run->validity, run->steps);
     if (status) return status;
     if (layer->dynamic) find_quanta(layer, ws, &run->validity);
