@@ -13,7 +13,6 @@ from instruction_sets import REDUCED
 from strategies import Builder, recurrent_graphs
 
 from lstmrt import _core, passes
-from lstmrt.activations import DEFAULTS
 from lstmrt.compile import compile_graph
 from lstmrt.gates import ONNX
 from lstmrt.graph import Graph, Node, Value
@@ -43,7 +42,7 @@ def language_models(draw, sizes=USUAL) -> tuple[Graph, int]:
     x = builder.node("Gather", [builder.weights("embedding", vocabulary, width), "ids"], "embedded")
     for _ in range(draw(st.integers(1, 2))):
         hidden = draw(sizes)
-        op = draw(st.sampled_from(list(DEFAULTS)))
+        op = draw(st.sampled_from(list(ONNX)))
         gates = len(ONNX[op])
         attributes = {"hidden_size": hidden, "layout": 1}
         if op == "GRU":
