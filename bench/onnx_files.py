@@ -1,4 +1,4 @@
-"""The group `onnx`: files as exporters write them, end to end in lstmrt and in onnxruntime with one thread."""
+"""The group `onnx`: files as exporters write them, end to end in lstmrt and in onnxruntime, with as many threads each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 /* Layers for values whose rows have all of their elements (lstmrt/flat.py): the same elements in other rows, choices of
- * elements, products of matrices that lie in rows. */
+ * elements, products of matrices that lie in rows, the largest of some elements. */
 #include "program.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "pack.h"
@@ -115,5 +116,51 @@ lstmrt_status lstmrt_matmul_run(const lstmrt_layer *layer, lstmrt_workspace *ws)
                 .w_stride = s.inner, .x_stride = s.columns, .y_stride = s.columns,
                 .rows = s.rows, .steps = s.inner, .width = s.columns});
     }
+    return LSTMRT_OK;
+}
+
+enum { VALUES, PLACES }; /* outputs of TOPK */
+
+lstmrt_status lstmrt_topk_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
+{
+    const lstmrt_value *x = lstmrt_input(model, step, 0), *values = lstmrt_output(model, step, VALUES);
+    if (!lstmrt_value_is(x, LSTMRT_F32, -1, 0) || !lstmrt_value_is(values, LSTMRT_F32, (int)x->rows, 0) ||
+        !lstmrt_value_is(lstmrt_output(model, step, PLACES), LSTMRT_I64, (int)x->rows, values->width) ||
+        step->constant <= 0 || x->width % (uint64_t)step->constant > 0)
+        return LSTMRT_BAD_PROGRAM;
+    const size_t parts = x->width / (size_t)step->constant;
+    layer->inputs = (size_t)step->constant, layer->width = values->width / parts;
+    const bool fits = values->width % parts == 0 && layer->width > 0 && layer->width <= layer->inputs;
+    return fits ? LSTMRT_OK : LSTMRT_BAD_PROGRAM;
+}
+
+static bool comes_before(float a, float b) { return a > b || (isnan(a) && !isnan(b)); }
+
+/* The places of the `most` first ones of `count` elements: each is put where it belongs among those found before it. */
+static void choose(const float *x, size_t count, size_t most, int64_t *places)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (found == most && !comes_before(x[i], x[places[most - 1]])) continue;
+        size_t at = found < most ? found++ : most - 1;
+        for (; at > 0 && comes_before(x[i], x[places[at - 1]]); at--) places[at] = places[at - 1];
+        places[at] = (int64_t)i;
+    }
+}
+
+lstmrt_status lstmrt_topk_run(const lstmrt_layer *layer, lstmrt_workspace *ws)
+{
+    const lstmrt_value *value = lstmrt_input(ws->model, &layer->step, 0);
+    const lstmrt_slot *x = lstmrt_input_slot(layer, ws, 0);
+    const lstmrt_slot *values = lstmrt_output_slot(layer, ws, VALUES), *places = lstmrt_output_slot(layer, ws, PLACES);
+    const size_t rows = lstmrt_rows_of(value, ws), parts = value->width / layer->inputs;
+    for (size_t row = 0; row < rows; row++)
+        for (size_t part = 0; part < parts; part++) {
+            const float *from = (const float *)x->data + row * x->stride + part * layer->inputs;
+            float *chosen = (float *)values->data + row * values->stride + part * layer->width;
+            int64_t *where = (int64_t *)places->data + row * places->stride + part * layer->width;
+            choose(from, layer->inputs, layer->width, where);
+            for (size_t i = 0; i < layer->width; i++) chosen[i] = from[where[i]];
+        }
     return LSTMRT_OK;
 }

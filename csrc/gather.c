@@ -51,10 +51,10 @@ static size_t find_runs(const lstmrt_model *model, const lstmrt_step *step, lstm
 lstmrt_status lstmrt_gather_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
 {
     const lstmrt_value *y = lstmrt_output(model, step, 0);
-    if (!lstmrt_value_is(y, LSTMRT_F32, -1, 0) || !step->indices || step->n_indices != y->width || step->inputs[0] < 0)
+    if (!y || y->dtype == LSTMRT_BOOL || y->across || !step->indices || step->n_indices != y->width || step->inputs[0] < 0)
         return LSTMRT_BAD_PROGRAM;
     for (size_t i = 0; i < LSTMRT_MAX_INPUTS && step->inputs[i] >= 0; i++)
-        if (!lstmrt_value_is(lstmrt_input(model, step, i), LSTMRT_F32, (int)y->rows, 0)) return LSTMRT_BAD_PROGRAM;
+        if (!lstmrt_value_is(lstmrt_input(model, step, i), y->dtype, (int)y->rows, 0)) return LSTMRT_BAD_PROGRAM;
     for (size_t i = 0; i < step->n_indices; i++)
         if (step->indices[i] < -1 || (step->indices[i] >= 0 && place_of(model, step, step->indices[i]).input < 0))
             return LSTMRT_BAD_PROGRAM;
@@ -66,36 +66,47 @@ lstmrt_status lstmrt_gather_prepare(const lstmrt_model *model, const lstmrt_step
     return LSTMRT_OK;
 }
 
-static float *copy_run(const lstmrt_gather_run *run, const float *from, float *to)
+static void gather_floats(const lstmrt_layer *layer, const float *const *inputs, float *to)
 {
-    const size_t count = (size_t)run->count;
-    if (run->step == 1 && count >= LSTMRT_PAD)
-        memcpy(to, from, count * sizeof *to);
-    else
-        for (size_t i = 0; i < count; i++, from += run->step) to[i] = *from;
-    return to + count;
+    for (const lstmrt_gather_run *run = layer->runs; run < layer->runs + layer->n_runs; run++) {
+        const size_t count = (size_t)run->count;
+        const float *from = run->input < 0 ? NULL : inputs[run->input] + run->from;
+        if (!from)
+            memset(to, 0, count * sizeof *to);
+        else if (run->step == 1 && count >= LSTMRT_PAD)
+            memcpy(to, from, count * sizeof *to);
+        else
+            for (size_t i = 0; i < count; i++, from += run->step) to[i] = *from;
+        to += count;
+    }
+}
+
+static void gather_ids(const lstmrt_layer *layer, const int64_t *const *inputs, int64_t *to)
+{
+    for (const lstmrt_gather_run *run = layer->runs; run < layer->runs + layer->n_runs; run++)
+        for (int32_t i = 0; i < run->count; i++) *to++ = run->input < 0 ? 0 : inputs[run->input][run->from + i * run->step];
 }
 
 lstmrt_status lstmrt_gather_compute(const lstmrt_layer *layer, lstmrt_workspace *workspace)
 {
+    const lstmrt_value *value = lstmrt_output(workspace->model, &layer->step, 0);
     const lstmrt_slot *y = lstmrt_output_slot(layer, workspace, 0);
-    const size_t rows = lstmrt_rows_of(lstmrt_output(workspace->model, &layer->step, 0), workspace);
-    const float *inputs[LSTMRT_MAX_INPUTS];
+    const size_t rows = lstmrt_rows_of(value, workspace);
+    const bool of_ids = value->dtype == LSTMRT_I64;
+    const float *floats[LSTMRT_MAX_INPUTS];
+    const int64_t *ids[LSTMRT_MAX_INPUTS];
     for (size_t row = 0; row < rows; row++) {
         for (size_t i = 0; i < LSTMRT_MAX_INPUTS && layer->step.inputs[i] >= 0; i++) {
             const lstmrt_slot *x = lstmrt_input_slot(layer, workspace, i);
-            inputs[i] = (const float *)x->data + row * x->stride;
+            if (of_ids)
+                ids[i] = (const int64_t *)x->data + row * x->stride;
+            else
+                floats[i] = (const float *)x->data + row * x->stride;
         }
-        float *to = (float *)y->data + row * y->stride;
-        for (size_t i = 0; i < layer->n_runs; i++) {
-            const lstmrt_gather_run *run = &layer->runs[i];
-            if (run->input >= 0) {
-                to = copy_run(run, inputs[run->input] + run->from, to);
-            } else {
-                memset(to, 0, (size_t)run->count * sizeof *to);
-                to += run->count;
-            }
-        }
+        if (of_ids)
+            gather_ids(layer, ids, (int64_t *)y->data + row * y->stride);
+        else
+            gather_floats(layer, floats, (float *)y->data + row * y->stride);
     }
     return LSTMRT_OK;
 }

@@ -138,7 +138,7 @@ typedef struct {
     lstmrt_activation activation;
 } lstmrt_activate_args;
 
-/* y = a (op) b; b_stride 0: one row for all; y may be a or b. op is LSTMRT_OP_ADD, SUB, MUL or DIV. */
+/* y = a (op) b; b_stride 0: one row for all; y may be a or b. op is LSTMRT_OP_ADD, SUB, MUL, DIV, MAX or LESS. */
 typedef struct {
     const float *a, *b;
     float *y;

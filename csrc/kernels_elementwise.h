@@ -19,6 +19,7 @@ VEC_INLINE vf v_combine(lstmrt_op op, vf a, vf b)
     case LSTMRT_OP_SUB: return v_sub(a, b);
     case LSTMRT_OP_MUL: return v_mul(a, b);
     case LSTMRT_OP_MAX: return v_max(a, b);
+    case LSTMRT_OP_LESS: return v_select_lt(a, b, v_set1(1), v_set1(0));
     default: return v_div(a, b);
     }
 }

@@ -117,13 +117,15 @@ typedef struct {
     X(MUL, "a, (b)", "y", "(row (width))")                                                                    \
     X(DIV, "a, (b)", "y", "(row (width))")                                                                    \
     X(MAX, "a, (b)", "y", "(row (width))")                        /* either where one is a NaN */             \
+    X(LESS, "a, (b)", "y", "(row (width))")                       /* 1 where a < b, else 0 */                 \
     X(LAYER_NORM, "x", "y", "scale (part), (shift (part))")       /* over each part of a row, see epsilon */  \
     X(CONCAT, "a, b, ...", "y", "")                               /* side by side */                          \
     X(COLUMNS, "x", "y", "")                                      /* the width of y from column `constant` */ \
-    X(GATHER, "a, b, ...", "y", "")                               /* elements of these, see indices */        \
+    X(GATHER, "a, b, ...", "y", "")                               /* elements of these, or ids, see indices */ \
     X(RESHAPE, "x", "y", "")                                      /* the same elements in other rows */       \
     X(WHERE, "mask, (a), (b)", "y", "(a (width)), (b (width))")   /* a where the mask is not 0, else b */     \
     X(MATMUL, "a, (b)", "y", "(row)")                             /* matrices in rows, `constant` within */   \
+    X(TOPK, "x", "values, places", "")                            /* the largest of `constant` elements, in order */ \
     X(FIRST, "x", "y", "")                                        /* the row at time 0 */                     \
     X(LAST, "x", "y", "")                                         /* the row at time T-1 */                   \
     X(REVERSE, "x", "y", "")                                      /* time runs backwards */                   \
@@ -162,7 +164,7 @@ enum { LSTMRT_MAX_INPUTS = 8, LSTMRT_MAX_OUTPUTS = 3, LSTMRT_MAX_WEIGHTS = 5, LS
  * keeps its B, of which it uses the recurrent part of gate h alone. Where x has a row for each sequence, not for each of its
  * time steps, the layer takes one step.
  *
- * The b of ADD, SUB, MUL and DIV has a's rows, or one for each sequence, and a's width, or 1; or it is a constant row.
+ * The b of ADD, SUB, MUL, DIV, MAX and LESS has a's rows, or one for each sequence, and a's width, or 1; or it is a constant row.
  *
  * ATTENTION: for each row of q the softmax, over the rows of k of its sequence, of their scores; y the sum of the rows of v
  * so weighted. q and k in `constant` heads side by side, v too: each is an attention of its own. A score is scale (q . k) or,
@@ -171,6 +173,8 @@ enum { LSTMRT_MAX_INPUTS = 8, LSTMRT_MAX_OUTPUTS = 3, LSTMRT_MAX_WEIGHTS = 5, LS
  *
  * MATMUL: a row of a is some matrices (rows, constant), one after the other, a row of b, or the constant row, as many
  * (constant, columns), and one of y their products.
+ *
+ * TOPK: of each `constant` elements of a row as many as the outputs have room for: NaN before numbers, of equal ones the first.
  *
  * CONV: a row of x is some parts of `inputs` elements, the windows, and a row of y what a dense layer makes of each. Filters are
  * a multiple of 16. */
@@ -183,7 +187,7 @@ typedef struct {
     float clip;              /* pre-activations are clipped to [-clip, clip]; 0: not at all */
     float epsilon;           /* LAYER_NORM: y = (x - mean) / sqrt(variance + epsilon) scale + shift */
     float scale, hidden;     /* ATTENTION */
-    int64_t constant;        /* NOT_EQUAL, COLUMNS, SOFTMAX, MATMUL; ATTENTION: heads */
+    int64_t constant;        /* NOT_EQUAL, COLUMNS, SOFTMAX, MATMUL, TOPK; ATTENTION: heads */
     const int32_t *indices;  /* GATHER: of each element of y, in the inputs' rows put side by side; -1: 0 */
     size_t n_indices;
     bool causal;             /* ATTENTION */

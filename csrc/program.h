@@ -259,13 +259,13 @@ lstmrt_across lstmrt_attention_across(const lstmrt_model *model, const lstmrt_st
 typedef lstmrt_status lstmrt_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer);
 typedef lstmrt_status lstmrt_run_layer(const lstmrt_layer *layer, lstmrt_workspace *workspace);
 lstmrt_prepare lstmrt_dense_prepare, lstmrt_conv_prepare, lstmrt_gather_prepare, lstmrt_embedding_prepare,
-    lstmrt_reshape_prepare, lstmrt_where_prepare, lstmrt_matmul_prepare,
+    lstmrt_reshape_prepare, lstmrt_where_prepare, lstmrt_matmul_prepare, lstmrt_topk_prepare,
     lstmrt_recurrent_prepare, lstmrt_rowwise_prepare, lstmrt_softmax_prepare,
     lstmrt_combine_prepare, lstmrt_layer_norm_prepare, lstmrt_concat_prepare, lstmrt_columns_prepare,
     lstmrt_time_prepare, lstmrt_not_equal_prepare, lstmrt_cast_prepare, lstmrt_time_softmax_prepare,
     lstmrt_pooling_prepare, lstmrt_attention_prepare;
 lstmrt_run_layer lstmrt_dense_run, lstmrt_conv_run, lstmrt_gather_compute, lstmrt_embedding_run, lstmrt_recurrent_run,
-    lstmrt_reshape_run, lstmrt_where_run, lstmrt_matmul_run,
+    lstmrt_reshape_run, lstmrt_where_run, lstmrt_matmul_run, lstmrt_topk_run,
     lstmrt_activate_run, lstmrt_softmax_run,
     lstmrt_combine_run, lstmrt_layer_norm_run, lstmrt_concat_run, lstmrt_columns_run, lstmrt_time_run,
     lstmrt_not_equal_run, lstmrt_cast_run, lstmrt_time_softmax_run, lstmrt_pooling_run, lstmrt_attention_run;

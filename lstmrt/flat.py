@@ -18,7 +18,7 @@ import numpy as np
 from .activations import Activation, elementwise_activation
 from .estimates import PROGRAM, recurrent
 from .flat_layers import FlatLayers
-from .flat_values import Flat, broadcast
+from .flat_values import FLOATS, IDS, Flat, broadcast
 from .flat_windows import NOWHERE, Misfit
 from .gates import ONNX
 from .graph import Node
@@ -52,9 +52,10 @@ class FlatRegion(FlatLayers):
         return True
 
     def settle(self) -> list[Node]:
-        """Nodes that do not work out after all: those of masks that others read, as each mask is numbers here."""
+        """Nodes that do not work out after all: those of what others read of another dtype, as each mask is floats here, and
+        each integer one of 64 bits."""
         return [node for node in self.nodes if any(
-            self.facts.dtype(name) == "bool" and self._leaves(name) for name in node.outputs)]
+            self.facts.dtype(name) in ("bool", "int32") and self._leaves(name) for name in node.outputs)]
 
     def _leaves(self, name: str) -> bool:
         return name in self.facts.outputs or any(
@@ -86,6 +87,8 @@ class FlatRegion(FlatLayers):
                 ours += width * step["constant"] / 30e3
             elif step["op"] in ("SOFTMAX", "LOG_SOFTMAX"):
                 ours += 0.0015 * width
+            elif step["op"] == "TOPK":
+                ours += 0.001 * self._widths[step["inputs"][0]]
             elif step["op"] == "GATHER":
                 runs = 1 + np.count_nonzero(np.diff(step["indices"], 2)) / 2
                 ours += 0.0003 * width + 0.002 * runs
@@ -127,7 +130,7 @@ class FlatRegion(FlatLayers):
             node.op, node.inputs[:1])
         if not set(moved).isdisjoint(fixed):
             raise Misfit
-        flats = {name: self._flat(name) for name in node.reads if name not in fixed}
+        flats = {name: self._flat(name, FLOATS + IDS) for name in node.reads if name not in fixed}
         if flats.keys() != set(moved):
             raise Misfit
         for name in filter(None, node.outputs):
@@ -250,6 +253,7 @@ _LOWER: Mapping[str, Callable[[FlatRegion, Node], None]] = {
     "GlobalAveragePool": FlatRegion._global_pool, "InstanceNormalization": FlatRegion._instance_normalization,
     "HardSwish": FlatRegion._hard_swish, "Conv": FlatRegion._conv, "ConvTranspose": FlatRegion._conv_transpose,
     "Cast": FlatRegion._cast, "Softmax": FlatRegion._softmax, "LogSoftmax": FlatRegion._softmax, "Where": FlatRegion._where,
+    "TopK": FlatRegion._top_k, "ArgMax": FlatRegion._arg_max, "Less": FlatRegion._less, "Greater": FlatRegion._less,
     "Equal": FlatRegion._equal, "Not": FlatRegion._not, "And": FlatRegion._logic, "Or": FlatRegion._logic,
     "Einsum": FlatRegion._einsum, "Trilu": FlatRegion._triangle,
 }
@@ -276,7 +280,8 @@ def _read_steps(steps: list[dict[str, Any]], outputs: list[int]) -> list[dict[st
     for step in reversed(steps):
         if not read.isdisjoint(step["outputs"]):
             read.update(step["inputs"])
-            kept.insert(0, {**step, "outputs": [id if id in read else -1 for id in step["outputs"]]})
+            optional = step["op"] in ONNX
+            kept.insert(0, {**step, "outputs": [id if id in read or not optional else -1 for id in step["outputs"]]})
     ordered: list[dict[str, Any]] = []
     for step in kept:
         place = len(ordered)

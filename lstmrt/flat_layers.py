@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from .flat_products import FlatProducts
-from .flat_values import Flat
+from .flat_values import FLOATS, IDS, Flat
 from .flat_windows import LARGEST, NOWHERE, Misfit
 from .graph import Node
 from .native import one_direction, recurrent_fields
 from .operators import WEIGHTS, attributes, is_dynamic, named_inputs, named_outputs
 from .shapes import normal_axis
 
+MOST_CHOSEN = 64  # of the largest elements along an axis
 
 class FlatLayers(FlatProducts):
     # ---- recurrent layers ----
@@ -82,7 +83,7 @@ class FlatLayers(FlatProducts):
         if table.ndim < 2 or not len(table) or normal_axis(attributes(node)["axis"], table.ndim) != 0:
             raise Misfit
         table = table.reshape(len(table), -1)
-        given = self._elements(ids, "int")
+        given = self._ids(ids)
         self._vocabularies[given] = min(len(table), self._vocabularies.get(given, len(table)))
         id = self._emit("EMBEDDING", [given], self._widths[given] * table.shape[1], weights=[table])
         self._finish(node, self._plain(id, shape))
@@ -96,6 +97,35 @@ class FlatLayers(FlatProducts):
         op = "SOFTMAX" if node.op == "Softmax" else "LOG_SOFTMAX"
         id = self._emit(op, [self._whole(Flat(x.sources, moved))], moved.size, constant=moved.shape[-1])
         self._finish(node, Flat((id,), np.moveaxis(self._plain(id, moved.shape).index, -1, axis)))
+
+    def _top_k(self, node: Node) -> None:
+        options, count = attributes(node), self._constant(node.inputs[1])
+        if not options["largest"] or count.size != 1:
+            raise Misfit
+        for name, flat in zip(node.outputs, self._largest(node.inputs[0], options["axis"], int(count.item()))):
+            if name:
+                self._keep(name, flat)
+
+    def _arg_max(self, node: Node) -> None:
+        options = attributes(node)
+        if options["select_last_index"]:
+            raise Misfit
+        _, places = self._largest(node.inputs[0], options["axis"], 1)
+        self._finish(node, Flat(places.sources, places.index.reshape(self._shape(node.outputs[0]))))
+
+    def _largest(self, name: str, axis: int, count: int) -> tuple[Flat, Flat]:
+        """The `count` largest elements along an axis, and their places."""
+        x = self._flat(name)
+        axis = normal_axis(axis, x.index.ndim)
+        if not 0 < count <= min(MOST_CHOSEN, x.index.shape[axis]) or (self._batch is not None and axis == 0):
+            raise Misfit
+        moved = np.moveaxis(x.index, axis, -1)
+        shape = (*moved.shape[:-1], count)
+        ids = [self._value(math.prod(shape), dtype) for dtype in ("f32", "i64")]
+        self._steps.append({"op": "TOPK", "inputs": [self._whole(Flat(x.sources, moved))], "outputs": ids,
+                            "constant": moved.shape[-1]})
+        values, places = (Flat((id,), np.moveaxis(self._plain(id, shape).index, -1, axis)) for id in ids)
+        return values, places
 
     def _matmul(self, node: Node) -> None:
         constant = self.facts.constants.get(node.inputs[1])
@@ -160,7 +190,7 @@ class FlatLayers(FlatProducts):
         number = self._constant(node.inputs[1])
         if number.size != 1 or number.dtype.kind not in "iu":
             raise Misfit
-        given = self._elements(node.inputs[0], "int")
+        given = self._ids(node.inputs[0])
         id = self._emit("NOT_EQUAL", [given], self._widths[given], dtype="bool", constant=int(number.item()))
         differs = self._plain(self._emit("CAST", [id], self._widths[id]), self._shape(node.outputs[0]))
         self._finish(node, self._inverted(node, differs))
@@ -176,6 +206,18 @@ class FlatLayers(FlatProducts):
         operands = [self._spread(self._flat(name), shape) for name in node.inputs]
         self._finish(node, self._pair("MUL" if node.op == "And" else "MAX", *operands))
 
+    def _less(self, node: Node) -> None:
+        a, b = node.inputs if node.op == "Less" else node.inputs[::-1]
+        shape = self._shape(node.outputs[0])
+        if b in self.facts.constants:
+            self._finish(node, self._with_row(node, self._spread(self._flat(a), shape), "Less", self._constant(b)))
+            return
+        if a in self.facts.constants:  # a < b where -b < -a, exactly
+            x = self._with_row(node, self._spread(self._flat(b), shape), "Mul", np.array(-1.0))
+            self._finish(node, self._with_row(node, x, "Less", -self._constant(a)))
+            return
+        self._finish(node, self._pair("LESS", *(self._spread(self._flat(name), shape) for name in (a, b))))
+
     def _where(self, node: Node) -> None:
         mask, *choices = node.inputs
         shape = self._shape(node.outputs[0])
@@ -189,11 +231,11 @@ class FlatLayers(FlatProducts):
 
     def _cast(self, node: Node) -> None:
         before, after = (self.facts.dtype(name) for name in (node.inputs[0], node.outputs[0]))
-        if after == "float32" and before in ("int64", "int32"):
-            given = self._elements(node.inputs[0], "int")
+        if after == "float32" and before in IDS:
+            given = self._ids(node.inputs[0])
             self._finish(node, self._plain(self._emit("CAST", [given], self._widths[given]), self._shape(node.outputs[0])))
-        elif before == after or (before, after) == ("bool", "float32"):
-            self._finish(node, self._flat(node.inputs[0]))
+        elif before == after or (before, after) in (("bool", "float32"), ("int32", "int64")):
+            self._finish(node, self._flat(node.inputs[0], FLOATS + IDS))
         else:
             raise Misfit
 

@@ -17,6 +17,9 @@ from .graph import Node
 from .roles import Facts
 
 MOST_INPUTS = 8  # of a step
+FLOATS = ("float32", "bool")  # masks are numbers, 0 and 1
+IDS = ("int64", "int32")  # what only moves, is chosen by or compared with one number
+_NATIVE = {"float32": "f32", "bool": "bool", "int64": "i64", "int32": "i64"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class FlatValues:
         self._in_other_rows: dict[tuple[int, str, int], int] = {}  # a value, and the rows that it is in as another one
         self._flats: dict[str, Flat] = {}
 
-    def _shape(self, name: str, kinds: Iterable[str] = ("float32", "bool")) -> tuple[int, ...]:
+    def _shape(self, name: str, kinds: Iterable[str] = FLOATS + IDS) -> tuple[int, ...]:
         """With 1 for a free batch, whose name is the region's from its first value on."""
         shape = self.facts.shape(name)
         if shape is None or None in shape or self.facts.dtype(name) not in kinds:
@@ -59,20 +62,19 @@ class FlatValues:
             raise Misfit
         return fixed if free is None else (1, *fixed)
 
-    def _flat(self, name: str) -> Flat:
+    def _flat(self, name: str, kinds: Iterable[str] = FLOATS) -> Flat:
         """A value that somebody reads; one that nobody has made is an input."""
+        shape = self._shape(name, kinds)
         if name not in self._flats:
-            shape = self._shape(name)
-            id = self._elements(name, self.facts.dtype(name))
+            id = self._given(name, _NATIVE[self.facts.dtype(name)], "", math.prod(shape))
             if self._kinds[id][0] == "bool":
                 id = self._emit("CAST", [id], self._widths[id])
             self._flats[name] = self._plain(id, shape)
         return self._flats[name]
 
-    def _elements(self, name: str, kind: str) -> int:
-        """All elements of an input, of float32, bool or "int", side by side."""
-        shape = self._shape(name, ("int32", "int64") if kind == "int" else (kind,))
-        return self._given(name, {"int": "i64", "bool": "bool", "float32": "f32"}[kind], "", math.prod(shape))
+    def _ids(self, name: str) -> int:
+        """All elements of a value of integers, side by side."""
+        return self._whole(self._flat(name, IDS))
 
     def _given(self, name: str, dtype: str, rows: str, width: int) -> int:
         """An input of the program in such rows."""
@@ -104,7 +106,8 @@ class FlatValues:
         return id
 
     def _keep(self, name: str, flat: Flat) -> None:
-        if flat.index.shape != self._shape(name):
+        kind = "i64" if self.facts.dtype(name) in IDS else "f32"
+        if flat.index.shape != self._shape(name) or self._kinds[flat.sources[0]][0] != kind:
             raise Misfit
         self._flats[name] = flat
 
@@ -119,9 +122,10 @@ class FlatValues:
         while len(sources) > MOST_INPUTS:
             some = sources[:MOST_INPUTS]
             width = sum(self._widths[id] for id in some)
-            whole = self._emit("GATHER", list(some), width, indices=np.arange(width, dtype=np.int32))
+            whole = self._emit("GATHER", list(some), width, dtype=self._kinds[some[0]][0], indices=np.arange(width, dtype=np.int32))
             sources = (whole, *sources[MOST_INPUTS:])
-        return self._emit("GATHER", list(sources), index.size, indices=np.ascontiguousarray(index.ravel(), np.int32))
+        return self._emit("GATHER", list(sources), index.size, dtype=self._kinds[sources[0]][0],
+                          indices=np.ascontiguousarray(index.ravel(), np.int32))
 
     def _used(self, flat: Flat) -> tuple[tuple[int, ...], np.ndarray]:
         """Sources and index without the sources that nothing comes from."""

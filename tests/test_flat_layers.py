@@ -206,3 +206,65 @@ def test_a_mask_that_is_an_output_is_none_of_numbers():
     nodes = [Node("Not", ("mask",), ("others",)), Node("Where", ("others", "x", "one"), ("chosen",)), *convolved("chosen", "y")]
     shape = (2, CHANNELS, FRAMES)
     check(graph({"x": shape, "mask": shape}, ["y", "others"], nodes, mask="bool", others="bool"), ["NumPy", "native"])
+
+
+# ---- choices: the largest elements, and ids made of them ----
+
+CHOSEN = {"three": np.array([3]), "1": np.array([1]), "lowest": np.array(-9, np.float32)}
+BATCHES = pytest.mark.parametrize("batch", ["batch", 2])
+
+
+@BATCHES
+@pytest.mark.parametrize("axis", [1, -1])
+def test_the_largest_elements_and_their_places(batch, axis):
+    nodes = [*convolved("x", "a"), Node("TopK", ("a", "three"), ("values", "places"), {"axis": axis}),
+             Node("ArgMax", ("a",), ("first",), {"axis": axis, "keepdims": 0}),
+             Node("TopK", ("x", "three"), ("v", "p"), {"axis": axis})]
+    x = RANDOM.integers(0, 3, (3 if batch == "batch" else 2, CHANNELS, FRAMES)).astype(np.float32)  # many are equal
+    x[1, 2], x[0, :, 3], x[1, 1, 1] = np.nan, np.nan, np.inf
+    found = check(graph({"x": (batch, CHANNELS, FRAMES)}, ["values", "places", "first", "v", "p"], nodes,
+                        CHOSEN, places="int64", first="int64", p="int64"), x=x)
+    assert found.run({"x": x})["places"].dtype == np.int64
+
+
+@BATCHES
+def test_logits_below_the_third_are_hidden(batch):
+    nodes = [*convolved("x", "a"), Node("TopK", ("a", "three"), ("top", "unread")), Node("Slice", ("top", "two", "three", "axis of time"), ("least",)),
+             Node("Less", ("a", "least"), ("below",)), Node("Where", ("below", "lowest", "a"), ("kept",)),
+             Node("Softmax", ("kept",), ("y",)), Node("Greater", ("a", "lowest"), ("all",)), Node("Cast", ("all",), ("z",), {"to": 1}),
+             Node("Less", ("lowest", "x"), ("above",)), Node("Greater", ("one", "x"), ("small",)), Node("And", ("above", "small"), ("both",)),
+             Node("Cast", ("both",), ("w",), {"to": 1})]
+    x = RANDOM.normal(size=(3 if batch == "batch" else 2, CHANNELS, FRAMES)).astype(np.float32)
+    x[0, 0, :3] = 1, np.nan, -np.inf
+    check(graph({"x": (batch, CHANNELS, FRAMES)}, ["y", "z", "w"], nodes, {**CHOSEN, "two": np.array([2]), "axis of time": np.array([2])}), x=x)
+
+
+def test_ids_that_are_chosen_are_read_again():
+    """Greedy decoding written out: each step reads what the one before chose; ids also move, and leave."""
+    constants: dict = {"out": weights(RANDOM, HIDDEN, WORDS), "unsqueezed": np.array([0]), "last": np.array([1])}
+    nodes, ids, state, made = [], "first", "h", []
+    for i in range(3):
+        nodes += [Node("Gather", ("table", ids), (f"row {i}",)), Node("Unsqueeze", (f"row {i}", "unsqueezed"), (f"x {i}",)),
+                  layer("GRU", f"x {i}", f"step {i}", CHANNELS, constants, "", state),
+                  Node("Squeeze", (f"step {i} h", "unsqueezed"), (f"rows {i}",)), Node("MatMul", (f"rows {i}", "out"), (f"logits {i}",)),
+                  Node("ArgMax", (f"logits {i}",), (f"ids {i}",), {"axis": 1, "keepdims": 0}),
+                  Node("Unsqueeze", (f"ids {i}", "last"), (f"column {i}",))]
+        ids, state = f"ids {i}", f"step {i} h"
+        made.append(f"column {i}")
+    nodes += [Node("Concat", tuple(made), ("text",), {"axis": 1}), Node("Cast", ("text",), ("numbers",), {"to": 1})]
+    check(graph({"first": (2,), "h": (1, 2, HIDDEN)}, ["text", "numbers", state], nodes, constants, first="int64", text="int64"))
+
+
+def test_ids_of_32_bits_leave_as_they_came():
+    nodes = [*convolved("x", "a"), Node("Unsqueeze", ("ids", "0"), ("more",)), Node("Gather", ("table", "more"), ("rows",))]
+    wanted = graph({"x": (2, CHANNELS, FRAMES), "ids": (4,)}, ["a", "more", "rows"], nodes, ids="int32", more="int32")
+    found = check(wanted)
+    ids = np.array([3, -1, 0, 10], np.int32)
+    assert found.run({"x": np.zeros((2, CHANNELS, FRAMES), np.float32), "ids": ids})["more"].dtype == np.int32
+
+
+def test_more_than_a_program_chooses_is_left_to_others():
+    nodes = [Node("TopK", ("x", "many"), ("values", "places")), *convolved("values", "a")]
+    executable = compile_graph(passes.load(passes.canonical(graph(
+        {"x": (1, CHANNELS, 90)}, ["a", "places"], nodes, {"many": np.array([70])}, places="int64"))))
+    assert [segment.kind for segment in executable.segments] != ["native"]

@@ -194,6 +194,8 @@ static inline void add_elements(builder *b)
     last_step(b)->inputs[2] = by_constants, last_step(b)->weights[0] = random_weight(b, 1, 16, 1);
     v = add_simple(b, LSTMRT_OP_LOG_SOFTMAX, v, one, 16);
     last_step(b)->constant = 4;
+    add_output(b, add_simple(b, LSTMRT_OP_TOPK, v, one, 6)); /* three of each eight */
+    last_step(b)->outputs[1] = add_value(b, LSTMRT_I64, one, 6), last_step(b)->constant = 8;
     add_output(b, add_simple(b, LSTMRT_OP_RESHAPE, v, one, 16));
 }
 

@@ -114,6 +114,11 @@ static void make_bytes(lstmrt_step *step)
     X(matrices_of_nothing, step_of(b, LSTMRT_OP_MATMUL)->constant = 0)                                   \
     X(matrices_by_nothing, step_of(b, LSTMRT_OP_MATMUL)->inputs[1] = -1)                                 \
     X(products_too_many, output_of(b, LSTMRT_OP_MATMUL, 0)->width = 32)                                  \
+    X(more_than_there_are, step_of(b, LSTMRT_OP_TOPK)->constant = 2)                                     \
+    X(none_of_nothing, step_of(b, LSTMRT_OP_TOPK)->constant = 0)                                         \
+    X(places_that_are_floats, output_of(b, LSTMRT_OP_TOPK, 1)->dtype = LSTMRT_F32)                       \
+    X(as_many_values_as_places, output_of(b, LSTMRT_OP_TOPK, 1)->width = 4)                              \
+    X(uneven_parts, step_of(b, LSTMRT_OP_TOPK)->constant = 5)                                            \
     X(a_choice_of_nothing, step_of(b, LSTMRT_OP_WHERE)->weights[0].data = NULL)                          \
     X(a_choice_from_other_rows, step_of(b, LSTMRT_OP_WHERE)->inputs[1] = b->inputs[0])                   \
     X(elements_that_do_not_fit_into_rows, output_of(b, LSTMRT_OP_RESHAPE, 0)->width = 12)                \

@@ -361,15 +361,17 @@ static double combine(lstmrt_op op, double a, double b)
     case LSTMRT_OP_SUB: return a - b;
     case LSTMRT_OP_MUL: return a * b;
     case LSTMRT_OP_MAX: return fmax(a, b);
+    case LSTMRT_OP_LESS: return a < b;
     default: return a / b;
     }
 }
 
 static void test_combine(const lstmrt_kernels *kernels)
 {
-    static const lstmrt_op OPS[] = {LSTMRT_OP_ADD, LSTMRT_OP_SUB, LSTMRT_OP_MUL, LSTMRT_OP_DIV, LSTMRT_OP_MAX};
+    static const lstmrt_op OPS[] = {LSTMRT_OP_ADD, LSTMRT_OP_SUB, LSTMRT_OP_MUL, LSTMRT_OP_DIV, LSTMRT_OP_MAX,
+                                      LSTMRT_OP_LESS};
     for (size_t width = 1; width <= 2 * kernels->width + 3; width++)
-        for (size_t variant = 0; variant < 10; variant++) {
+        for (size_t variant = 0; variant < 12; variant++) {
             const size_t rows = 3, b_rows = variant % 2 ? rows : 1;
             const lstmrt_op op = OPS[variant / 2];
             guarded a = guarded_random(rows * width, 3), b = guarded_random(b_rows * width, 3);
