@@ -90,7 +90,7 @@ class _Lowering:
         read = [name for name in self.facts.consumers
                 if name in inside and any(reader not in self.nodes for reader in self.facts.consumers[name])]
         outputs, renaming = {}, []
-        for name in dict.fromkeys([*read, *sorted(self.facts.outputs & inside)]):
+        for name in dict.fromkeys([*read, *(name for name in self.facts.outputs if name in inside)]):
             id = self._value(name)
             if id not in self.inputs.values():
                 outputs[name] = id

@@ -30,12 +30,12 @@ class Facts(NamedTuple):
     constants: Mapping[str, np.ndarray]
     consumers: Mapping[str, list[Node]]
     producers: Mapping[str, Node]
-    outputs: frozenset[str]
+    outputs: Mapping[str, None]  # in the graph's order
 
     @classmethod
     def of(cls, graph: Graph, tensors: Mapping[str, Tensor]) -> Facts:
         return cls(tensors, graph.constants, graph.consumers(), graph.producers(),
-                   frozenset(value.name for value in graph.outputs))
+                   dict.fromkeys(value.name for value in graph.outputs))
 
     def shape(self, name: str) -> tuple[Dim, ...] | None:
         return self.tensors[name].shape if name in self.tensors else None
