@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field as dataclass_field
 from typing import Any, NamedTuple
 
@@ -165,7 +165,10 @@ def named_references(entries: Any) -> list[tuple[str, Reference]]:
     return [(reference.layer, reference) for reference in _listed(entries)]
 
 
-def _listed(entries: Any) -> Iterable[Reference]:
+def _listed(entries: Any) -> list[Reference]:
+    """Lists within the list are of one layer's outputs, as cells side by side have them; here all stand in one."""
     if not isinstance(entries, list) or not entries:
         raise ModelFileError(f"expected [layer, node, tensor] or a list of them, got {shown(entries)}")
-    return [_reference(entry) for entry in ([entries] if isinstance(entries[0], str) else entries)]
+    if isinstance(entries[0], str):
+        return [_reference(entries)]
+    return [reference for entry in entries for reference in _listed(entry)]

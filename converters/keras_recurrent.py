@@ -53,7 +53,8 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Recurrence:
-    """The options that every recurrent layer has, whatever its cell. `stateful` matters to generation alone."""
+    """The options that every recurrent layer has, whatever its cell. `stateful` matters to generation alone, `unroll` to what
+    stands at masked steps."""
 
     return_sequences: bool = False
     return_state: bool = False
@@ -61,10 +62,16 @@ class Recurrence:
     zero_output_for_mask: bool = False
     time_major: bool = False
     stateful: bool = False
+    unroll: bool = False
 
     @property
     def time_axis(self) -> int:
         return 0 if self.time_major else 1
+
+    @property
+    def masks_the_other_way(self) -> bool:
+        """Where steps that go backwards are unrolled, Keras puts zeros into their sequence by the mask as it came, not turned."""
+        return self.unroll and self.go_backwards and self.zero_output_for_mask and self.return_sequences
 
 
 # ---- cells, each with the options it supports ----
@@ -325,6 +332,8 @@ def _run(scope: Scope, x: Tensor, recurrence: Recurrence, cells: Sequence[Cell],
     if len(states) not in (0, sum(STATES[cell.op] for cell in cells)):
         raise ModelFileError(f"called with {len(states)} states, expected {sum(STATES[cell.op] for cell in cells)}")
     y, made, left = x.name, [], list(states)
+    turned = bool(x.mask) and recurrence.masks_the_other_way
+    recurrence = replace(recurrence, zero_output_for_mask=False) if turned else recurrence
     for i, cell in enumerate(cells):
         own, left = left[:STATES[cell.op]], left[STATES[cell.op]:]
         inner = scope.within(scope.weights, f"/{i}") if len(cells) > 1 else scope
@@ -334,6 +343,9 @@ def _run(scope: Scope, x: Tensor, recurrence: Recurrence, cells: Sequence[Cell],
     if not recurrence.return_sequences:
         last = scope.constant("last", np.array(0 if recurrence.go_backwards else -1, np.int64))
         return scope.add("Gather", y, last, axis=recurrence.time_axis), made
+    if turned:
+        mask = scope.slice(x.mask, recurrence.time_axis, -1, INT64_MIN, -1)
+        y = scope.add("Where", scope.unsqueeze(mask, 2), y, scope.scalar(0.0))
     return scope.slice(y, recurrence.time_axis, -1, INT64_MIN, -1) if flip else y, made
 
 

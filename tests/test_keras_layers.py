@@ -28,6 +28,9 @@ OPTIONS = {
     "dropped out": {"dropout": 0.3, "recurrent_dropout": 0.4},
     "zero at masked steps": {"zero_output_for_mask": True, "return_sequences": True},
     "zero at masked steps, last": {"zero_output_for_mask": True},
+    "zero at masked steps, unrolled": {"zero_output_for_mask": True, "return_sequences": True, "unroll": True},
+    "zero at masked steps, unrolled, backwards": {"zero_output_for_mask": True, "go_backwards": True, "return_sequences": True,
+                                                  "unroll": True},
     "zero at masked steps, backwards": {"zero_output_for_mask": True, "go_backwards": True, "return_sequences": True},
 }
 GATED_OPTIONS = {

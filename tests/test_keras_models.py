@@ -175,6 +175,16 @@ def test_outputs_that_are_inputs_or_the_same(tmp_path, name):
     assert_parity(model, tmp_path, VECTORS)
 
 
+def test_outputs_in_lists_of_lists(tmp_path, name):
+    """As the states of cells side by side come."""
+    keras = framework(name)
+    x = keras.Input((TIME, FEATURES), name="x")
+    y, *states = keras.layers.RNN([keras.layers.LSTMCell(3), keras.layers.LSTMCell(2)], return_state=True)(x)
+    model = with_random_weights(keras.Model(x, [y, *states]))
+    expected = [np.asarray(array) for array in (lambda made: [made[0], *made[1], *made[2]])(model(VECTORS))]
+    assert_close(list(lstmrt.load(save(model, tmp_path, ".keras")).run({"x": VECTORS}).values()), expected)
+
+
 def test_dicts_of_inputs_and_outputs(tmp_path, name):
     keras = framework(name)
     layers = keras.layers
