@@ -258,6 +258,15 @@ cdef class State:
         finally:
             self.busy = False
 
+    def __copy__(self):
+        return self.copy()
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
+    def __reduce__(self):
+        raise TypeError("a state is not pickled: it belongs to a model of this process")
+
     def reset(self):
         """Back to zero."""
         self.enter(self.model)

@@ -40,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"lstmrt: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
         return 1
+    except UnicodeEncodeError as error:
+        print(f"lstmrt: the output's encoding, {error.encoding}, has no {ascii(error.object[error.start])}: "
+              "PYTHONIOENCODING=utf-8 sets another", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

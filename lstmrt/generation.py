@@ -245,7 +245,10 @@ def request_of(model: Model, prompt: Prompt, options: GenerationOptions) -> tupl
 def prompt_ids(model: Model, prompt: Sequence[int] | np.ndarray) -> np.ndarray:
     """The prompt as int64 ids (length,), checked against the vocabulary."""
     known = _vocabulary(model)
-    ids = np.asarray(prompt)
+    try:
+        ids = np.asarray(prompt)
+    except ValueError as error:  # lists of several lengths
+        raise InputError(f"prompt: expected text, ids, or a list of either: {error}") from None
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise InputError(f"prompt: expected text, ids, or a list of either, got {ids.dtype} of shape {ids.shape}")
     if ids.size == 0:

@@ -132,6 +132,12 @@ def test_unknown_instruction_set(tmp_path):
     assert done.returncode == 1 and "sse9" in done.stderr
 
 
+def test_a_text_that_the_output_has_no_characters_for(tmp_path):
+    done = lstmrt_command("generate", "To be \N{CHECK MARK}", "-n", "3", cwd=tmp_path, PYTHONIOENCODING="latin-1")
+    assert done.returncode == 1
+    assert done.stderr == ("lstmrt: the output's encoding, latin-1, has no '\\u2713': PYTHONIOENCODING=utf-8 sets another\n")
+
+
 def test_the_prompt_is_echoed_where_nothing_follows(tmp_path):
     done = lstmrt_command("generate", "To be", "-n", "0", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "To be\n")

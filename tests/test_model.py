@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -156,6 +157,18 @@ def test_steps_have_the_bits_of_the_whole_run(graph, x):
     assert (stepped == model(x)).all()
 
 
+@pytest.mark.parametrize("names", [("b", "a"), ("a", "b")])
+def test_outputs_of_a_step_are_in_the_models_order(names):
+    graph = features_graph()
+    kernels = {"a": floats(HIDDEN, 3, seed=3), "b": floats(HIDDEN, 4, seed=4)}
+    graph = replace(graph, outputs=tuple(Value(name, "float32", None) for name in names),
+                    nodes=(*graph.nodes, *(Node("MatMul", ("h", f"kernel {name}"), (name,)) for name in kernels)),
+                    constants={**graph.constants, **{f"kernel {name}": array for name, array in kernels.items()}})
+    model, x = compiled(graph), floats(BATCH, 1, WIDTH)
+    for whole, step in zip(model(x), model.step(x[:, 0], model.new_state(BATCH)), strict=True):
+        np.testing.assert_array_equal(whole[:, 0], step)
+
+
 def test_the_last_step_is_the_result_of_a_model_that_gives_one():
     model, x = compiled(LAST_STEP), ids(BATCH, TIME)
     state = model.new_state(BATCH)
@@ -167,11 +180,11 @@ def test_states_are_copied_and_reset():
     model, x = compiled(EVERY_STEP), ids(BATCH, TIME)
     state = model.new_state(BATCH)
     first = model.step(x[:, 0], state)
-    copy = state.copy()
+    copies = [state.copy(), copy.copy(state), copy.deepcopy(state)]
     after = model.step(x[:, 1], state)
-    assert copy.batch_size == BATCH
     assert not (model.step(x[:, 1], state) == after).all()
-    assert (model.step(x[:, 1], copy) == after).all()
+    for one in copies:
+        assert one.batch_size == BATCH and (model.step(x[:, 1], one) == after).all()
     state.reset()
     assert (model.step(x[:, 0], state) == first).all()
 
@@ -421,6 +434,8 @@ def test_keywords_of_load_that_make_no_sense(keywords, error, message):
 def test_a_model_says_why_it_is_not_pickled():
     with pytest.raises(TypeError, match="load it from its file"):
         pickle.dumps(compiled(LAST_STEP))
+    with pytest.raises(TypeError, match="a state is not pickled"):
+        pickle.dumps(compiled(LAST_STEP).new_state())
 
 
 def test_repr_shows_what_goes_in_and_out():

@@ -171,6 +171,7 @@ def test_any_number_of_threads_have_batches_of_one_model():
 
 @pytest.mark.parametrize("call, message", [
     (lambda batch: batch.add([]), "at least one token"),
+    (lambda batch: batch.add([[1, 2], [3]]), "expected text, ids, or a list of either"),
     (lambda batch: batch.add([VOCABULARY]), "outside the model's vocabulary"),
     (lambda batch: batch.add("text"), "needs a tokenizer"),
     (lambda batch: batch.add([1], stop_strings="x"), "the prompt is ids"),
