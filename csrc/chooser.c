@@ -28,7 +28,7 @@ lstmrt_decode_plan lstmrt_decode_plan_of(const lstmrt_model *model)
 {
     lstmrt_decode_plan plan = {.head_end = model->n_layers, .logits = model->outputs[0]};
     for (size_t i = 0; i < model->n_layers; i++)
-        if (lstmrt_op_recurrent(model->layers[i].step.op)) plan.head_begin = i + 1;
+        if (lstmrt_op_has_states(model->layers[i].step.op)) plan.head_begin = i + 1;
     const lstmrt_step *last = &model->layers[model->n_layers - 1].step;
     const bool normalizes = last->op == LSTMRT_OP_SOFTMAX || last->op == LSTMRT_OP_LOG_SOFTMAX;
     if (normalizes && last->outputs[0] == plan.logits) {

@@ -74,9 +74,9 @@ typedef struct {
     const float *gates;     /* rows x panels x [i o f c], the last like R's: bias + input part */
     const float *weights;   /* R */
     const float *peepholes; /* panels x [i o f], or NULL */
-    const float *h, *c;     /* rows x hidden, stride `stride` like the next two */
+    const float *h, *c;     /* rows x inputs, rows x hidden, stride `stride` like the next two */
     float *h_next, *c_next;
-    size_t gates_stride, stride;
+    size_t gates_stride, h_stride, stride;
     size_t rows, inputs;
     lstmrt_panels panels;
     const lstmrt_ahead *ahead; /* or NULL */

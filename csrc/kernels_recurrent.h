@@ -85,7 +85,7 @@ VEC_INLINE void lstm_tile(const lstmrt_lstm_args *a, int panels, int rows, size_
     const size_t pitch = LSTM_GATES * VEC_WIDTH, panel_size = a->inputs * pitch;
     vf z[VEC_REGISTERS];
     stream_begin(panels, LSTM_GATES, rows, a->gates + row * a->gates_stride + panel * pitch, pitch, a->gates_stride, z);
-    stream(panels, LSTM_GATES, rows, a->weights + panel * panel_size, panel_size, a->h + row * a->stride, a->stride,
+    stream(panels, LSTM_GATES, rows, a->weights + panel * panel_size, panel_size, a->h + row * a->h_stride, a->h_stride,
            a->inputs, a->ahead, panel, z);
     lstm_end(a, z, (size_t)panels, (size_t)rows, panel, row);
 }
@@ -97,7 +97,7 @@ VEC_INLINE void lstm_rest_tile(const lstmrt_lstm_args *a, int sharing, int rows,
     const size_t pitch = LSTM_GATES * VEC_WIDTH, at = panel * pitch;
     vf z[VEC_REGISTERS], apart[VEC_REGISTERS];
     stream_begin(1, vectors, rows, a->gates + row * a->gates_stride + at, 0, a->gates_stride, z);
-    stream(1, vectors, rows, a->weights + at * a->inputs, 0, a->h + row * a->stride, a->stride, a->inputs,
+    stream(1, vectors, rows, a->weights + at * a->inputs, 0, a->h + row * a->h_stride, a->h_stride, a->inputs,
            a->ahead, panel, z);
     for (int gate = 0; gate < LSTM_GATES; gate++)
         for (int r = 0; r < rows; r++) {

@@ -17,6 +17,7 @@ static const layer_kind KINDS[LSTMRT_OP_COUNT] = {
     [LSTMRT_OP_LSTM] = {lstmrt_recurrent_prepare, lstmrt_recurrent_run},
     [LSTMRT_OP_GRU] = {lstmrt_recurrent_prepare, lstmrt_recurrent_run},
     [LSTMRT_OP_RNN] = {lstmrt_recurrent_prepare, lstmrt_recurrent_run},
+    [LSTMRT_OP_CONV_LSTM] = {lstmrt_conv_lstm_prepare, lstmrt_conv_lstm_run},
     [LSTMRT_OP_ACTIVATE] = {lstmrt_rowwise_prepare, lstmrt_activate_run},
     [LSTMRT_OP_SOFTMAX] = {lstmrt_softmax_prepare, lstmrt_softmax_run},
     [LSTMRT_OP_LOG_SOFTMAX] = {lstmrt_softmax_prepare, lstmrt_softmax_run},
@@ -49,6 +50,8 @@ static const layer_kind KINDS[LSTMRT_OP_COUNT] = {
 
 bool lstmrt_op_recurrent(lstmrt_op op) { return op == LSTMRT_OP_LSTM || op == LSTMRT_OP_GRU || op == LSTMRT_OP_RNN; }
 
+bool lstmrt_op_has_states(lstmrt_op op) { return lstmrt_op_recurrent(op) || op == LSTMRT_OP_CONV_LSTM; }
+
 /* Whether rows of the output depend on rows of other times. */
 bool lstmrt_op_mixes_time(lstmrt_op op)
 {
@@ -71,7 +74,7 @@ bool lstmrt_op_rowwise(lstmrt_op op)
     case LSTMRT_OP_LAST:
     case LSTMRT_OP_REVERSE:
     case LSTMRT_OP_SWAP: return false;
-    default: return !lstmrt_op_recurrent(op) && !lstmrt_op_mixes_time(op);
+    default: return !lstmrt_op_has_states(op) && !lstmrt_op_mixes_time(op);
     }
 }
 
@@ -88,6 +91,7 @@ lstmrt_status lstmrt_layer_prepare(const lstmrt_model *model, const lstmrt_step 
     layer->step = *step;
     memset(layer->step.weights, 0, sizeof layer->step.weights);
     layer->step.indices = NULL;
+    layer->places = 1;
     layer->step.clip = step->clip > 0 ? step->clip : INFINITY;
     return KINDS[step->op].prepare(model, step, layer);
 }
@@ -112,7 +116,7 @@ void lstmrt_layer_free(lstmrt_layer *layer)
 bool lstmrt_layer_steppable(const lstmrt_layer *layer)
 {
     const lstmrt_step *step = &layer->step;
-    if (lstmrt_op_recurrent(step->op)) /* lengths, h0 and c0 say where a whole sequence ends and begins */
+    if (lstmrt_op_has_states(step->op)) /* lengths, h0 and c0 say where a whole sequence ends and begins */
         return !step->reverse && step->inputs[1] < 0 && step->inputs[2] < 0 && step->inputs[3] < 0;
     return step->op != LSTMRT_OP_FIRST && step->op != LSTMRT_OP_REVERSE && !lstmrt_op_mixes_time(step->op);
 }

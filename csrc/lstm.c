@@ -16,6 +16,7 @@ static void step_units(const lstmrt_layer *layer, const lstmrt_workspace *worksp
         .c = rows->c,
         .h_next = rows->h_next,
         .c_next = rows->c_next,
+        .h_stride = rows->stride,
         .stride = rows->stride,
         .rows = rows->rows,
         .inputs = layer->h_weights ? rows->inputs : 0,

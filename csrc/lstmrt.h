@@ -109,6 +109,8 @@ typedef struct {
       "W (4 hidden, inputs), R (4 hidden, hidden), (B (8 hidden)), (P (3 hidden)), (table)")                  \
     X(GRU, "x, (lengths), (h0), -, (mask)", "(y), (h)", "W (3 hidden, inputs), R, (B), -, (table)")           \
     X(RNN, "x, (lengths), (h0), -, (mask)", "(y), (h)", "W (hidden, inputs), R, (B), -, (table)")             \
+    X(CONV_LSTM, "x, -, (h0), (c0), (mask)", "(y), (h), (c)",                                                 \
+      "W (4 filters, window of x), R (4 filters, window of h), (B (4 filters))")                              \
     X(ACTIVATE, "x", "y", "")                                                                                 \
     X(SOFTMAX, "x", "y", "")                                      /* over each row, or `constant` elements of it */ \
     X(LOG_SOFTMAX, "x", "y", "")                                  /* the logarithms of these */               \
@@ -156,7 +158,15 @@ typedef struct {
     int32_t zero;        /* in [-128, 127] */
 } lstmrt_weight;
 
-enum { LSTMRT_MAX_INPUTS = 8, LSTMRT_MAX_OUTPUTS = 3, LSTMRT_MAX_WEIGHTS = 5, LSTMRT_MAX_GATE_FUNCTIONS = 3 };
+enum { LSTMRT_MAX_INPUTS = 8, LSTMRT_MAX_OUTPUTS = 3, LSTMRT_MAX_WEIGHTS = 5, LSTMRT_MAX_GATE_FUNCTIONS = 3, LSTMRT_IMAGE_AXES = 3 };
+
+/* Windows over images whose elements stand side by side with those of all channels of a place. Along each axis: places of an
+ * image, windows, places of a window, how far windows are apart, and places of one window, and places in front of the first,
+ * which are 0, like those behind the last. An image of fewer axes has sizes of 1 in front. */
+typedef struct {
+    uint32_t sizes[LSTMRT_IMAGE_AXES], counts[LSTMRT_IMAGE_AXES], kernel[LSTMRT_IMAGE_AXES];
+    uint32_t strides[LSTMRT_IMAGE_AXES], dilations[LSTMRT_IMAGE_AXES], before[LSTMRT_IMAGE_AXES];
+} lstmrt_windows;
 
 /* One step of a program. Values are named by their index; -1 is absent. A recurrent step whose weight 4, a table, is there
  * takes ids for x: they name rows (vocabulary, inputs) that are multiplied with W when the model is made, or, without W,
@@ -176,6 +186,9 @@ enum { LSTMRT_MAX_INPUTS = 8, LSTMRT_MAX_OUTPUTS = 3, LSTMRT_MAX_WEIGHTS = 5, LS
  *
  * TOPK: of each `constant` elements of a row as many as the outputs have room for: NaN before numbers, of equal ones the first.
  *
+ * CONV_LSTM: a row of x is an image, and one of y, h and c, the states, an image of filters at the windows of x. Each place of
+ * these is an LSTM whose inputs are a window of x and one, of as many places, around its own of h.
+ *
  * CONV: a row of x is some parts of `inputs` elements, the windows, and a row of y what a dense layer makes of each. Filters are
  * a multiple of 16. */
 typedef struct {
@@ -188,6 +201,7 @@ typedef struct {
     float epsilon;           /* LAYER_NORM: y = (x - mean) / sqrt(variance + epsilon) scale + shift */
     float scale, hidden;     /* ATTENTION */
     int64_t constant;        /* NOT_EQUAL, COLUMNS, SOFTMAX, MATMUL, TOPK; ATTENTION: heads */
+    lstmrt_windows windows;  /* CONV_LSTM: of x */
     const int32_t *indices;  /* GATHER: of each element of y, in the inputs' rows put side by side; -1: 0 */
     size_t n_indices;
     bool causal;             /* ATTENTION */

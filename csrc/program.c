@@ -65,8 +65,9 @@ size_t lstmrt_layer_products(const lstmrt_model *model, const lstmrt_layer *laye
 {
     const size_t outputs = layer->gate_vectors * model->kernels->width;
     const size_t x = layer->x_weights || layer->x_reduced.weights ? lstmrt_size_product(layer->inputs, x_rows) : 0;
-    const size_t h = layer->h_weights || layer->h_reduced.weights ? lstmrt_size_product(layer->width, h_rows) : 0;
-    return lstmrt_reduced_floats(model, layer, lstmrt_size_product(lstmrt_size_sum(x, h), outputs));
+    const size_t h = layer->h_weights || layer->h_reduced.weights ? lstmrt_size_product(layer->h_inputs, h_rows) : 0;
+    const size_t products = lstmrt_size_product(lstmrt_size_sum(x, h), lstmrt_size_product(outputs, layer->places));
+    return lstmrt_reduced_floats(model, layer, products);
 }
 
 size_t lstmrt_layer_weights(const lstmrt_model *model, const lstmrt_layer *layer)
@@ -119,9 +120,9 @@ static lstmrt_status prepare_layers(lstmrt_model *model, const lstmrt_program *p
         const lstmrt_step *step = &program->steps[i];
         const lstmrt_status status = lstmrt_layer_prepare(model, step, layer);
         if (status) return status;
-        if (lstmrt_op_recurrent(layer->step.op)) layer->cell = model->n_cells++;
+        if (lstmrt_op_has_states(layer->step.op)) layer->cell = model->n_cells++;
         model->steppable = model->steppable && lstmrt_layer_steppable(layer);
-        takes_one_step |= lstmrt_op_recurrent(step->op) && !lstmrt_over_time(lstmrt_input(model, step, 0));
+        takes_one_step |= lstmrt_op_has_states(step->op) && !lstmrt_over_time(lstmrt_input(model, step, 0));
         model->dynamic = model->dynamic || layer->dynamic;
         if (step->op == LSTMRT_OP_ATTENTION)
             model->attended[lstmrt_attention_across(model, step)] += (layer->inputs + layer->width) * (size_t)step->constant;

@@ -27,6 +27,9 @@ enum { LSTMRT_SCORED_ROWS = 12 };
 /* Rows from which on it pays to lay keys out in panels, and threads that share an attention at most. */
 enum { LSTMRT_MANY_QUERIES = 8, LSTMRT_MOST_SCORERS = 8 };
 
+/* Rows of a convolution whose windows are there at once, and threads that share one at most. */
+enum { LSTMRT_WINDOW_ROWS = 48, LSTMRT_MOST_WINDOWS = 8 };
+
 typedef struct lstmrt_layer lstmrt_layer;
 typedef struct lstmrt_gather_run lstmrt_gather_run; /* see gather.c */
 typedef struct lstmrt_workspace lstmrt_workspace;
@@ -58,7 +61,10 @@ typedef void lstmrt_cell_step(const lstmrt_layer *layer, const lstmrt_workspace 
 struct lstmrt_layer {
     lstmrt_step step; /* without its weights */
     size_t inputs;    /* width of x; MATMUL: of b */
-    size_t width;     /* width of y; hidden units of a recurrent layer */
+    size_t width;     /* width of y; hidden units of a recurrent layer; floats of a row of its states */
+    size_t places;    /* of an image, a row of states: each has `filters` of them, `pitch` apart; 1 where it is none */
+    size_t filters, pitch;
+    size_t h_inputs;  /* of h that go into a place: the width, or a window */
     /* dense: y = x W + bias; recurrent: gates = x W + bias, gates side by side for each vector of units */
     float *x_weights, *x_bias;
     lstmrt_reduced_matrix x_reduced; /* in place of x_weights, where the model's precision is reduced, or `dynamic` */
@@ -79,6 +85,7 @@ struct lstmrt_layer {
     float *row;    /* ADD ... DIV: the constant row; LAYER_NORM: scale, then shift; ATTENTION: the column */
     lstmrt_gather_run *runs;
     size_t n_runs;
+    lstmrt_windows h_windows; /* CONV_LSTM */
     size_t cell;   /* recurrent: its place among the states' cells */
     bool skips_zeros;     /* recurrent: products with an h of zeros can be left out, as no weight makes them NaN */
     bool goes_ahead;      /* recurrent: steps of a single row compute input parts of later ones (ahead.c) */
@@ -117,6 +124,8 @@ struct lstmrt_workspace {
     float *scores;      /* of LSTMRT_SCORED_ROWS rows with the steps of a sequence, `scores_stride` apart, for each scorer */
     size_t scores_stride, scorers;
     float *key_panels;  /* of a sequence's keys */
+    float *windows;     /* LSTMRT_WINDOW_ROWS rows of a convolution, and of their gates, for each thread that shares it */
+    size_t window_floats, window_sharers; /* of a thread's */
     void *reduced_rows; /* what reduced weights are multiplied with: `most_rows` rows, their scales and zeros */
     float *reduced_scales;
     int32_t *reduced_zeros;
@@ -164,6 +173,7 @@ lstmrt_status lstmrt_layer_run(const lstmrt_layer *layer, lstmrt_workspace *work
 void lstmrt_layer_free(lstmrt_layer *layer);
 bool lstmrt_layer_steppable(const lstmrt_layer *layer);
 bool lstmrt_op_recurrent(lstmrt_op op);
+bool lstmrt_op_has_states(lstmrt_op op); /* these, and recurrent ones of images */
 bool lstmrt_op_mixes_time(lstmrt_op op);
 bool lstmrt_op_rowwise(lstmrt_op op);
 /* Floats that a time step of the layer streams, for any number of rows. */
@@ -255,17 +265,24 @@ lstmrt_rows_view lstmrt_sequence(const lstmrt_value *value, const lstmrt_slot *s
 /* Of whose steps an attention's keys are. */
 lstmrt_across lstmrt_attention_across(const lstmrt_model *model, const lstmrt_step *step);
 
-/* Layer kinds: dense.c, gather.c, flat.c, rows.c, normalize.c, recurrent.c, pooling.c, attention.c. */
+/* Windows of an image, `pitch` floats from place to place: number `at` to `to`, channels side by side. */
+bool lstmrt_windows_sound(const lstmrt_windows *windows);
+size_t lstmrt_windows_size(const uint32_t *along); /* of all axes */
+void lstmrt_windows_take(const lstmrt_windows *windows, const float *image, size_t pitch, size_t channels, size_t at, float *to);
+/* Floats that a thread needs for rows of a layer's windows and of their gates. */
+size_t lstmrt_conv_lstm_scratch(const lstmrt_layer *layer);
+
+/* Layer kinds: dense.c, conv_lstm.c, gather.c, flat.c, rows.c, normalize.c, recurrent.c, pooling.c, attention.c. */
 typedef lstmrt_status lstmrt_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer);
 typedef lstmrt_status lstmrt_run_layer(const lstmrt_layer *layer, lstmrt_workspace *workspace);
 lstmrt_prepare lstmrt_dense_prepare, lstmrt_conv_prepare, lstmrt_gather_prepare, lstmrt_embedding_prepare,
     lstmrt_reshape_prepare, lstmrt_where_prepare, lstmrt_matmul_prepare, lstmrt_topk_prepare,
-    lstmrt_recurrent_prepare, lstmrt_rowwise_prepare, lstmrt_softmax_prepare,
+    lstmrt_recurrent_prepare, lstmrt_conv_lstm_prepare, lstmrt_rowwise_prepare, lstmrt_softmax_prepare,
     lstmrt_combine_prepare, lstmrt_layer_norm_prepare, lstmrt_concat_prepare, lstmrt_columns_prepare,
     lstmrt_time_prepare, lstmrt_not_equal_prepare, lstmrt_cast_prepare, lstmrt_time_softmax_prepare,
     lstmrt_pooling_prepare, lstmrt_attention_prepare;
 lstmrt_run_layer lstmrt_dense_run, lstmrt_conv_run, lstmrt_gather_compute, lstmrt_embedding_run, lstmrt_recurrent_run,
-    lstmrt_reshape_run, lstmrt_where_run, lstmrt_matmul_run, lstmrt_topk_run,
+    lstmrt_conv_lstm_run, lstmrt_reshape_run, lstmrt_where_run, lstmrt_matmul_run, lstmrt_topk_run,
     lstmrt_activate_run, lstmrt_softmax_run,
     lstmrt_combine_run, lstmrt_layer_norm_run, lstmrt_concat_run, lstmrt_columns_run, lstmrt_time_run,
     lstmrt_not_equal_run, lstmrt_cast_run, lstmrt_time_softmax_run, lstmrt_pooling_run, lstmrt_attention_run;

@@ -111,11 +111,17 @@ static lstmrt_status pack_input_part(const lstmrt_model *model, const lstmrt_ste
     return status;
 }
 
-static bool all_finite(const lstmrt_weight *weight)
+bool lstmrt_all_finite(const lstmrt_weight *weight)
 {
     for (size_t i = 0; i < weight->rows * weight->cols; i++)
         if (!isfinite(weight->data[i])) return false;
     return true;
+}
+
+size_t lstmrt_rest_vectors(size_t hidden, size_t width)
+{
+    const size_t rest = hidden % width;
+    return rest == 0 || 2 * rest > width ? 0 : 4 * rest > width ? 2 : 1;
 }
 
 lstmrt_status lstmrt_recurrent_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)
@@ -124,15 +130,14 @@ lstmrt_status lstmrt_recurrent_prepare(const lstmrt_model *model, const lstmrt_s
     const size_t hidden = step->weights[R].cols;
     if (!fits(model, step, hidden, kind->n_gates)) return LSTMRT_BAD_PROGRAM;
     layer->inputs = lstmrt_input(model, step, X)->width;
-    layer->width = hidden;
+    layer->width = layer->filters = layer->pitch = layer->h_inputs = hidden;
     layer->step.linear_before_reset = step->linear_before_reset && step->op == LSTMRT_OP_GRU;
     layer->dynamic = are_bytes(step);
     const bool f32 = model->precision == LSTMRT_PRECISION_F32 && !layer->dynamic;
-    layer->skips_zeros = f32 && all_finite(&step->weights[R]);
+    layer->skips_zeros = f32 && lstmrt_all_finite(&step->weights[R]);
 
-    const size_t width = model->kernels->width, rest = hidden % width;
-    const bool can_share = step->op == LSTMRT_OP_LSTM && f32 && rest > 0;
-    layer->rest_vectors = !can_share || 2 * rest > width ? 0 : 4 * rest > width ? 2 : 1;
+    const size_t width = model->kernels->width;
+    layer->rest_vectors = step->op == LSTMRT_OP_LSTM && f32 ? lstmrt_rest_vectors(hidden, width) : 0;
     lstmrt_columns columns;
     lstmrt_status status =
         lstmrt_columns_gates(kind->gates, kind->n_gates, hidden, width, layer->rest_vectors, &columns);
@@ -249,15 +254,24 @@ static void swap(float **a, float **b)
     *b = was;
 }
 
-static void copy_rows(const float *from, size_t from_stride, float *to, size_t to_stride, size_t rows, size_t width)
+/* The row of a state, whose places may stand apart, from and to one of a value. */
+static void load_row(const lstmrt_layer *layer, const float *from, float *state)
 {
-    for (size_t row = 0; row < rows; row++)
-        memcpy(to + row * to_stride, from + row * from_stride, width * sizeof *to);
+    for (size_t i = 0; i < layer->places; i++)
+        memcpy(state + i * layer->pitch, from + i * layer->filters, layer->filters * sizeof *from);
 }
 
-static void load_initial(const lstmrt_slot *initial, float *state, const lstmrt_cell *cell, size_t rows, size_t width)
+static void give_row(const lstmrt_layer *layer, const float *state, float *to)
 {
-    if (initial) copy_rows(initial->data, initial->stride, state, cell->stride, rows, width);
+    for (size_t i = 0; i < layer->places; i++)
+        memcpy(to + i * layer->filters, state + i * layer->pitch, layer->filters * sizeof *to);
+}
+
+static void load_initial(const lstmrt_layer *layer, const lstmrt_slot *initial, float *state, const lstmrt_cell *cell,
+                         size_t rows)
+{
+    for (size_t row = 0; initial && row < rows; row++)
+        load_row(layer, (const float *)initial->data + row * initial->stride, state + row * cell->stride);
 }
 
 /* Rows whose step does not count keep the states they had. */
@@ -285,9 +299,9 @@ static void emit(const lstmrt_layer *layer, const lstmrt_workspace *ws, const ls
     for (size_t b = 0; b < ws->batch; b++) {
         float *row = (float *)y->data + lstmrt_row_at(value, ws, t, b) * y->stride;
         if (is_valid(v, t, b) || (carry && !is_past_end(v, t, b) && cell->started[b]))
-            memcpy(row, cell->h + b * cell->stride, layer->width * sizeof *row);
+            give_row(layer, cell->h + b * cell->stride, row);
         else
-            memset(row, 0, layer->width * sizeof *row);
+            memset(row, 0, layer->places * layer->filters * sizeof *row);
     }
 }
 
@@ -300,21 +314,18 @@ static bool any_valid(const lstmrt_validity *v, size_t t)
 
 static float *row_in(float *rows, size_t at) { return rows ? rows + at : NULL; }
 
-/* All rows of a step, whose input parts are in `gates`. */
-static lstmrt_cell_rows rows_of(const lstmrt_recurrence *run, input_rows gates)
+lstmrt_cell_rows lstmrt_recurrence_rows(const lstmrt_recurrence *run)
 {
     const lstmrt_workspace *ws = run->workspace;
     const lstmrt_cell *cell = run->cell;
     const size_t moved = ws->moved * cell->stride;
     return (lstmrt_cell_rows){
-        .gates = gates.data,
         .h = cell->h + moved,
         .c = row_in(cell->c, moved),
         .h_next = cell->h_next,
         .c_next = cell->c_next,
         .z = ws->z,
         .reset_h = ws->reset_h,
-        .gates_stride = gates.stride,
         .stride = cell->stride,
         .rows = ws->batch,
         .inputs = run->layer->width,
@@ -378,19 +389,31 @@ static void step_all(const lstmrt_layer *layer, const lstmrt_workspace *ws, size
     }
 }
 
-static void advance(lstmrt_recurrence *run, size_t t, input_rows gates)
+bool lstmrt_recurrence_moves(const lstmrt_recurrence *run, size_t t)
+{
+    return any_valid(&run->validity, t) || run->workspace->moved > 0;
+}
+
+void lstmrt_recurrence_settle(lstmrt_recurrence *run, size_t t, const lstmrt_cell_rows *rows)
 {
     const lstmrt_validity *v = &run->validity;
-    lstmrt_cell *cell = run->cell;
-    if (any_valid(v, t) || run->workspace->moved > 0) {
-        const lstmrt_cell_rows rows = rows_of(run, gates);
-        step_all(run->layer, run->workspace, t, &rows, run->begun);
-        if (v->lengths || v->mask) keep_invalid(run->layer, v, t, &rows, cell->started);
-        swap(&cell->h, &cell->h_next);
-        swap(&cell->c, &cell->c_next);
+    if (rows) {
+        if (v->lengths || v->mask) keep_invalid(run->layer, v, t, rows, run->cell->started);
+        swap(&run->cell->h, &run->cell->h_next);
+        swap(&run->cell->c, &run->cell->c_next);
     }
-    emit(run->layer, run->workspace, v, t, cell);
+    emit(run->layer, run->workspace, v, t, run->cell);
     run->begun = 0;
+}
+
+static void advance(lstmrt_recurrence *run, size_t t, input_rows gates)
+{
+    const bool moves = lstmrt_recurrence_moves(run, t);
+    lstmrt_cell_rows rows = lstmrt_recurrence_rows(run);
+    rows.gates = gates.data;
+    rows.gates_stride = gates.stride;
+    if (moves) step_all(run->layer, run->workspace, t, &rows, run->begun);
+    lstmrt_recurrence_settle(run, t, moves ? &rows : NULL);
 }
 
 /* Of x, one for each sequence: its time steps before its length. */
@@ -433,8 +456,8 @@ lstmrt_status lstmrt_recurrence_begin(const lstmrt_layer *layer, lstmrt_workspac
     const lstmrt_status status = check_lengths(&run->validity, run->steps);
     if (status) return status;
     if (layer->dynamic) find_quanta(layer, ws, &run->validity);
-    load_initial(lstmrt_input_slot(layer, ws, H0), cell->h, cell, ws->batch, layer->width);
-    load_initial(lstmrt_input_slot(layer, ws, C0), cell->c, cell, ws->batch, layer->width);
+    load_initial(layer, lstmrt_input_slot(layer, ws, H0), cell->h, cell, ws->batch);
+    load_initial(layer, lstmrt_input_slot(layer, ws, C0), cell->c, cell, ws->batch);
     return LSTMRT_OK;
 }
 
@@ -488,13 +511,13 @@ void lstmrt_recurrence_finish(const lstmrt_recurrence *run)
 {
     const float *states[] = {[Y_H] = run->cell->h, [Y_C] = run->cell->c};
     const int64_t *lengths = run->validity.lengths;
-    const size_t batch = run->workspace->batch, width = run->layer->width;
     for (size_t i = Y_H; i <= Y_C; i++) {
         const lstmrt_slot *out = lstmrt_output_slot(run->layer, run->workspace, i);
-        if (!out) continue;
-        copy_rows(states[i], run->cell->stride, out->data, out->stride, batch, width);
-        for (size_t b = 0; lengths && b < batch; b++)
-            if (lengths[b] == 0) memset((float *)out->data + b * out->stride, 0, width * sizeof(float));
+        for (size_t b = 0; out && b < run->workspace->batch; b++) {
+            float *to = (float *)out->data + b * out->stride;
+            give_row(run->layer, states[i] + b * run->cell->stride, to);
+            if (lengths && lengths[b] == 0) memset(to, 0, run->layer->width * sizeof *to);
+        }
     }
 }
 

@@ -24,6 +24,10 @@ struct lstmrt_recurrence {
     lstmrt_ahead ahead; /* the input parts of the next block, while its rows are not 0 */
 };
 
+bool lstmrt_all_finite(const lstmrt_weight *weight);
+/* Vectors of an LSTM's last panel, where its gates share them; else 0. */
+size_t lstmrt_rest_vectors(size_t hidden, size_t width);
+
 /* The most time steps that a block can have. */
 size_t lstmrt_recurrence_most(const lstmrt_workspace *workspace);
 /* Checks lengths and takes the initial states. */
@@ -31,6 +35,10 @@ lstmrt_status lstmrt_recurrence_begin(const lstmrt_layer *layer, lstmrt_workspac
 /* Runs the next `steps` time steps. `next` steps of the block after them may be prepared meanwhile: their inputs must be
  * there, and neither block may have more than LSTMRT_AHEAD_STEPS. 0: none. */
 lstmrt_status lstmrt_recurrence_block(lstmrt_recurrence *run, size_t steps, size_t next);
+/* One time step: whether states change in it, all of their rows, and what follows when these have (NULL: none has). */
+bool lstmrt_recurrence_moves(const lstmrt_recurrence *run, size_t t);
+lstmrt_cell_rows lstmrt_recurrence_rows(const lstmrt_recurrence *run);
+void lstmrt_recurrence_settle(lstmrt_recurrence *run, size_t t, const lstmrt_cell_rows *rows);
 /* Gives the last states, once all time steps are done. */
 void lstmrt_recurrence_finish(const lstmrt_recurrence *run);
 

@@ -59,7 +59,7 @@ void lstmrt_share(const lstmrt_workspace *ws, size_t weights, size_t rows, lstmr
 /* Time steps of a layer, and those of them that multiply states: the first one's may be zeros. */
 static size_t steps_of(const lstmrt_workspace *ws, const lstmrt_layer *layer)
 {
-    return lstmrt_op_recurrent(layer->step.op) ? ws->time : lstmrt_length_of(lstmrt_output(ws->model, &layer->step, 0), ws);
+    return lstmrt_op_has_states(layer->step.op) ? ws->time : lstmrt_length_of(lstmrt_output(ws->model, &layer->step, 0), ws);
 }
 
 static size_t state_steps_of(const lstmrt_workspace *ws, const lstmrt_layer *layer)

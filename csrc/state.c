@@ -12,12 +12,12 @@ static void place(void *owner)
     state->cells = lstmrt_arena_take(&state->arena, model->n_cells, sizeof *state->cells);
     for (size_t i = 0; i < model->n_layers; i++) {
         const lstmrt_layer *layer = &model->layers[i];
-        if (!lstmrt_op_recurrent(layer->step.op)) continue;
+        if (!lstmrt_op_has_states(layer->step.op)) continue;
         const size_t stride = lstmrt_round_up(layer->width, LSTMRT_PAD), size = lstmrt_size_product(batch, stride);
         lstmrt_cell cell = {.stride = stride};
         cell.h = lstmrt_arena_take(&state->arena, size, sizeof(float));
         cell.h_next = lstmrt_arena_take(&state->arena, size, sizeof(float));
-        if (layer->step.op == LSTMRT_OP_LSTM) {
+        if (layer->step.op == LSTMRT_OP_LSTM || layer->step.op == LSTMRT_OP_CONV_LSTM) {
             cell.c = lstmrt_arena_take(&state->arena, size, sizeof(float));
             cell.c_next = lstmrt_arena_take(&state->arena, size, sizeof(float));
         }

@@ -44,7 +44,7 @@ static size_t reduced_row_bytes(const lstmrt_layer *layer)
 
 /* What the largest layer needs. */
 typedef struct {
-    size_t rows, inputs, gates, panels, between, row_bytes, scores, scorers, keys;
+    size_t rows, inputs, gates, panels, between, row_bytes, scores, scorers, keys, windows, window_sharers;
 } scratch_sizes;
 
 static scratch_sizes sizes_of(const lstmrt_workspace *ws)
@@ -57,6 +57,7 @@ static scratch_sizes sizes_of(const lstmrt_workspace *ws)
             s.scores = lstmrt_round_up(larger(ws->time, ws->source), LSTMRT_PAD);
         if (layer->step.op == LSTMRT_OP_ATTENTION && ws->time >= LSTMRT_MANY_QUERIES)
             s.keys = larger(s.keys, layer->inputs * (size_t)layer->step.constant);
+        if (layer->step.op == LSTMRT_OP_CONV_LSTM) s.windows = larger(s.windows, lstmrt_conv_lstm_scratch(layer));
         if (!lstmrt_op_recurrent(layer->step.op)) continue;
         if (!layer->table) s.inputs = larger(s.inputs, lstmrt_round_up(layer->inputs, LSTMRT_PAD));
         s.gates = larger(s.gates, layer->gates_stride);
@@ -65,6 +66,7 @@ static scratch_sizes sizes_of(const lstmrt_workspace *ws)
     }
     const size_t threads = larger(ws->model->threads, ws->model->processors); /* a later call may have these */
     s.scorers = threads < LSTMRT_MOST_SCORERS ? threads : LSTMRT_MOST_SCORERS;
+    s.window_sharers = threads < LSTMRT_MOST_WINDOWS ? threads : LSTMRT_MOST_WINDOWS;
     return s;
 }
 
@@ -79,6 +81,9 @@ static void place_scratch(lstmrt_workspace *ws, lstmrt_arena *arena, scratch_siz
     ws->scores_stride = s.scores;
     ws->scorers = s.scorers;
     ws->key_panels = lstmrt_arena_take(arena, lstmrt_size_product(s.keys, s.scores), sizeof(float));
+    ws->window_floats = s.windows;
+    ws->window_sharers = s.window_sharers;
+    ws->windows = lstmrt_arena_take(arena, lstmrt_size_product(s.window_sharers, s.windows), sizeof(float));
     ws->most_rows = s.rows;
     ws->reduced_rows = lstmrt_arena_take(arena, s.rows, s.row_bytes);
     ws->reduced_scales = lstmrt_arena_take(arena, s.row_bytes > 0 ? s.rows : 0, sizeof(float));
@@ -103,7 +108,7 @@ static void place(void *owner)
         lstmrt_workspace *placed = i == 0 ? ws : &beside;
         placed->part_slots = lstmrt_arena_take(&ws->arena, in_parts, sizeof *ws->slots);
         place_scratch(placed, &ws->arena, sizes);
-        sizes.scores = 0; /* nothing that needs them runs beside another layer */
+        sizes.scores = sizes.windows = 0; /* nothing that needs them runs beside another layer */
         if (i > 0 && ws->beside) ws->beside[i - 1] = beside;
     }
 }

@@ -75,6 +75,7 @@ cdef extern from "lstmrt.h" nogil:
         LSTMRT_MAX_OUTPUTS
         LSTMRT_MAX_WEIGHTS
         LSTMRT_MAX_GATE_FUNCTIONS
+        LSTMRT_IMAGE_AXES
 
     ctypedef struct lstmrt_value:
         lstmrt_dtype dtype
@@ -95,6 +96,14 @@ cdef extern from "lstmrt.h" nogil:
         const float *scales
         int32_t zero
 
+    ctypedef struct lstmrt_windows:
+        uint32_t sizes[LSTMRT_IMAGE_AXES]
+        uint32_t counts[LSTMRT_IMAGE_AXES]
+        uint32_t kernel[LSTMRT_IMAGE_AXES]
+        uint32_t strides[LSTMRT_IMAGE_AXES]
+        uint32_t dilations[LSTMRT_IMAGE_AXES]
+        uint32_t before[LSTMRT_IMAGE_AXES]
+
     ctypedef struct lstmrt_step:
         lstmrt_op op
         int32_t inputs[LSTMRT_MAX_INPUTS]
@@ -106,6 +115,7 @@ cdef extern from "lstmrt.h" nogil:
         float scale
         float hidden
         int64_t constant
+        lstmrt_windows windows
         const int32_t *indices
         size_t n_indices
         c_bool causal

@@ -8,7 +8,7 @@ _ROWS = {"batch": LSTMRT_ROWS_BATCH, "batch_time": LSTMRT_ROWS_BATCH_TIME, "time
 _ACROSS = {"": LSTMRT_ACROSS_NOTHING, "time": LSTMRT_ACROSS_TIME, "source": LSTMRT_ACROSS_SOURCE}
 _STEP_FIELDS = {
     "op", "inputs", "outputs", "weights", "activations", "clip", "epsilon", "scale", "hidden", "constant", "causal",
-    "indices", "reverse", "linear_before_reset", "input_forget", "zero_masked_output",
+    "indices", "windows", "reverse", "linear_before_reset", "input_forget", "zero_masked_output",
 }
 
 
@@ -76,8 +76,16 @@ cdef class Program:
         self.fill_values(step, fields.get("inputs", ()), fields.get("outputs", ()))
         self.fill_weights(step, fields.get("weights", ()))
         self.fill_activations(step, fields.get("activations", ()))
+        if fields.get("windows") is not None:
+            self.fill_windows(&step.windows, fields["windows"])
         if fields.get("indices") is not None:
             self.fill_indices(step, fields["indices"])
+        return 0
+
+    cdef int fill_windows(self, lstmrt_windows *to, dict windows) except -1:
+        for i in range(LSTMRT_IMAGE_AXES):
+            to.sizes[i], to.counts[i], to.kernel[i] = windows["sizes"][i], windows["counts"][i], windows["kernel"][i]
+            to.strides[i], to.dilations[i], to.before[i] = windows["strides"][i], windows["dilations"][i], windows["before"][i]
         return 0
 
     cdef int fill_indices(self, lstmrt_step *step, const int32_t[::1] indices) except -1:

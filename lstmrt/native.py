@@ -11,10 +11,11 @@ import numpy as np
 from .activations import Activation, elementwise_activation, recurrent_activations
 from .gates import ONNX, gate_rows
 from .graph import Node
-from .operators import WEIGHTS, attributes, is_attention, is_dynamic, is_dynamic_product, is_recurrent, named_inputs, named_outputs
+from .operators import WEIGHTS, attributes, is_attention, is_conv_lstm, is_dynamic, is_dynamic_product, is_recurrent, named_inputs, named_outputs
 from .regions import Region
-from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Facts, Roles
+from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Facts, Roles, width_of
 from .shapes import normal_axis
+from .shapes_layers import window_pads, windowed
 from .ties import column_slice, row, smaller_first
 
 
@@ -31,15 +32,16 @@ class Port(NamedTuple):
     width: int
     vocabulary: int | None = None
     sizes: tuple[int | None, ...] = ()  # of a program of flat.py, None for the batch's
+    image: tuple[int, ...] = ()  # sizes of the axes that are the width, where these are several
 
     def shape(self, batch: int, time: int | None, source: int = 1) -> tuple[int, ...]:
         """The value's shape; without a `time`, that of one step, which has no axes of time or of size 1."""
         if self.sizes:
             return tuple(batch if size is None else size for size in self.sizes)
-        if time is None:
-            return tuple({BATCH: batch, WIDTH: self.width}[role] for role in self.roles if role in (BATCH, WIDTH))
+        roles = self.roles if time is not None else [role for role in self.roles if role in (BATCH, WIDTH)]
         sizes = {BATCH: batch, TIME: time, SOURCE: source, WIDTH: self.width, ONE: 1}
-        return tuple(sizes[ACROSS.get(role, role)] for role in self.roles)
+        image = iter(self.image)
+        return tuple(next(image) if self.image and role == WIDTH else sizes[ACROSS.get(role, role)] for role in roles)
 
 
 class Program(NamedTuple):
@@ -76,6 +78,8 @@ class _Lowering:
     def lower(self, node: Node) -> None:
         if is_recurrent(node):
             self._recurrent(node)
+        elif is_conv_lstm(node):
+            self._conv_lstm(node)
         elif is_dynamic_product(node):
             self._dynamic_product(node)
         elif is_attention(node):
@@ -115,8 +119,9 @@ class _Lowering:
 
     def _port(self, name: str, id: int) -> Port:
         dtype, _, width, _ = self.values[id]
-        return Port(name, PORT_DTYPES[dtype], self.roles[name], width,
-                    self.vocabularies.get(id))
+        image = tuple(size for role, size in zip(self.roles[name], self.facts.shape(name)) if role == WIDTH)
+        return Port(name, PORT_DTYPES[dtype], self.roles[name], width, self.vocabularies.get(id),
+                    image=image if len(image) > 1 else ())
 
     # ---- values ----
 
@@ -135,7 +140,7 @@ class _Lowering:
     def _make(self, name: str) -> int:
         roles = self.roles[name]
         rows = _rows(roles)
-        width = self.facts.shape(name)[roles.index(WIDTH)] if WIDTH in roles else 1
+        width = width_of(roles, self.facts.shape(name))
         self.values.append((DTYPES[self.facts.dtype(name)], rows, width, ACROSS.get(roles[-1], "") if roles else ""))
         self.ids[name] = len(self.values) - 1
         return self.ids[name]
@@ -205,7 +210,9 @@ class _Lowering:
             self._emit_for(node, op.upper(), x, weights=[self._row(node, constant)])
 
     def _row(self, node: Node, constant: str) -> np.ndarray:
-        return row(self.facts.constants[constant], self.facts.shape(node.outputs[0]))
+        """The same for each place of an image."""
+        shape, roles = self.facts.shape(node.outputs[0]), self.roles[node.outputs[0]]
+        return np.tile(row(self.facts.constants[constant], shape), width_of(roles, shape) // shape[-1])
 
     def _alias_to(self, node: Node, name: str) -> None:
         self.ids[node.outputs[0]] = self._value(name)
@@ -331,6 +338,18 @@ class _Lowering:
         if table is not None and self.facts.read_once(given["X"]):
             del self.embedded[given["X"]]
 
+    def _conv_lstm(self, node: Node) -> None:
+        given, made, options = named_inputs(node), named_outputs(node), attributes(node)
+        w, r, b = (_float32(self.facts.constants[given[name]]) if given[name] else None for name in "WRB")
+        self._emit(
+            "CONV_LSTM",
+            [self._value(given["X"]), -1, *(self._optional(given[name]) for name in ("initial_h", "initial_c", "mask"))],
+            [self._make(name) if name and self.facts.used(name) else -1 for name in made.values()],
+            weights=[w.reshape(len(w), -1), r.reshape(len(r), -1), b],
+            activations=[_c_activation(activation) for activation in recurrent_activations(node)[0]],
+            reverse=options["direction"] == "reverse", zero_masked_output=options["masked_output"] == "zero",
+            windows=_windows(self.facts.shape(given["X"])[2:-1], w.shape[1:-1], options))
+
     def _table(self, node: Node, w: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
         """What ids look up as X: embeddings that the core multiplies with W ahead or, without W, input parts."""
         x = named_inputs(node)["X"]
@@ -340,6 +359,16 @@ class _Lowering:
         if w is None:
             return table if _table_has_biases(node, b) else None
         return table if is_multiplied_ahead(node, self.facts) else None
+
+
+def _windows(sizes: tuple[int, ...], kernel: tuple[int, ...], options: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Those of csrc/lstmrt.h, of the attributes of a Conv: always three axes, those in front of size 1."""
+    where = {name: options[name] for name in ("auto_pad", "dilations", "pads", "strides")}
+    strides, dilations = (where[name] or (1,) * len(sizes) for name in ("strides", "dilations"))
+    axes = [(1, 1, 1, 1, 1, 0)] * (3 - len(sizes))
+    axes += zip(sizes, windowed(sizes, kernel, where), kernel, strides, dilations,
+                [before for before, _ in window_pads(sizes, kernel, **where)])
+    return dict(zip(("sizes", "counts", "kernel", "strides", "dilations", "before"), zip(*axes)))
 
 
 def recurrent_fields(node: Node, weights: list) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 The C core knows values as matrices: rows (batch, batch x time or time x batch) by a width. A graph's values have axes.
 Within a program every axis of a value plays one role: it runs over the batch, over time, over the width, or it has
-size 1 and means nothing; where one sequence attends to another of a length of its own, that one's time is the source.
+size 1 and means nothing; the width of an image, a row with all of its elements, is several axes. Where one sequence attends to another of a length of its own, that one's time is the source.
 A recurrent node fixes the roles of what it touches; every other node hands roles on between its inputs and outputs, in
 both directions; a node that contradicts them does not belong to this program.
 """
@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import ChainMap
 
 from .graph import Dim, Node
-from .roles import ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Contradiction, Facts, Roles, Tie
+from .roles import (ACROSS, BATCH, DTYPES, ONE, ROWS, ROWS_OF_ONE, SOURCE, TIME, WIDTH, Contradiction, Facts, Roles, Tie,
+                    width_of, without_widths)
 from .ties import tie_of
 
 _WIDEST = 1 << 28  # floats in a row
@@ -94,13 +95,13 @@ class Region:
         if shape is None or len(shape) != len(roles) or self.facts.dtype(name) not in DTYPES:
             raise Contradiction
         seen = tuple(role for role in roles if role != ONE and role not in ACROSS)
-        rows = seen[:-1] if seen[-1:] == (WIDTH,) else seen
+        rows = without_widths(seen)
         if rows not in ROWS and not (rows in ROWS_OF_ONE and sizes.get(BATCH) == 1):
             raise Contradiction
-        if not ACROSS.keys().isdisjoint(roles[:-1]):
+        if width_of(roles, shape) > _WIDEST or not ACROSS.keys().isdisjoint(roles[:-1]):
             raise Contradiction
         for role, size in zip(roles, shape):
-            if (role == ONE and size != 1) or (role == WIDTH and not (isinstance(size, int) and 0 < size <= _WIDEST)):
+            if (role == ONE and size != 1) or (role == WIDTH and not (isinstance(size, int) and size > 0)):
                 raise Contradiction
             role = ACROSS.get(role, role)
             if role in (BATCH, TIME, SOURCE) and size is not None:

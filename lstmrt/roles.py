@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -17,6 +18,19 @@ Roles = "tuple[str, ...]"  # of these, one for each axis
 ROWS = {(BATCH,): "batch", (BATCH, TIME): "batch_time", (TIME, BATCH): "time_batch", (BATCH, SOURCE): "batch_source"}
 ROWS_OF_ONE = {(): "batch", (TIME,): "time_batch"}  # of a single sequence, without an axis for the batch
 DTYPES = {"float32": "f32", "int64": "i64", "int32": "i64", "bool": "bool"}
+
+
+def without_widths(roles: Roles) -> Roles:
+    """What stands in front of the last axes that are a row's width; an image has several."""
+    end = len(roles)
+    while end and roles[end - 1] == WIDTH:
+        end -= 1
+    return roles[:end]
+
+
+def width_of(roles: Roles, shape: tuple[Dim, ...]) -> int:
+    """Elements of a row."""
+    return math.prod(size for role, size in zip(roles, shape) if role == WIDTH and isinstance(size, int))
 
 
 class Contradiction(Exception):

@@ -13,7 +13,7 @@ from .branches import is_choice
 from .graph import Graph, Node, all_nodes
 from .host_ops import hands_parts_on, is_exact
 from .onnx_proto import go_together
-from .operators import attributes, find, is_attention, is_dynamic_product, is_recurrent, named_inputs
+from .operators import attributes, find, has_states, is_attention, is_dynamic_product, is_recurrent, named_inputs
 from .regions import Region
 from .roles import Facts
 
@@ -158,7 +158,7 @@ def _in_rows_alone(node: Node, way: _Way) -> bool:
 
 
 def _stays_native(node: Node) -> bool:
-    return is_recurrent(node) or is_attention(node) or is_dynamic_product(node)
+    return has_states(node) or is_attention(node) or is_dynamic_product(node)
 
 
 def _stays(segment: Segment, facts: Facts, way: _Way) -> bool:

@@ -57,7 +57,7 @@ def _check_windows(axes: int, options: dict) -> None:
     check_fill([max(options["pads"] or (1,))])
 
 
-def _windowed(sizes: Sequence[Dim], kernel: Sequence[int], options: dict, ceil_mode: int = 0) -> tuple[Dim, ...]:
+def windowed(sizes: Sequence[Dim], kernel: Sequence[int], options: dict, ceil_mode: int = 0) -> tuple[Dim, ...]:
     """How many windows fit along each axis."""
     axes = len(sizes)
     _check_windows(axes, options)
@@ -113,7 +113,7 @@ def conv(x: Tensor, w: Tensor, b: Tensor | None = None, *, group, kernel_shape, 
         raise Mismatch(f"X of shape {x.shape} and W of shape {w.shape} with {group} groups")
     if b is not None and b.shape is not None and b.shape != (filters,):
         raise Mismatch(f"B of shape {b.shape}, expected ({filters},)")
-    return [Tensor(x.dtype, (x.shape[0], filters, *_windowed(x.shape[2:], kernel, options)))]
+    return [Tensor(x.dtype, (x.shape[0], filters, *windowed(x.shape[2:], kernel, options)))]
 
 
 def conv_lstm(x: Tensor, w: Tensor, r: Tensor, b: Tensor | None = None, initial_h: Tensor | None = None,
@@ -129,7 +129,7 @@ def conv_lstm(x: Tensor, w: Tensor, r: Tensor, b: Tensor | None = None, initial_
     if x.shape is not None and len(x.shape) != axes + 3:
         raise Mismatch(f"X: shape {x.shape}, expected (batch, time, {axes} sizes, channels)")
     batch, time, *sizes, width = x.shape or (None,) * (axes + 3)
-    counts = _windowed(sizes, kernel, options)
+    counts = windowed(sizes, kernel, options)
     states = (batch, *counts, filters)
     wanted = {"X": (x, (batch, time, *sizes, channels)), "R": (r, (gates, *kernel, filters)), "B": (b, (gates,)),
               "initial_h": (initial_h, states), "initial_c": (initial_c, states), "mask": (mask, (batch, time))}
@@ -187,7 +187,7 @@ def pool(x: Tensor, *, kernel_shape, ceil_mode, count_include_pad=0, storage_ord
         return [Tensor(x.dtype, None)]
     if len(x.shape) < 3:
         raise Mismatch(f"shape {x.shape}, expected at least three axes")
-    sizes = _windowed(x.shape[2:], kernel_shape, options, ceil_mode)
+    sizes = windowed(x.shape[2:], kernel_shape, options, ceil_mode)
     pads = options["pads"] or ()
     if any(pad >= width for pad, width in zip(pads, kernel_shape * 2)):
         raise Mismatch(f"pads {pads} are not smaller than the kernel {kernel_shape}")

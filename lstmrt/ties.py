@@ -8,7 +8,7 @@ import numpy as np
 
 from .activations import elementwise_activation
 from .graph import Dim, Node
-from .operators import WEIGHTS, attributes, is_attention, is_dynamic, is_dynamic_product, is_recurrent, named_inputs, named_outputs
+from .operators import WEIGHTS, attributes, is_attention, is_conv_lstm, is_dynamic, is_dynamic_product, is_recurrent, named_inputs, named_outputs
 from .roles import ACROSS, BATCH, ONE, SOURCE, TIME, WIDTH, Contradiction, Facts, Roles, Tie
 from .shapes import normal_axis
 
@@ -37,6 +37,8 @@ def _of_known_width(tie: Tie, moves: bool) -> Tie:
 def _tie_of(node: Node, facts: Facts) -> Tie | None:
     if is_recurrent(node):
         return _recurrent(node, facts)
+    if is_conv_lstm(node):
+        return _conv_lstm(node, facts)
     if is_attention(node):
         return _attention(node, facts)
     if is_dynamic_product(node):
@@ -48,15 +50,15 @@ def _tie_of(node: Node, facts: Facts) -> Tie | None:
     return _RULES[node.op](node, facts) if node.op in _RULES else None
 
 
-def _alike(names: Iterable[str], width_last: bool = False) -> Tie:
-    """All of `names` have the same roles."""
+def _alike(names: Iterable[str], width_last: bool = False, images: bool = False) -> Tie:
+    """All of `names` have the same roles. `images`: the width may be several axes, of which the last one counts."""
     names = tuple(names)
 
     def imply(known: Mapping[str, Roles]) -> Mapping[str, Roles]:
         roles = next((known[name] for name in names if name in known), None)
         if roles is None:
             return {}
-        if width_last and roles[-1:] != (WIDTH,):
+        if width_last and (roles[-1:] != (WIDTH,) or (not images and roles.count(WIDTH) > 1)):
             raise Contradiction
         return dict.fromkeys(names, roles)
 
@@ -87,6 +89,19 @@ def _recurrent(node: Node, facts: Facts) -> Tie | None:
              "Y": y, "Y_h": state, "Y_c": state}
     fixed = {name: roles[formal] for formal, name in {**given, **named_outputs(node)}.items()
              if name and formal in roles}
+    return Tie(tuple(fixed), lambda known: fixed)
+
+
+def _conv_lstm(node: Node, facts: Facts) -> Tie | None:
+    """With constant weights. Its images are rows, each with all of its elements."""
+    given = named_inputs(node)
+    weights = [given[name] for name in WEIGHTS if given.get(name)]
+    if not all(name in facts.constants for name in weights) or facts.dtype(given["X"]) != "float32":
+        return None
+    image = (WIDTH,) * (facts.constants[given["W"]].ndim - 1)
+    roles = {"X": (BATCH, TIME, *image), "Y": (BATCH, TIME, *image), "mask": (BATCH, TIME)}
+    fixed = {name: roles.get(formal, (BATCH, *image)) for formal, name in {**given, **named_outputs(node)}.items()
+             if name and formal not in WEIGHTS}
     return Tie(tuple(fixed), lambda known: fixed)
 
 
@@ -144,7 +159,7 @@ def _along(x: str, y: str, axis: int, roles_of_axis: tuple[str, ...], result: Ca
     def imply(known: Mapping[str, Roles]) -> Mapping[str, Roles]:
         if x not in known:
             return {}
-        if known[x][axis] not in roles_of_axis:
+        if known[x][axis] not in roles_of_axis or (known[x][axis] == WIDTH and known[x].count(WIDTH) > 1):
             raise Contradiction
         return {y: result(known[x])}
 
@@ -244,7 +259,7 @@ def _arithmetic(node: Node, facts: Facts) -> Tie | None:
     smaller = [name for name in values if facts.shape(name) != shape]
     if smaller:
         return _with_smaller(node, facts, smaller)
-    return _alike((*values, out), width_last=bool(rows))
+    return _alike((*values, out), width_last=bool(rows), images=True)
 
 
 def smaller_first(node: Node, facts: Facts) -> bool:
@@ -270,7 +285,7 @@ def _with_smaller(node: Node, facts: Facts, smaller: list[str]) -> Tie | None:
         roles = known.get(out, known.get(whole))
         if roles is None:
             return {}
-        if any(role == BATCH and a != b for role, a, b in zip(roles, small, shape)) or WIDTH not in roles:
+        if any(role == BATCH and a != b for role, a, b in zip(roles, small, shape)) or roles.count(WIDTH) != 1:
             raise Contradiction
         found = tuple(ONE if role == TIME and a != b else role for role, a, b in zip(roles, small, shape))
         if small[-1] == 1 and known.get(part) == (*found[:-1], ONE):  # a width of 1, as it comes from elsewhere
@@ -474,6 +489,12 @@ def _reshape(node: Node, facts: Facts) -> Tie | None:
     return _moved(node, facts, pairs)
 
 
+def _keeps_images(roles: Roles, pairs: list[tuple[int, int]]) -> bool:
+    """Whether the axes of an image keep their order."""
+    targets = [target for axis, target in sorted(pairs) if roles[axis] == WIDTH]
+    return len(targets) == roles.count(WIDTH) and targets == sorted(targets)
+
+
 def _moved(node: Node, facts: Facts, pairs: list[tuple[int, int]]) -> Tie | None:
     source, target = node.inputs[0], node.outputs[0]
     before, after = facts.shape(source), facts.shape(target)
@@ -483,6 +504,8 @@ def _moved(node: Node, facts: Facts, pairs: list[tuple[int, int]]) -> Tie | None
 
     def carry(roles: Roles, pairs: list[tuple[int, int]], old: tuple[Dim, ...], new: tuple[Dim, ...]) -> Roles | None:
         moved, rank = dict(pairs), len(new)
+        if roles.count(WIDTH) > 1 and not _keeps_images(roles, pairs):
+            raise Contradiction
         gone = {role: old[axis] for axis, role in enumerate(roles) if axis not in moved}
         if gone.keys() & {TIME, SOURCE} or gone.get(BATCH, 1) != 1:
             raise Contradiction

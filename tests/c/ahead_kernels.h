@@ -10,7 +10,7 @@ static void ahead_lstm(const cell *s, lstmrt_panels panels, const lstmrt_ahead *
 {
     s->kernels->lstm(&(lstmrt_lstm_args){
         .gates = s->gates.x, .weights = s->weights.x, .h = s->h.x, .c = s->c.x, .h_next = s->h_next.x, .c_next = s->c_next.x,
-        .stride = s->stride, .rows = 1, .inputs = s->inputs, .panels = panels, .ahead = ahead, .clip = INFINITY,
+        .h_stride = s->stride, .stride = s->stride, .rows = 1, .inputs = s->inputs, .panels = panels, .ahead = ahead, .clip = INFINITY,
         .f = activation(LSTMRT_SIGMOID), .g = activation(LSTMRT_TANH), .activation_h = activation(LSTMRT_TANH)});
 }
 

@@ -235,7 +235,7 @@ static void test_lstm_size(const lstmrt_kernels *kernels, size_t hidden, size_t 
         lstmrt_lstm_args args = {
             .gates = s.gates.x, .weights = s.weights.x, .peepholes = variant & 1 ? s.extra.x : NULL,
             .h = s.h.x, .c = s.c.x, .h_next = s.h_next.x, .c_next = s.c_next.x,
-            .gates_stride = s.gates_stride, .stride = s.stride, .rows = rows, .inputs = inputs,
+            .gates_stride = s.gates_stride, .h_stride = s.stride, .stride = s.stride, .rows = rows, .inputs = inputs,
             .clip = variant == 3 ? 0.8f : INFINITY, .input_forget = variant & 2,
             .f = activation(variant == 1 ? LSTMRT_HARD_SIGMOID : LSTMRT_SIGMOID),
             .g = activation(variant == 2 ? LSTMRT_SOFTSIGN : LSTMRT_TANH),
