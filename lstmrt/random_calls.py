@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,19 +14,20 @@ from .format import SelfTest
 from .graph import Graph, Value
 from .operators import attributes, is_recurrent, named_inputs
 
-FEW_STEPS, ENOUGH_STEPS = 7, 64
+FEW_STEPS, ENOUGH_STEPS, SAMPLES = 7, 64, 256
 
 
 def record(graph: Graph, batch: int = 2, seed: int = 0) -> SelfTest | None:
     """A random call and the float64 reference's answer to it; None where an operator has no reference.
 
-    A model that needs more than FEW_STEPS, for a window of its own, or takes just one, gets those, or no call.
+    A model that needs more than FEW_STEPS, for a window of its own, or takes just one, gets those, one of sound SAMPLES, or
+    no call. Where nothing tells which axis is the batch's, all of them have one size.
     """
     from . import reference
 
-    for time in (FEW_STEPS, ENOUGH_STEPS, 1):
+    for rows, time in ((batch, FEW_STEPS), (batch, ENOUGH_STEPS), (batch, 1), (batch, SAMPLES), (FEW_STEPS, FEW_STEPS)):
         try:
-            inputs = random_inputs(graph, batch, time, seed)
+            inputs = random_inputs(graph, rows, time, seed)
             outputs = reference.run(graph, inputs)
         except UnsupportedError:
             return None
@@ -37,8 +39,18 @@ def record(graph: Graph, batch: int = 2, seed: int = 0) -> SelfTest | None:
 
 def random_inputs(graph: Graph, batch: int, time: int, seed: int = 0) -> dict[str, np.ndarray]:
     """An array for every input: see `random_array`."""
+    graph = replace(graph, inputs=tuple(map(_named, graph.inputs)))
     random, sizes = np.random.default_rng(seed), _free_sizes(graph, batch, time)
     return {value.name: random_array(value, vocabulary_of(graph, value), sizes, random) for value in graph.inputs}
+
+
+def _named(value: Value) -> Value:
+    """Free axes without names with the names of what they most often are: the first one the batch's, further ones time's."""
+    shape: list[int | str] = []
+    for size in value.shape or ():
+        has_batch = any(isinstance(known, str) or known == 1 for known in shape)
+        shape.append(("time" if has_batch else "batch") if size is None else size)
+    return value._replace(shape=None if value.shape is None else tuple(shape))
 
 
 def _free_sizes(graph: Graph, batch: int, time: int) -> dict[str, int]:

@@ -49,7 +49,8 @@ def verify(path: str | os.PathLike, source: str | os.PathLike | None = None) -> 
     model = load(path)
     test = model.source.selftest or record(model.source.graph)
     if test is None and source is None:
-        raise UnsupportedError(f"{os.fspath(path)}: holds no vectors, and an operator of it has no reference")
+        raise UnsupportedError(f"{os.fspath(path)}: holds no vectors, and none can be made: an operator of it has no reference, "
+                               "or it takes no sizes that were tried")
     found = []
     if test is not None:
         found += _compare(model, test, model.provenance.get("selftest", "float64 reference"))

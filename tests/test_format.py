@@ -151,6 +151,23 @@ def test_models_of_many_steps_and_of_one_are_recorded_with_those():
     assert record(only.validate()).inputs["x"].shape == (2, 1, 5)
 
 
+def test_a_detector_without_names_of_axes_is_recorded_with_a_chunk_of_sound():
+    """Inputs (batch, samples) and (2, batch, 4), as unnamed as exporters leave them, and filters of 100 samples."""
+    random = np.random.default_rng(5)
+    constants = {"filters": random.normal(size=(5, 1, 100)).astype(np.float32), "one": np.array([1])}
+    layers = [replace(node, inputs=(x, "W", "R", "", "", f"h{i}"), outputs=("", f"h{i}_next"))
+              for i, (x, node) in enumerate([("frames", layer_graph("N", "T", layout=0).nodes[0])] * 2)]
+    graph = Graph(
+        (Value("x", "float32", (None, None)), Value("h", "float32", (2, None, 4))), (Value("y", "float32", None),),
+        (Node("Unsqueeze", ("x", "one"), ("sound",)), Node("Conv", ("sound", "filters"), ("found",), {"strides": (50,)}),
+         Node("Transpose", ("found",), ("frames",), {"perm": (2, 0, 1)}), Node("Split", ("h",), ("h0", "h1"), {"axis": 0, "num_outputs": 2}),
+         *layers, Node("Concat", ("h0_next", "h1_next"), ("y",), {"axis": 0})),
+        {**constants, **layer_graph("N", "T", layout=0).constants})
+    stored = record(graph.validate())
+    assert {name: array.shape for name, array in stored.inputs.items()} == {"x": (2, 256), "h": (2, 2, 4)}
+    assert stored.outputs["y"].shape == (2, 2, 4)
+
+
 # ---- the golden file ----
 
 
