@@ -93,9 +93,10 @@ def test_nodes_that_change_nothing_go():
         Node("Cast", ("b",), ("c",), {"to": 1}),
         Node("Reshape", ("c", "same"), ("d",)),
         Node("Transpose", ("d",), ("e",), {"perm": (0, 1)}),
-        Node("Relu", ("e",), ("f",)),
+        Node("Slice", ("e", "zero", "three", "one"), ("g",)),
+        Node("Relu", ("g",), ("f",)),
         Node("Identity", ("f",), ("y",)),
-    ], ["y"], {"same": np.array([0, 3])})
+    ], ["y"], {"same": np.array([0, 3]), "zero": np.array([0]), "three": np.array([3]), "one": np.array([1])})
     assert drop_noops(graph).nodes == (Node("Relu", ("x",), ("y",)),)
 
 
@@ -105,6 +106,9 @@ def test_nodes_that_change_nothing_go():
     (Node("Transpose", ("x",), ("y",)), {}),
     (Node("Reshape", ("x", "shape"), ("y",)), {"shape": np.array([3, -1])}),
     (Node("Dropout", ("x", "", "training"), ("y",)), {"training": np.array(True)}),
+    (Node("Slice", ("x", "from", "to", "axis", "step"), ("y",)),  # backwards
+     {"from": np.array([2]), "to": np.array([-9]), "axis": np.array([1]), "step": np.array([-1])}),
+    (Node("Slice", ("x", "from", "to"), ("y",)), {"from": np.array([0]), "to": np.array([3])}),  # of a batch, perhaps all
     (Node("Identity", ("x",), ("y",)), {}),  # an output that is an input needs a node that makes it
 ])
 def test_nodes_that_change_something_stay(node, constants):

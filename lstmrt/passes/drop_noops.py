@@ -26,7 +26,7 @@ def drop_noops(graph: Graph) -> Graph:
     kept = []
     for node in graph.nodes:
         node = rename_inputs(node, sources)
-        if _changes_nothing(node, tensors, used) or takes_all(node, graph.constants):
+        if _changes_nothing(node, tensors, graph.constants, used) or takes_all(node, graph.constants):
             sources[node.outputs[0]] = node.inputs[0]
         else:
             kept.append(node)
@@ -60,7 +60,7 @@ def takes_all(node: Node, constants: Mapping[str, np.ndarray]) -> bool:
     return not starts.any() and bool((ends >= WHOLE_AXIS).all()) and (steps is None or bool((steps == 1).all()))
 
 
-def _changes_nothing(node: Node, tensors: dict[str, Tensor], used: set[str]) -> bool:
+def _changes_nothing(node: Node, tensors: dict[str, Tensor], constants: Mapping[str, np.ndarray], used: set[str]) -> bool:
     if node.domain:
         return False
     if node.op == "Identity":
@@ -72,6 +72,10 @@ def _changes_nothing(node: Node, tensors: dict[str, Tensor], used: set[str]) -> 
         return False
     if node.op == "Cast":
         return before.dtype == DTYPES[node.attributes["to"]]
+    if node.op == "Slice":
+        steps = named_inputs(node)["steps"]
+        forward = not steps or (steps in constants and bool((constants[steps] == 1).all()))
+        return forward and before.shape is not None and None not in before.shape and before.shape == after.shape
     if node.op == "Reshape":
         return before.shape is not None and None not in before.shape and before.shape == after.shape
     if node.op == "Transpose":
