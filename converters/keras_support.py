@@ -55,7 +55,7 @@ def _layer_faults(layer: Layer, keras_major: int, custom: CustomLayers) -> Itera
             else:
                 yield from _layer_faults(inner, keras_major, custom)
     else:
-        yield f"{layer} ({ADVICE[layer.class_name]})" if layer.class_name in ADVICE else str(layer)
+        yield f"{layer} ({ADVICE.get(layer.class_name, 'say what it computes with custom_layers=')})"
 
 
 def _argument_faults(layer: Layer, call: Call) -> list[str]:

@@ -262,13 +262,14 @@ def test_a_model_of_classes_does_not_generate(tmp_path, vocabulary, expected):
 
 def test_every_unsupported_layer_is_named_at_once(tmp_path):
     model = sequential(
-        input_layer(None), embedding(), layer("ConvLSTM2D", "conv"), layer("Lambda", "double"), gru(peepholes=True),
+        input_layer(None), embedding(), layer("Hashing", "hash"), layer("Lambda", "double"), gru(peepholes=True),
         {**layer("Scale", "mine"), "module": "somebody.layers", "registered_name": "somebody>Scale"},
-        layer("TimeDistributed", "each", layer=layer("ConvLSTM3D", "inner")),
+        layer("TimeDistributed", "each", layer=layer("Resizing", "inner")),
         layer("Dense", "last", units=2, use_bias=True, activation="threshold"))
     refused(archive(tmp_path / "model.keras", members(model)), UnsupportedError,
-            "ConvLSTM2D 'conv'", "Lambda 'double' (Python code in a model file is never run", "GRU 'gru' with peepholes",
-            "somebody>Scale 'mine' (a custom layer", "ConvLSTM3D 'inner'",
+            "Hashing 'hash' (say what it computes with custom_layers=)",
+            "Lambda 'double' (Python code in a model file is never run", "GRU 'gru' with peepholes",
+            "somebody>Scale 'mine' (a custom layer", "Resizing 'inner'",
             "Dense 'last' with activation 'threshold'")
 
 
