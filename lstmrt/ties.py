@@ -374,9 +374,9 @@ def _gather(node: Node, facts: Facts) -> Tie | None:
     """Rows of a constant table, or the first or last step of a sequence."""
     data, indices = node.inputs
     axis, shape = attributes(node)["axis"], facts.shape(data)
-    if facts.dtype(data) != "float32" or not shape:
+    if facts.dtype(data) != "float32" or not shape or {data, indices} <= set(facts.constants):
         return None
-    if data in facts.constants and indices not in facts.constants:
+    if data in facts.constants:
         if normal_axis(axis, len(shape)) != 0 or len(shape) != 2 or not shape[0]:
             return None
         return _mapped(indices, node.outputs[0], lambda roles: (*roles, WIDTH), _without_width)

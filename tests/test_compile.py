@@ -336,6 +336,17 @@ def test_what_comes_from_onnxruntime_is_checked(shape, message):
         executable.run({"x": weights(RANDOM, *shape)})
 
 
+def test_a_row_of_a_constant_beside_a_layer():
+    """As it is left where nothing folded it."""
+    constants = {"rows": weights(RANDOM, 2, 3, WIDTH), "0": np.array(0), "W": weights(RANDOM, 1, 4, WIDTH),
+                 "R": weights(RANDOM, 1, 4, 1)}
+    graph = Graph((Value("x", "float32", (1, 2, WIDTH)),), (Value("y", "float32", None), Value("row", "float32", None)),
+                  (Node("LSTM", ("x", "W", "R"), ("", "y"), {"hidden_size": 1}),
+                   Node("Gather", ("rows", "0"), ("row",), {"axis": 1})), constants).validate()
+    made = compile_graph(graph).run({"x": weights(RANDOM, 1, 2, WIDTH)})
+    np.testing.assert_array_equal(made["row"], constants["rows"][:, 0])
+
+
 def test_a_number_becomes_the_state_of_a_layer():
     constants = {"0": np.array([0]), "W": weights(RANDOM, 1, 4, WIDTH), "R": weights(RANDOM, 1, 4, 1)}
     names = ["number", "row", "rows", "h0"]
