@@ -23,10 +23,12 @@ from .generation_config import GenerationDefaults, is_encoder_decoder
 from .graph import Value
 from .paths import check_destination
 from .random_calls import record
+from .roles import ONE, TIME
 from .states import ArrayState, find_states, without_states
 
 if TYPE_CHECKING:
     from .generation import Prompt
+    from .native import Port
     from .seq2seq.config import EncoderDecoderDefaults
     from .seq2seq.runner import Runner
     from .streams import Batch
@@ -191,11 +193,15 @@ class Model:
         shape = port.shape(state.batch_size, None)
         if array.shape == shape:
             return step_by(self._step_forms, state, array)
-        if not self.states or array.shape != port.shape(state.batch_size, 1):
+        axis = port.roles.index(TIME) if TIME in port.roles and array.ndim == len(port.roles) else None
+        steps = 1 if axis is None else array.shape[axis]
+        if not self.states or steps == 0 or array.shape != port.shape(state.batch_size, steps):
             raise InputError(f"input '{port.name}': expected shape {shape} for one step, got {array.shape}")
-        made = step_by(self._step_forms, state, array.reshape(shape))
-        shapes = [port.shape(state.batch_size, 1) for port in native.output_ports]
-        whole = tuple(np.reshape(y, shape) for y, shape in zip(made if isinstance(made, tuple) else (made,), shapes))
+        native.explain((array,))  # before the state goes on
+        parts = np.reshape(array if axis is None else np.moveaxis(array, axis, 0), (steps, *shape))
+        made = [step_by(self._step_forms, state, part) for part in np.ascontiguousarray(parts)]
+        outputs = zip(*made) if isinstance(made[0], tuple) else [made]
+        whole = tuple(_over_time(port, ys, state.batch_size) for port, ys in zip(native.output_ports, outputs))
         return whole[0] if len(whole) == 1 else whole
 
     def _runs_in_core(self) -> bool:
@@ -297,3 +303,10 @@ class Model:
             others.release_source()
         self._executable.release_graph()
         self._file = None
+
+
+def _over_time(port: Port, made: Sequence[np.ndarray], batch: int) -> np.ndarray:
+    """What steps made of an output with all of its axes: of one without time, the last step's."""
+    axes = [role for role in port.roles if role != ONE]
+    y = np.stack(made, axes.index(TIME)) if TIME in axes else made[-1]
+    return y.reshape(port.shape(batch, len(made)))

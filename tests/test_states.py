@@ -121,6 +121,20 @@ def test_a_step_may_have_its_axis_of_time():
     assert (model.step(IDS[:, :1], one) == model.step(IDS[:, 0], other)[:, None]).all()
 
 
+def test_a_step_may_have_many_steps_at_once():
+    model = model_of(language_model())
+    one, other = model.new_state(BATCH), model.new_state(BATCH)
+    with pytest.raises(lstmrt.InputError, match=f"id {WORDS} is outside the vocabulary"):
+        model.step(np.where(np.arange(TIME) == TIME - 1, WORDS, IDS), one)  # and the state is as it was
+    assert (model.step(IDS[:, :3], one) == model(IDS, ZERO, ZERO)[0][:, :3]).all()
+    for t in range(3):
+        model.step(IDS[:, t], other)
+    assert (model.step(IDS[:, 3], one) == model.step(IDS[:, 3], other)).all()
+    for wrong in (IDS[:, :0], IDS[:2, :3], IDS[None]):
+        with pytest.raises(lstmrt.InputError, match="for one step, got"):
+            model.step(wrong, one)
+
+
 def test_a_detector_runs_chunk_by_chunk():
     """What a caller would do with the arrays by hand, with copies and resets."""
     model = model_of(detector())
