@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import InputError
 from .graph import Graph, Node, Value
-from .operators import is_recurrent, named_inputs, named_outputs
+from .operators import has_states, is_recurrent, named_inputs, named_outputs
 from .passes import drop_unused, infer_shapes
 from .shapes import Tensor
 
@@ -56,7 +56,7 @@ def without_states(graph: Graph, states: Mapping[str, str]) -> Graph | None:
 
     nodes = []
     for node in graph.nodes:
-        if is_recurrent(node):
+        if has_states(node):
             inputs = tuple("" if formal.startswith("initial_") and begins_with_state(name) else name
                            for formal, name in named_inputs(node).items())
             node = replace(node, inputs=inputs)
@@ -113,7 +113,7 @@ def _begin_of(graph: Graph) -> dict[str, frozenset[Slot]]:
     """Graph input -> the initial states that are made of it, for inputs that nothing else reads."""
     producers, slots, other = graph.producers(), {}, {value.name for value in graph.outputs}
     for number, node in enumerate(graph.nodes):
-        given = named_inputs(node) if is_recurrent(node) else {}
+        given = named_inputs(node) if has_states(node) else {}
         states = {given.get("initial_h"): "h", given.get("initial_c"): "c"}
         for name in states.keys() - {None, ""}:
             for source in _sources(name, producers):
@@ -131,7 +131,7 @@ def _sources(name: str, producers: Mapping[str, Node]) -> set[str]:
         node = producers.get(current)
         if node is None:
             found.add(current)
-        elif not is_recurrent(node):
+        elif not has_states(node):
             queue += [name for name in node.reads if name not in found][:1] if node.op in _FIRST else node.reads
     return found
 
@@ -150,9 +150,10 @@ def _ends_in(graph: Graph) -> dict[str, frozenset[Slot]]:
             continue
         if node.op in ("Squeeze", "Identity") and node.inputs[0] in sequences:
             sequences[node.outputs[0]] = sequences[node.inputs[0]]
-        if is_recurrent(node):
+        if has_states(node):
             made = named_outputs(node)
-            sequences[made["Y"]] = number, node
+            if is_recurrent(node):
+                sequences[made["Y"]] = number, node
             carried.update((made[formal], frozenset({(number, kind)})) for formal, kind in (("Y_h", "h"), ("Y_c", "c"))
                            if made.get(formal))
             continue

@@ -80,7 +80,11 @@ def test_initial_states(tmp_path, name):
     layer = keras.layers.ConvLSTM2D(FILTERS, 3, padding="same", return_sequences=True, return_state=True)
     model = with_random_weights(keras.Model([x, h, c], layer(x, initial_state=[h, c])), 0.3)
     states = [RANDOM.standard_normal((BATCH, *SIZES, FILTERS)).astype(np.float32) for _ in range(2)]
-    assert_parity(model, tmp_path, FRAMES, *states)
+    loaded = assert_parity(model, tmp_path, FRAMES, *states)
+    assert set(loaded.states) == {value.name for value in loaded.inputs[1:]}
+    state, whole = loaded.new_state(BATCH), outputs_of(model, FRAMES, *np.zeros_like(states))[0]
+    for t in range(TIME):
+        np.testing.assert_allclose(loaded.step(FRAMES[:, t:t + 1], state), whole[:, t:t + 1], rtol=0, atol=2e-6)
 
 
 @both_frameworks
@@ -135,7 +139,10 @@ def test_stateful(tmp_path, name):
     keras = framework(name)
     inputs = keras.Input(batch_shape=(BATCH, TIME, *SIZES, CHANNELS))
     layer = keras.layers.ConvLSTM2D(FILTERS, 3, stateful=True, return_sequences=True)
-    assert_parity(with_random_weights(keras.Model(inputs, layer(inputs)), 0.3), tmp_path, FRAMES)
+    loaded = assert_parity(with_random_weights(keras.Model(inputs, layer(inputs)), 0.3), tmp_path, FRAMES)
+    state, whole = loaded.new_state(BATCH), loaded(FRAMES)
+    for t in range(TIME):
+        np.testing.assert_array_equal(loaded.step(FRAMES[:, t], state), whole[:, t])
 
 
 def test_no_onnx(tmp_path):
