@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from .graph import Dim
-from .shapes import (FLOATS, INDICES, NUMBERS, Mismatch, Shape, Tensor, check_fill, integers, length, normal_axes,
-                     normal_axis, require, same_dtype, same_shape, same_size)
+from .shapes import (FLOATS, INDICES, NUMBERS, Mismatch, Shape, Tensor, check_fill, integers, known_sizes, length,
+                     normal_axes, normal_axis, require, same_dtype, same_shape, same_size)
 
 MOST_PARTS = 1 << 16  # of a Split
 
@@ -179,17 +179,21 @@ def part_sizes(size: int, count: int) -> list[int]:
 
 def tile(data: Tensor, repeats: Tensor) -> list[Tensor]:
     require(repeats, ("int64",))
-    times = integers(repeats)
+    times = known_sizes(repeats)
     if data.shape is None:
         return [Tensor(data.dtype, None)]
     if times is None:
         return [Tensor(data.dtype, (None,) * len(data.shape))]
-    if len(times) != len(data.shape) or any(count < 0 for count in times):
+    if len(times) != len(data.shape) or any(isinstance(count, int) and count < 0 for count in times):
         raise Mismatch(f"repeats {times} of shape {data.shape}")
     check_fill([*times, *data.shape])
-    shape = tuple(size * count if isinstance(size, int) else size if count == 1 else None
-                  for size, count in zip(data.shape, times))
-    return [Tensor(data.dtype, shape)]
+    return [Tensor(data.dtype, tuple(map(_repeated, data.shape, times)))]
+
+
+def _repeated(size: Dim, count: Dim) -> Dim:
+    if isinstance(size, int) and isinstance(count, int):
+        return size * count
+    return count if size == 1 else size if count == 1 else None
 
 
 def range_(start: Tensor, limit: Tensor, delta: Tensor) -> list[Tensor]:

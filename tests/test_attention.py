@@ -165,3 +165,58 @@ def test_attention_of_a_sequence_to_itself_between_layers_is_native():
     assert executable.native is not None and not executable.steppable
     inputs = {"x": weights(RANDOM, BATCH, TIME, WIDTH)}
     np.testing.assert_allclose(executable.run(inputs)["y"], reference.run(model, inputs)["y"], rtol=0, atol=2e-6)
+
+
+def concatenated(repeat: tuple[Node, ...]) -> tuple[Graph, dict[str, np.ndarray]]:
+    """A decoder's step whose scores are a dense layer of the state beside each key, as torch's seq2seq tutorials write them."""
+    given = (Value("h", "float32", ("batch", HIDDEN)), Value("memory", "float32", ("length", "batch", WIDTH)))
+    constants = {"W": weights(RANDOM, HIDDEN + WIDTH, 8), "b": weights(RANDOM, 8), "v": weights(RANDOM, 8, 1), "zero": np.array([0]),
+                 "width": np.array([HIDDEN]),
+                 "kernel": weights(RANDOM, 1, 3 * HIDDEN, WIDTH), "recurrent": weights(RANDOM, 1, 3 * HIDDEN, HIDDEN)}
+    nodes = (
+        node("Unsqueeze", "h 1", "query"), node("Shape", "memory", "shape"), node("Gather", "shape zero", "count"),
+        node("Concat", "one count one", "times", axis=0), *repeat, node("Transpose", "memory", "keys", perm=(1, 0, 2)),
+        node("Concat", "repeated keys", "both", axis=2), node("MatMul", "both W", "product"), node("Add", "b product", "sums"),
+        node("Tanh", "sums", "energies"), node("MatMul", "energies v", "weighed"), node("Squeeze", "weighed 2", "scores"),
+        node("Softmax", "scores", "shares", axis=1), node("Unsqueeze", "shares 1", "weights"), node("MatMul", "weights keys", "context"),
+        node("Transpose", "context", "x", perm=(1, 0, 2)), node("Unsqueeze", "h zero", "state"), node(
+            "Slice", "state zero one zero", "same"),
+        Node("GRU", ("x", "kernel", "recurrent", "", "", "same"), ("", "y"), {"hidden_size": HIDDEN}))
+    read = {name for one in nodes for name in one.inputs}
+    model = Graph(given, (Value("y", "float32", None), Value("shares", "float32", None)), nodes, {
+        name: array for name, array in {**CONSTANTS, **constants}.items() if name in read}, "attention").validate()
+    inputs = {"h": RANDOM.normal(size=(2, HIDDEN)), "memory": RANDOM.normal(size=(LENGTH, 2, WIDTH))}
+    return model, {name: array.astype(np.float32) for name, array in inputs.items()}
+
+
+@pytest.mark.parametrize("op", ["Tile", "Expand"])
+def test_scores_of_concatenated_query_and_keys_are_native_for_any_length(op):
+    model, inputs = concatenated((node(op, "query times", "repeated"),) if op == "Tile" else (
+        node("Concat", "one count width", "size", axis=0), node(op, "query size", "repeated")))
+    executable = compile_graph(passes.load(passes.canonical(model)))
+    assert [segment.kind for segment in executable.segments] == ["native"]
+    for name, array in executable.run(inputs).items():
+        np.testing.assert_allclose(array, reference.run(model, inputs)[name], rtol=1e-5, atol=1e-5)
+
+
+def test_only_what_is_the_same_at_each_place_is_multiplied_once():
+    """Two rows that take turns are two products."""
+    given = (Value("x", "float32", ("batch", 2, WIDTH)), Value("y", "float32", ("batch", 4, HIDDEN)))
+    model = Graph(given, (Value("z", "float32", None),), (
+        node("Tile", "x twice", "repeated"), node("Concat", "repeated y", "both", axis=2), node("MatMul", "both W", "z")), {
+            "twice": np.array([1, 2, 1]), "W": weights(RANDOM, WIDTH + HIDDEN, 3)}, "attention").validate()
+    loaded = passes.load(passes.canonical(model))
+    assert [one.op for one in loaded.nodes] == ["Tile", "Concat", "MatMul"]
+
+
+def test_several_parts_beside_what_is_repeated():
+    given = (Value("x", "float32", ("batch", 1, WIDTH)), Value("y", "float32", ("batch", TIME, HIDDEN)))
+    model = Graph(given, (Value("z", "float32", None),), (
+        node("Expand", "x size", "repeated"), node("Tanh", "y", "more"), node("Concat", "y repeated more", "both", axis=-1),
+        node("MatMul", "both W", "z")), {"size": np.array([1, TIME, 1]),
+                                          "W": weights(RANDOM, WIDTH + 2 * HIDDEN, 3)}, "attention").validate()
+    loaded = passes.load(passes.canonical(model))
+    assert sorted(one.op for one in loaded.nodes) == ["Add", "Concat", "MatMul", "MatMul", "Tanh"]
+    inputs = {"x": RANDOM.normal(size=(BATCH, 1, WIDTH)), "y": RANDOM.normal(size=(BATCH, TIME, HIDDEN))}
+    inputs = {name: array.astype(np.float32) for name, array in inputs.items()}
+    np.testing.assert_allclose(reference.run(loaded, inputs)["z"], reference.run(model, inputs)["z"], rtol=1e-5, atol=1e-6)

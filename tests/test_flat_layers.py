@@ -229,14 +229,16 @@ def test_the_largest_elements_and_their_places(batch, axis):
 
 @BATCHES
 def test_logits_below_the_third_are_hidden(batch):
-    nodes = [*convolved("x", "a"), Node("TopK", ("a", "three"), ("top", "unread")), Node("Slice", ("top", "two", "three", "axis of time"), ("least",)),
-             Node("Less", ("a", "least"), ("below",)), Node("Where", ("below", "lowest", "a"), ("kept",)),
-             Node("Softmax", ("kept",), ("y",)), Node("Greater", ("a", "lowest"), ("all",)), Node("Cast", ("all",), ("z",), {"to": 1}),
-             Node("Less", ("lowest", "x"), ("above",)), Node("Greater", ("one", "x"), ("small",)), Node("And", ("above", "small"), ("both",)),
-             Node("Cast", ("both",), ("w",), {"to": 1})]
+    nodes = [*convolved("x", "a"), Node("TopK", ("a", "three"), ("top", "unread")),
+             Node("Slice", ("top", "two", "three", "axis of time"), ("least",)), Node("Less", ("a", "least"), ("below",)),
+             Node("Where", ("below", "lowest", "a"), ("kept",)), Node("Softmax", ("kept",), ("y",)),
+             Node("Greater", ("a", "lowest"), ("all",)), Node("Cast", ("all",), ("z",), {"to": 1}),
+             Node("Less", ("lowest", "x"), ("above",)), Node("Greater", ("one", "x"), ("small",)),
+             Node("And", ("above", "small"), ("both",)), Node("Cast", ("both",), ("w",), {"to": 1})]
     x = RANDOM.normal(size=(3 if batch == "batch" else 2, CHANNELS, FRAMES)).astype(np.float32)
     x[0, 0, :3] = 1, np.nan, -np.inf
-    check(graph({"x": (batch, CHANNELS, FRAMES)}, ["y", "z", "w"], nodes, {**CHOSEN, "two": np.array([2]), "axis of time": np.array([2])}), x=x)
+    constants = {**CHOSEN, "two": np.array([2]), "axis of time": np.array([2])}
+    check(graph({"x": (batch, CHANNELS, FRAMES)}, ["y", "z", "w"], nodes, constants), x=x)
 
 
 def test_ids_that_are_chosen_are_read_again():

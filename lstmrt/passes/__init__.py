@@ -16,11 +16,12 @@ from .join_directions import join_directions
 from .last_step_only import last_step_only
 from .narrow_expands import narrow_expands
 from .pointwise_convolutions import pointwise_convolutions
+from .repeated_parts import repeated_parts
 from .split_directions import split_directions
 from .widen_halves import widen_halves
 
-LOAD = (widen_halves, dequantized_tables, fold_weights, dynamic_products, fuse_attention, narrow_expands, split_directions,
-        join_directions, last_step_only, pointwise_convolutions, drop_noops, drop_unused)
+LOAD = (widen_halves, dequantized_tables, fold_weights, dynamic_products, repeated_parts, fuse_attention, narrow_expands,
+        split_directions, join_directions, last_step_only, pointwise_convolutions, drop_noops, drop_unused)
 
 
 def canonical(graph: Graph) -> Graph:
