@@ -273,6 +273,16 @@ class _Lowering:
     def _cast(self, node: Node) -> None:
         self._emit_for(node, "CAST", node.inputs[0])
 
+    def _where(self, node: Node) -> None:
+        mask, *choices = node.inputs
+        self._emit_for(node, "CAST", mask)
+        inputs, rows = [self.ids[node.outputs[0]]], []
+        for name in choices:
+            constant = self.facts.constants.get(name)
+            inputs.append(self._value(name) if constant is None else -1)
+            rows.append(None if constant is None else _float32(constant.reshape(1)))
+        self._emit("WHERE", inputs, [self._make(node.outputs[0])], weights=rows)
+
     def _concat(self, node: Node) -> None:
         self._emit_for(node, "CONCAT", *node.inputs)
 
@@ -449,4 +459,5 @@ _LOWER: Mapping[str, Callable[[_Lowering, Node], None]] = {
     "Equal": _Lowering._equal, "Not": _Lowering._not, "Transpose": _Lowering._move, "Squeeze": _Lowering._move,
     "Unsqueeze": _Lowering._move, "Reshape": _Lowering._move, "ReduceSum": _Lowering._over_time,
     "ReduceMean": _Lowering._over_time, "ReduceMax": _Lowering._over_time, "Cast": _Lowering._cast,
+    "Where": _Lowering._where,
 }

@@ -440,6 +440,26 @@ def _equal(node: Node, facts: Facts) -> Tie | None:
     return _alike((node.inputs[0], node.outputs[0]))
 
 
+def _where(node: Node, facts: Facts) -> Tie | None:
+    """Scores that a mask of each step hides: of a value without a width and a number."""
+    mask, *choices = node.inputs
+    shape, values = facts.shape(node.outputs[0]), [name for name in choices if name not in facts.constants]
+    numbers = [facts.constants[name].size == 1 for name in choices if name in facts.constants]
+    if mask in facts.constants or facts.dtype(node.outputs[0]) != "float32" or len(values) != 1 or not all(numbers):
+        return None
+    if not shape or None in shape or any(facts.shape(name) != shape for name in (mask, *values)):
+        return None
+    names = (*values, node.outputs[0], mask)
+
+    def imply(known: Mapping[str, Roles]) -> Mapping[str, Roles]:
+        roles = next((known[name] for name in names if name in known), ())
+        if WIDTH in roles:
+            raise Contradiction
+        return dict.fromkeys(names, roles) if roles else {}
+
+    return Tie(names, imply)
+
+
 # ---- nodes that move axes: pairs of axes (source, target) keep their roles ----
 
 
@@ -540,5 +560,5 @@ _RULES = {
     "Pow": _power, "HardSwish": _elementwise, "LayerNormalization": _layer_normalization,
     "BatchNormalization": _batch_normalization, "Split": _split, "Transpose": _transpose, "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze, "Reshape": _reshape, "ReduceSum": _reduction, "ReduceMean": _reduction,
-    "ReduceMax": _reduction, "Cast": _cast,
+    "ReduceMax": _reduction, "Cast": _cast, "Where": _where,
 }

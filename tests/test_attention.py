@@ -167,32 +167,37 @@ def test_attention_of_a_sequence_to_itself_between_layers_is_native():
     np.testing.assert_allclose(executable.run(inputs)["y"], reference.run(model, inputs)["y"], rtol=0, atol=2e-6)
 
 
-def concatenated(repeat: tuple[Node, ...]) -> tuple[Graph, dict[str, np.ndarray]]:
+def concatenated(repeat: tuple[Node, ...], *hide: Node) -> tuple[Graph, dict[str, np.ndarray]]:
     """A decoder's step whose scores are a dense layer of the state beside each key, as torch's seq2seq tutorials write them."""
     given = (Value("h", "float32", ("batch", HIDDEN)), Value("memory", "float32", ("length", "batch", WIDTH)))
-    constants = {"W": weights(RANDOM, HIDDEN + WIDTH, 8), "b": weights(RANDOM, 8), "v": weights(RANDOM, 8, 1), "zero": np.array([0]),
-                 "width": np.array([HIDDEN]),
+    constants = {"W": weights(RANDOM, HIDDEN + WIDTH, 8), "b": weights(RANDOM, 8), "v": weights(RANDOM, 8, 1),
+                 "zero": np.array([0]), "width": np.array([HIDDEN]),
                  "kernel": weights(RANDOM, 1, 3 * HIDDEN, WIDTH), "recurrent": weights(RANDOM, 1, 3 * HIDDEN, HIDDEN)}
     nodes = (
         node("Unsqueeze", "h 1", "query"), node("Shape", "memory", "shape"), node("Gather", "shape zero", "count"),
         node("Concat", "one count one", "times", axis=0), *repeat, node("Transpose", "memory", "keys", perm=(1, 0, 2)),
         node("Concat", "repeated keys", "both", axis=2), node("MatMul", "both W", "product"), node("Add", "b product", "sums"),
         node("Tanh", "sums", "energies"), node("MatMul", "energies v", "weighed"), node("Squeeze", "weighed 2", "scores"),
-        node("Softmax", "scores", "shares", axis=1), node("Unsqueeze", "shares 1", "weights"), node("MatMul", "weights keys", "context"),
+        *hide, node("Softmax", "shown" if hide else "scores", "shares", axis=1), node("Unsqueeze", "shares 1", "weights"),
+        node("MatMul", "weights keys", "context"),
         node("Transpose", "context", "x", perm=(1, 0, 2)), node("Unsqueeze", "h zero", "state"), node(
             "Slice", "state zero one zero", "same"),
         Node("GRU", ("x", "kernel", "recurrent", "", "", "same"), ("", "y"), {"hidden_size": HIDDEN}))
     read = {name for one in nodes for name in one.inputs}
+    given += (Value("km", "bool", ("batch", "length")),) * ("km" in read)
     model = Graph(given, (Value("y", "float32", None), Value("shares", "float32", None)), nodes, {
         name: array for name, array in {**CONSTANTS, **constants}.items() if name in read}, "attention").validate()
     inputs = {"h": RANDOM.normal(size=(2, HIDDEN)), "memory": RANDOM.normal(size=(LENGTH, 2, WIDTH))}
-    return model, {name: array.astype(np.float32) for name, array in inputs.items()}
+    inputs = {name: array.astype(np.float32) for name, array in inputs.items()}
+    return model, {**inputs, "km": RANDOM.random((2, LENGTH)) < 0.6} if "km" in read else inputs
 
 
 @pytest.mark.parametrize("op", ["Tile", "Expand"])
-def test_scores_of_concatenated_query_and_keys_are_native_for_any_length(op):
-    model, inputs = concatenated((node(op, "query times", "repeated"),) if op == "Tile" else (
-        node("Concat", "one count width", "size", axis=0), node(op, "query size", "repeated")))
+@pytest.mark.parametrize("hide", ["", "km scores hidden", "km hidden scores"])
+def test_scores_of_concatenated_query_and_keys_are_native_for_any_length(op, hide):
+    repeat = (node("Tile", "query times", "repeated"),) if op == "Tile" else (
+        node("Concat", "one count width", "size", axis=0), node("Expand", "query size", "repeated"))
+    model, inputs = concatenated(repeat, *[node("Where", hide, "shown")] * bool(hide))
     executable = compile_graph(passes.load(passes.canonical(model)))
     assert [segment.kind for segment in executable.segments] == ["native"]
     for name, array in executable.run(inputs).items():
