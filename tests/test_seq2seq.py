@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from seq2seq_graphs import HIDDEN, SOURCE, TOKENS, WORDS, traced_pair, translator, two_graphs
-from small_models import compiled
+from small_models import compiled, weights
 
 import lstmrt
 from lstmrt import cli, reference
