@@ -307,7 +307,7 @@ cdef class Form:
         return True
 
     cdef tuple made_of(self, State state, tuple inputs):
-        made = tuple([empty_like(array) for array in self.outputs])
+        made = (empty_like(self.outputs[0]),) if len(self.outputs) == 1 else tuple([empty_like(y) for y in self.outputs])
         cdef lstmrt_status status = self.model.call(state, inputs, made, self.sizes)
         if status == LSTMRT_ID_OUT_OF_RANGE:
             self.explain(inputs)
