@@ -29,10 +29,27 @@ def open_onnx(path: Path) -> Any:
     inner = [tensor for function in model.functions for tensor in tensors(function.node)]
     for tensor in (*tensors(model.graph.node), *inner):
         _load_data(folder, tensor)
+    _type_outputs(model)
     check(model)
     for tensor in model.graph.initializer:
         _load_data(folder, tensor)
     return model
+
+
+def _type_outputs(model: Any) -> None:
+    """Gives outputs that have no more than a name, as those that were added by hand, the dtypes that they are found to have."""
+    import onnx
+
+    bare = {value.name: value for value in model.graph.output if not value.HasField("type")}
+    if not bare:
+        return
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, RuntimeError):
+        return  # and the checker says what is wrong
+    for value in inferred.graph.output:
+        if value.name in bare and value.type.tensor_type.elem_type:
+            bare[value.name].type.tensor_type.elem_type = value.type.tensor_type.elem_type
 
 
 def check(model: Any) -> None:

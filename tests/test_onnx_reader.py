@@ -84,6 +84,17 @@ def test_a_softmax_that_ran_over_several_axes(read, op, axis):
     np.testing.assert_allclose(run(graph, x), wanted.reshape(x.shape), atol=1e-6)
 
 
+def test_outputs_may_have_no_more_than_a_name(read):
+    """As those that were added by hand."""
+    proto = model([helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Shape", ["y"], ["sizes"])])
+    del proto.graph.output[:]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ("sizes", "y"))
+    assert [(value.name, value.dtype) for value in read(proto).outputs] == [("sizes", "int64"), ("y", "float32")]
+    proto.graph.output.append(onnx.ValueInfoProto(name="nothing"))
+    with pytest.raises(ModelFileError, match="not a sound ONNX file"):
+        read(proto)
+
+
 def test_attributes_without_a_place_are_refused_all_at_once(read):
     kind = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
     nodes = [helper.make_node("Optional", [], ["a"], name="one", type=kind),
