@@ -12,7 +12,7 @@ from strategies import Builder, recurrent_graphs
 
 from lstmrt import passes, reference
 from lstmrt.compile import compile_graph
-from lstmrt.errors import GraphError
+from lstmrt.errors import GraphError, InputError
 from lstmrt.gates import ONNX
 from lstmrt.graph import EXTENSION, Graph, Node, Value
 from lstmrt.operators import is_recurrent
@@ -116,6 +116,23 @@ def test_nodes_that_change_something_stay(node, constants):
     outputs = (Value("y", "float64" if node.op == "Cast" else "float32", None),)
     graph = Graph(values, outputs, (node,), constants).validate()
     assert [(n.op, n.outputs) for n in drop_noops(graph).nodes] == [(node.op, ("y",))]
+
+
+def test_an_axis_of_rows_of_a_table_is_none_of_the_table():
+    ids = Value("x", "int64", ("batch", 1))
+    graph = graph_of([Node("Gather", ("table", "x"), ("rows",)), Node("Squeeze", ("rows", "axis"), ("y",))], ["y"],
+                     {"table": np.arange(9, dtype=np.float32), "axis": np.array([1])}, (ids,))
+    x = np.array([[3], [8]])
+    np.testing.assert_array_equal(reference.run(passes.canonical(graph), {"x": x})["y"], [3, 8])
+
+
+def test_an_index_outside_that_folding_finds_is_left_to_the_call():
+    graph = graph_of([Node("Shape", ("x",), ("shape",)), Node("Gather", ("table", "shape"), ("rows",)),
+                      Node("Relu", ("rows",), ("y",))], ["y"], {"table": np.arange(9, dtype=np.float32)}, (
+                          Value("x", "float32", (10, 3)),))
+    assert "Gather" in ops(passes.canonical(graph))
+    with pytest.raises(InputError, match="Gather"):
+        compile_graph(passes.load(passes.canonical(graph))).run({"x": np.zeros((10, 3), np.float32)})
 
 
 def test_two_outputs_of_one_value_keep_their_names():

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..graph import Graph, Node
 from ..operators import find
-from ..shapes import Tensor
+from ..shapes import Mismatch, Tensor
 from ..sizes import sizes_of
 from .infer_shapes import infer_node, infer_shapes
 
@@ -56,7 +56,10 @@ def _fold(node: Node, constants: dict[str, np.ndarray], tensors: dict[str, Tenso
     names = [name for name in node.inputs if name]
     if not all(name in constants for name in names):
         return None
-    made = infer_node(node, tensors)
+    try:
+        made = infer_node(node, tensors)
+    except Mismatch:  # of what was computed just now: the node that a call reaches says so
+        return None
     if not all(tensor.shape is not None and None not in tensor.shape for tensor in made):
         return None
     growth = sum(_bytes(tensor) for tensor in made) - sum(constants[name].nbytes for name in names)
@@ -66,7 +69,7 @@ def _fold(node: Node, constants: dict[str, np.ndarray], tensors: dict[str, Tenso
 
     try:
         arrays = run_node(node, [as_float64(constants[name]) if name else None for name in node.inputs])
-    except (ValueError, IndexError):  # what shapes could not tell ahead: the node that a call reaches says so
+    except (ValueError, IndexError):  # what shapes could not tell ahead, likewise
         return None
     return [np.array(array, tensor.dtype) for array, tensor in zip(arrays, made)]
 

@@ -59,7 +59,8 @@ def _step(node: Node, producers: Mapping[str, Node], constants: Mapping[str, np.
     if axes.size != 1 or source is None or source.domain or source.inputs[0] not in tensors:
         return None
     shape, rule = tensors[source.inputs[0]].shape, _RULES.get(source.op)
-    if not shape or rule is None:
+    squeezed = tensors[node.inputs[0]].shape if node.inputs[0] in tensors else None
+    if not shape or rule is None or len(squeezed or ()) != len(shape):
         return None
     axis = normal_axis(int(axes.ravel()[0]), len(shape))
     index = rule(source, node.inputs[0], axis, shape, constants, tensors)
