@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+from oracles import OLD_ONNXRUNTIME
 
 from lstmrt.gates import ONNX
 from lstmrt.graph import Graph, Node, Value
@@ -23,18 +23,6 @@ FUNCTIONS = {"LSTM": 3, "GRU": 2, "RNN": 1}
 PARAMETERS = {"Relu": ((), ()), "Tanh": ((), ()), "Sigmoid": ((), ()), "Softsign": ((), ()), "Softplus": ((), ()),
               "Affine": ((0.75,), (0.125,)), "LeakyRelu": ((0.5,), ()), "ThresholdedRelu": ((0.25,), ()),
               "ScaledTanh": ((1.25,), (0.5,)), "HardSigmoid": ((0.25,), (0.375,)), "Elu": ((0.5,), ())}
-
-
-def _before(release: tuple[int, int]) -> bool:
-    try:
-        return tuple(map(int, version("onnxruntime").split(".")[:2])) < release
-    except PackageNotFoundError:
-        return False
-
-
-# Wrong where an RNN goes over no steps, and ends the process where its directions have different functions (seen in
-# 1.23 to 1.27, not in 1.30).
-OLD_ONNXRUNTIME = _before((1, 30))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pytest
@@ -18,6 +19,18 @@ LARGEST = 1e3  # beyond it a recurrence is running away, and no two float32 resu
 WORST_SHARE = 1e-3  # of a result's own magnitude: a graph whose rounding errors grow beyond it shows nothing
 
 Arrays = Mapping[str, np.ndarray]
+
+
+def _before(release: tuple[int, int]) -> bool:
+    try:
+        return tuple(map(int, version("onnxruntime").split(".")[:2])) < release
+    except PackageNotFoundError:
+        return False
+
+
+# Wrong where an RNN goes over no steps, and ends the process where its directions have different functions (seen in
+# 1.23 to 1.27, not in 1.30).
+OLD_ONNXRUNTIME = _before((1, 30))
 
 
 def run_onnxruntime(graph: Graph, inputs: Arrays) -> dict[str, np.ndarray]:
