@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Union
 
 from ..errors import InputError, ModelFileError, UnsupportedError
 from ..paths import path_of
-from .keras_json import parse
+from .keras.json import parse
+from .keras.tensor_bundle import INDEX
 from .located import located
 from .source import Source
-from .tensor_bundle import INDEX
 
 if TYPE_CHECKING:
-    from .keras_custom import CustomLayers
+    from .keras.custom import CustomLayers
 
 __all__ = ["ConfigSpec", "Source", "load_source"]
 
@@ -40,7 +40,7 @@ def load_source(path: Union[str, os.PathLike], config: Union[ConfigSpec, None] =
 
     config         a Keras model's configuration, what `model.to_json()` gives, in place of the file's own; weights
                    alone need it
-    custom_layers  class or name of a layer -> the function that says what it computes: keras_custom.py
+    custom_layers  class or name of a layer -> the function that says what it computes: keras/custom.py
 
     Raises ModelFileError for a damaged file or none of these, UnsupportedError for a model that asks for what lstmrt
     does not have, InputError for a configuration or custom layers beside a file that is none of Keras's,
@@ -53,7 +53,7 @@ def load_source(path: Union[str, os.PathLike], config: Union[ConfigSpec, None] =
         is_checkpoint = config is not None and path.endswith(INDEX)
         if is_folder or is_checkpoint or start.startswith((ZIP, HDF5, JSON)):
             from .from_keras import read_keras
-            from .keras_containers import open_container
+            from .keras.containers import open_container
 
             return read_keras(open_container(path, start, _config(config)), custom_layers or {})
         if config is not None or custom_layers:

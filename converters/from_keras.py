@@ -13,21 +13,21 @@ from ..graph import Graph
 from ..one_hot import reads_one_hot
 from ..text_inputs import TextInput
 from ..vocabulary import input_vocabulary, makes_its_ids
-from .keras_apply import apply_model
-from .keras_builder import GraphBuilder, Scope, Tensor
-from .keras_calls import Reference
-from .keras_config import Architecture, Layer, parse_architecture
-from .keras_custom import CustomLayers
-from .keras_file import KerasFile
-from .keras_json import field, shown
-from .keras_support import refuse_unsupported
-from .keras_weights import LayerWeights, NoWeights
+from .keras.apply import apply_model
+from .keras.builder import GraphBuilder, Scope, Tensor
+from .keras.calls import Reference
+from .keras.config import Architecture, Layer, parse_architecture
+from .keras.custom import CustomLayers
+from .keras.file import KerasFile
+from .keras.json import field, shown
+from .keras.support import refuse_unsupported
+from .keras.weights import LayerWeights, NoWeights
 from .located import located
 from .source import Source
 
 
 def read_keras(container: AbstractContextManager[KerasFile], custom_layers: CustomLayers = MappingProxyType({})) -> Source:
-    """The model in an open `container` (open_archive or open_hdf5_model); `custom_layers` as in keras_custom.py.
+    """The model in an open `container` (open_archive or open_hdf5_model); `custom_layers` as in keras/custom.py.
 
     Raises UnsupportedError that names every layer and option lstmrt lacks, and ModelFileError for a file that is
     not as Keras would have written it.

@@ -1,4 +1,4 @@
-/* Layers for values whose rows have all of their elements (lstmrt/flat.py): the same elements in other rows, choices of
+/* Layers for values whose rows have all of their elements (lstmrt/execution/flat.py): the same elements in other rows, choices of
  * elements, products of matrices that lie in rows, the largest of some elements. */
 #include "program.h"
 

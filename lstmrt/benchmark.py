@@ -9,13 +9,13 @@ from time import perf_counter
 
 import numpy as np
 
+from .execution.native import is_multiplied_ahead
+from .execution.roles import TIME, Facts
 from .generation import GenerationOptions, settings
 from .machine import Limits
 from .model import Model
-from .native import is_multiplied_ahead
 from .operators import is_recurrent, named_inputs
 from .random_calls import random_inputs
-from .roles import TIME, Facts
 
 BYTES = {"f32": 4, "bf16": 2, "int8": 1}  # of a weight; its precisions are precision.PRECISIONS
 SCREENED = 1 << 18  # weights of an output layer from which on greedy choice in f32 reads a byte of each, not four

@@ -23,7 +23,7 @@ from .states import check_states, find_states
 
 if TYPE_CHECKING:
     from .converters import ConfigSpec
-    from .converters.keras_custom import CustomLayers
+    from .converters.keras.custom import CustomLayers
     from .tokenizers import TokenizerSpec
 
 

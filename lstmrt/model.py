@@ -15,20 +15,20 @@ import numpy as np
 
 from . import format, passes
 from ._core import State, step_by
-from .binding import as_dtype
-from .compile import NativeStep, compile_graph, step_form
 from .errors import InputError, UnsupportedError
+from .execution.binding import as_dtype
+from .execution.compile import NativeStep, compile_graph, step_form
+from .execution.roles import ONE, TIME
 from .format import ModelFile
 from .generation_config import GenerationDefaults, is_encoder_decoder
 from .graph import Value
 from .paths import check_destination
 from .random_calls import record
-from .roles import ONE, TIME
 from .states import ArrayState, find_states, without_states
 
 if TYPE_CHECKING:
+    from .execution.native import Port
     from .generation import Prompt
-    from .native import Port
     from .seq2seq.config import EncoderDecoderDefaults
     from .seq2seq.runner import Runner
     from .streams import Batch

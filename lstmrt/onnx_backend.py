@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from . import passes
-from .compile import compile_graph
 from .converters.from_onnx import from_proto
 from .converters.onnx_file import check
 from .errors import MissingDependencyError
+from .execution.compile import compile_graph
 from .graph import Graph
 
 try:

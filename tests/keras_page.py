@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import keras_models
-from lstmrt.converters.keras_activations import AS_LAYER
-from lstmrt.converters.keras_apply import HANDLERS
-from lstmrt.converters.keras_config import Layer, parse_architecture, parse_layer
-from lstmrt.converters.keras_recurrent import CELLS, RECURRENT
+from lstmrt.converters.keras.activations import AS_LAYER
+from lstmrt.converters.keras.apply import HANDLERS
+from lstmrt.converters.keras.config import Layer, parse_architecture, parse_layer
+from lstmrt.converters.keras.recurrent import CELLS, RECURRENT
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "KERAS.md"

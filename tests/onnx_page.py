@@ -12,7 +12,7 @@ from onnx_suite import KINDS, Result, results, summary
 from oracles import run_onnxruntime
 
 from lstmrt import passes, reference
-from lstmrt.compile import compile_graph
+from lstmrt.execution.compile import compile_graph
 from lstmrt.graph import EXTENSION
 from lstmrt.operators import OPERATORS
 

@@ -9,7 +9,7 @@ import pytest
 from small_models import weights
 
 from lstmrt import _core, passes, reference
-from lstmrt.compile import compile_graph
+from lstmrt.execution.compile import compile_graph
 from lstmrt.graph import Graph, Node, Value
 from lstmrt.operators import is_attention
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import lstmrt
-from lstmrt import _core, native, passes, reference
-from lstmrt.compile import ISA_VARIABLE, THREADS_VARIABLE, Executable, compile_graph
+from lstmrt import _core, passes, reference
 from lstmrt.converters.to_onnx import write_onnx
+from lstmrt.execution import native
+from lstmrt.execution.compile import ISA_VARIABLE, THREADS_VARIABLE, Executable, compile_graph
 from lstmrt.gates import ONNX
 from lstmrt.graph import EXTENSION, Graph, Node, Value
 from lstmrt.precision import rounded
@@ -285,7 +286,7 @@ WITHOUT = """
 import sys
 sys.modules[{package!r}] = None
 from lstmrt import MissingDependencyError
-from lstmrt.compile import compile_graph
+from lstmrt.execution.compile import compile_graph
 from lstmrt.graph import Graph, Node, Value
 
 nodes = (Node("Det", ("x",), ("a",)), Node("Gelu", ("a",), ("b",), domain="com.microsoft"), Node("Det", ("b",), ("y",)))

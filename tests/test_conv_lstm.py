@@ -10,8 +10,8 @@ from instruction_sets import REDUCED
 from strategies import Builder, Case, activation_attributes
 
 from lstmrt import _core, passes
-from lstmrt.compile import compile_graph
 from lstmrt.errors import GraphError
+from lstmrt.execution.compile import compile_graph
 from lstmrt.graph import EXTENSION, Graph, Node, Value
 from lstmrt.shapes_layers import windowed
 from oracles import exact_with_tolerances

@@ -21,9 +21,9 @@ from onnx import TensorProto, helper, numpy_helper
 import lstmrt
 from lstmrt import format, passes, reference
 from lstmrt._core import isas
-from lstmrt.compile import compile_graph
 from lstmrt.converters.from_onnx import from_proto
 from lstmrt.converters.to_onnx import to_onnx_model
+from lstmrt.execution.compile import compile_graph
 from lstmrt.verify import verify
 
 NEAR = 3e-6  # of values that are at most 1

@@ -10,7 +10,7 @@ import pytest
 
 import lstmrt
 from lstmrt.errors import InputError
-from lstmrt.fixed_sizes import MOST, PATIENCE
+from lstmrt.execution.fixed_sizes import MOST, PATIENCE
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

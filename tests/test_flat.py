@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lstmrt import passes, reference
-from lstmrt.compile import NativeStep, Target, compile_graph
 from lstmrt.converters.to_onnx import to_onnx_model
 from lstmrt.errors import InputError
-from lstmrt.flat import FlatRegion
+from lstmrt.execution.compile import NativeStep, Target, compile_graph
+from lstmrt.execution.flat import FlatRegion
+from lstmrt.execution.roles import Facts
 from lstmrt.graph import Graph, Node, Value
-from lstmrt.roles import Facts
 
 RNG = np.random.default_rng(11)
 

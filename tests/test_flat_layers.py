@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from lstmrt import passes
-from lstmrt.compile import Executable, compile_graph
 from lstmrt.errors import InputError
-from lstmrt.flat import FlatRegion
+from lstmrt.execution.compile import Executable, compile_graph
+from lstmrt.execution.flat import FlatRegion
+from lstmrt.execution.roles import Facts
 from lstmrt.gates import ONNX
 from lstmrt.graph import EXTENSION, Graph, Node, Value
-from lstmrt.roles import Facts
 from oracles import exact
 from small_models import weights
 

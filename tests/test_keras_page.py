@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keras_page import BEGINNING, CONTAINERS, END, PAGE, ROWS, classes_of, rows_of
-from lstmrt.converters.keras_config import parse_layer
+from lstmrt.converters.keras.config import parse_layer
 from test_golden_keras import ARCHIVES
 
 LARGEST = 2e-6

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import lstmrt
 from lstmrt.converters import load_source
+from lstmrt.converters.keras.tensor_bundle import message, varint
 from lstmrt.errors import InputError, LstmrtError, ModelFileError, UnsupportedError
-from lstmrt.converters.tensor_bundle import message, varint
 from strategies import damaged
 
 ARCHIVE = Path(__file__).parent / "golden" / "keras" / "2.15.0.zip"

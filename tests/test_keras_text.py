@@ -11,7 +11,7 @@ import pytest
 from test_keras_files import archive, folder, hdf5, layer, refused
 
 import lstmrt
-from lstmrt.converters.keras_text import split_lines
+from lstmrt.converters.keras.text import split_lines
 from lstmrt.errors import InputError, ModelFileError, UnsupportedError
 from lstmrt.text_inputs import TextInput
 from lstmrt.tokenizers import Tokenizer, load_tokenizer

@@ -173,7 +173,7 @@ def test_steps_with_weights_of_their_own_are_no_recurrence(tmp_path):
 
 def test_a_rewrite_that_computes_something_else_is_thrown_away(tmp_path, monkeypatch):
     """Breaks the gate order that lifting writes: the proof must notice, and the loop must stay."""
-    from lstmrt import cells
+    from lstmrt.lifting import cells
 
     proto, inputs = recurrence(Form("GRU"))
     onnx.save(proto, tmp_path / "model.onnx")

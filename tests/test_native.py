@@ -7,7 +7,7 @@ import pytest
 
 import lstmrt
 from lstmrt import passes, reference
-from lstmrt.compile import Executable, compile_graph
+from lstmrt.execution.compile import Executable, compile_graph
 from lstmrt.graph import Graph, Node, Value
 from small_models import weights
 

@@ -7,9 +7,9 @@ import pytest
 
 import lstmrt
 from lstmrt import passes
-from lstmrt.compile import compile_graph
 from lstmrt.converters.to_onnx import write_onnx
 from lstmrt.errors import InputError
+from lstmrt.execution.compile import compile_graph
 from lstmrt.graph import Graph, Node, Value
 from oracles import run_onnxruntime
 from small_models import weights

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lstmrt import passes
-from lstmrt.compile import Executable, compile_graph
 from lstmrt.errors import InputError
+from lstmrt.execution.compile import Executable, compile_graph
 from lstmrt.graph import Graph, Node, Value
 from oracles import exact
 from small_models import weights

@@ -10,7 +10,7 @@ from onnx_options import Option, options
 from oracles import run_onnxruntime
 
 from lstmrt import passes, reference
-from lstmrt.compile import compile_graph
+from lstmrt.execution.compile import compile_graph
 from lstmrt.operators import OPERATORS
 
 OPTIONS = list(options())

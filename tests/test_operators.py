@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lstmrt import passes, reference
-from lstmrt.compile import compile_graph
 from lstmrt.errors import GraphError, InputError, UnsupportedError
+from lstmrt.execution.compile import compile_graph
 from lstmrt.graph import Graph, Node, Value
 from lstmrt.operators import OPERATORS, AttributeSpec
 from lstmrt.shapes import DTYPES

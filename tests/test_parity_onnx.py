@@ -11,7 +11,7 @@ from oracles import OLD_ONNXRUNTIME, assert_close, exact_with_tolerances, run_on
 from strategies import recurrent_graphs
 
 from lstmrt import _core, onnx_backend, passes
-from lstmrt.compile import compile_graph
+from lstmrt.execution.compile import compile_graph
 from lstmrt.operators import is_recurrent
 
 ISAS = [name for name, supported in _core.isas() if supported]

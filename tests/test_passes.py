@@ -11,8 +11,8 @@ from oracles import assert_close, exact_with_tolerances, run_onnxruntime
 from strategies import Builder, recurrent_graphs
 
 from lstmrt import passes, reference
-from lstmrt.compile import compile_graph
 from lstmrt.errors import GraphError
+from lstmrt.execution.compile import compile_graph
 from lstmrt.gates import ONNX
 from lstmrt.graph import EXTENSION, Graph, Node, Value
 from lstmrt.operators import is_recurrent

@@ -17,9 +17,9 @@ from strategies import Builder
 import lstmrt
 from lstmrt import format, reference
 from lstmrt.cli import main
-from lstmrt.compile import compile_graph
 from lstmrt.cost import measure
 from lstmrt.errors import InputError, ModelFileError
+from lstmrt.execution.compile import compile_graph
 from lstmrt.format import ModelFile
 from lstmrt.graph import Graph, Node, Value
 from lstmrt.model import Model

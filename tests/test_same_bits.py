@@ -13,7 +13,7 @@ from instruction_sets import REDUCED
 from strategies import Builder, recurrent_graphs
 
 from lstmrt import _core, passes
-from lstmrt.compile import compile_graph
+from lstmrt.execution.compile import compile_graph
 from lstmrt.gates import ONNX
 from lstmrt.graph import Graph, Node, Value
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lstmrt import passes
-from lstmrt.compile import compile_graph
+from lstmrt.execution.compile import compile_graph
 from lstmrt.graph import Graph, Node, Value
 from oracles import run_onnxruntime
 

@@ -12,7 +12,7 @@ import pytest
 
 import lstmrt
 from lstmrt import format, passes
-from lstmrt.compile import compile_graph
+from lstmrt.execution.compile import compile_graph
 from lstmrt.format import ModelFile
 from lstmrt.graph import Graph, Node, Value
 from lstmrt.model import Model

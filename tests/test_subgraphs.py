@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from lstmrt import format, passes, reference
-from lstmrt.compile import compile_graph
 from lstmrt.converters.from_onnx import read_onnx
 from lstmrt.converters.to_onnx import to_onnx_model
 from lstmrt.errors import GraphError, InputError, ModelFileError
+from lstmrt.execution.compile import compile_graph
 from lstmrt.format import ModelFile
 from lstmrt.graph import Graph, Node, Value, fresh_names, rename_inputs
 from lstmrt.precision import rounded, weights

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..lifting.loops import lift_loops
+from ..lifting.steps import lift_steps
 from .choose_branches import choose_branches
 from .collected_lists import collected_lists
 from .drop_noops import drop_noops
@@ -10,8 +12,6 @@ from .fold_constants import fold_constants
 from .input_weights import input_weights
 from .joined_steps import joined_steps
 from .layer_normalizations import layer_normalizations
-from .lift_loops import lift_loops
-from .lift_steps import lift_steps
 from .plain_ids import plain_ids
 from .plain_shapes import plain_shapes
 from .single_steps import single_steps

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..graph import Graph, Node, fresh_names
+from ..lifting.symbolic import Formula, Multiplied, Opaque, Read, Reader
 from ..operators import is_dynamic, is_recurrent, named_inputs
 from ..shapes import Tensor
-from ..symbolic import Formula, Multiplied, Opaque, Read, Reader
 from .infer_shapes import infer_shapes
 
 

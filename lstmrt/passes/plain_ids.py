@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..graph import Graph, Node
-from ..proof import Unknown, evaluate
+from ..lifting.proof import Unknown, evaluate
 from ..shapes import INTEGERS, Tensor
 from .infer_shapes import infer_shapes
 

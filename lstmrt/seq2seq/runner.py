@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import passes
 from .._core import Picker
-from ..compile import compile_graph
+from ..execution.compile import compile_graph
 from ..passes import infer_shapes
 from ..vocabulary import input_vocabulary
 from .halves import Halves

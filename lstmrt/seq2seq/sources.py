@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
-from ..binding import as_dtype
 from ..errors import InputError
+from ..execution.binding import as_dtype
 from ..graph import Value
 from ..shapes import LARGEST_FILL
 from .config import EncoderDecoderDefaults
