@@ -351,3 +351,4 @@ def test_what_does_nothing_at_inference(tmp_path, name):
     keras = framework(name)
     layers = keras.layers
     assert_all(keras, tmp_path, IMAGES, [layers.SpatialDropout2D(0.4), layers.ActivityRegularization(l2=0.1), layers.Identity()])
+    assert_all(keras, tmp_path, VOLUMES, [layers.SpatialDropout3D(0.3)])
