@@ -1,8 +1,8 @@
 """The only door to the C core (csrc/lstmrt.h): Python objects to C structs, statuses to exceptions, no arithmetic.
 
 What runs read and write are C-contiguous NumPy arrays of exactly the program's size. Their dtypes and shapes are the
-caller's to check, or a Form's; a wrong size in bytes is refused here, never read. The GIL is released while C works, but for a microsecond at a time:
-threads that take turns so often are slower than one.
+caller's to check, or a Form's; a wrong size in bytes is refused here, never read. The GIL is released while C works, but not
+for calls of a microsecond: threads that take turns so often are slower than one.
 """
 
 cimport numpy as cnp
@@ -108,6 +108,8 @@ cdef int point(Buffers *buffers, tuple arrays, size_t expected, bint written, st
         if buffers.all == NULL:
             raise MemoryError
     for array in arrays:
+        if array is None:  # which a variable of any class takes
+            raise TypeError("None is no array")
         if not cnp.PyArray_IS_C_CONTIGUOUS(array):
             raise ValueError("an array is not C-contiguous")
         if written and not cnp.PyArray_ISWRITEABLE(array):

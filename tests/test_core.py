@@ -104,6 +104,15 @@ def test_read_only_inputs_pass_and_read_only_outputs_do_not():
         model.run((x,), (y,), 2, 4)
 
 
+def test_what_is_no_array_is_refused():
+    model, x, y = features_model(), random(2, 4, FEATURES), np.empty((2, 4, HIDDEN), np.float32)
+    for none in (None, x.tolist(), memoryview(x), np.asfortranarray(x)):
+        with pytest.raises((TypeError, ValueError), match="no array|ndarray|not C-contiguous"):
+            model.run((none,), (y,), 2, 4)
+        with pytest.raises((TypeError, ValueError), match="no array|ndarray|not C-contiguous"):
+            model.run((x,), (none,), 2, 4)
+
+
 def test_wrong_sizes_and_counts_are_refused():
     model, x, y = features_model(), random(2, 4, FEATURES), np.empty((2, 4, HIDDEN), np.float32)
     with pytest.raises(InputError, match="does not fit the program"):
