@@ -94,6 +94,13 @@ def _floats_alike(x: Tensor, *others: Tensor | None) -> None:
         same_dtype(x, tensor)
 
 
+def _check_reach(kernel: Sequence[int], options: dict) -> None:
+    """Native windows are told in 31 bits."""
+    for name, widths in (("strides", (1,) * len(kernel)), ("dilations", kernel)):
+        if any(width * apart >= 2**31 for width, apart in zip(widths, options[name] or ())):
+            raise Mismatch(f"{name} {options[name]}: windows of 2**31 places or more")
+
+
 def _check_kernel(x: Tensor, w: Tensor, kernel_shape: Sequence[int] | None) -> None:
     if len(x.shape) < 3 or len(w.shape) != len(x.shape):
         raise Mismatch(f"X of shape {x.shape} and W of shape {w.shape}")
@@ -129,6 +136,7 @@ def conv_lstm(x: Tensor, w: Tensor, r: Tensor, b: Tensor | None = None, initial_
     if x.shape is not None and len(x.shape) != axes + 3:
         raise Mismatch(f"X: shape {x.shape}, expected (batch, time, {axes} sizes, channels)")
     batch, time, *sizes, width = x.shape or (None,) * (axes + 3)
+    _check_reach(kernel, options)
     counts = windowed(sizes, kernel, options)
     states = (batch, *counts, filters)
     wanted = {"X": (x, (batch, time, *sizes, channels)), "R": (r, (gates, *kernel, filters)), "B": (b, (gates,)),

@@ -127,6 +127,8 @@ def _float_kernels(isa: str) -> str:
     ({"W": (12, 3, 2)}, "X: shape .*, expected \\(batch, time, 1 sizes, channels\\)"),
     ({"B": (13,)}, r"B: shape \(13,\), expected \(12,\)"),
     ({"strides": (0, 1)}, "strides"), ({"strides": (1,)}, "strides"), ({"pads": (10**9,) * 4}, "elements"),
+    ({"strides": (2**31, 1)}, "strides .*: windows of 2"), ({"strides": (1, 2**63)}, "strides .*: windows of 2"),
+    ({"dilations": (2**30, 1), "auto_pad": "SAME_UPPER"}, "dilations .*: windows of 2"),
     ({"direction": "bidirectional"}, "direction"), ({"activations": ("Softmax",) * 3}, "unknown function"),
     ({"activations": ("Tanh",)}, "1 functions"),
 ])
