@@ -5,15 +5,9 @@
 #include "pack.h"
 #include "recurrent.h"
 
-enum { X, LENGTHS, H0, C0, MASK };  /* inputs */
-enum { Y, Y_H, Y_C };               /* outputs */
-enum { W, R, B };                   /* weights */
+enum { X, LENGTHS }; /* inputs that are no states */
+enum { W, R, B };    /* weights */
 enum { GATES = 4 };
-
-static bool optional_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows, size_t width)
-{
-    return !value || lstmrt_value_is(value, dtype, rows, width);
-}
 
 /* A window of the places of h around each of them, the one more of an even number behind it. */
 static lstmrt_windows windows_of_h(const lstmrt_windows *x)
@@ -29,7 +23,7 @@ static lstmrt_windows windows_of_h(const lstmrt_windows *x)
 
 static bool fits(const lstmrt_model *model, const lstmrt_step *step)
 {
-    const lstmrt_value *x = lstmrt_input(model, step, X), *mask = lstmrt_input(model, step, MASK);
+    const lstmrt_value *x = lstmrt_input(model, step, X);
     const lstmrt_weight *w = step->weights;
     if (!lstmrt_value_is(x, LSTMRT_F32, -1, 0) || !(lstmrt_over_time(x) || x->rows == LSTMRT_ROWS_BATCH) ||
         step->inputs[LENGTHS] >= 0 || !lstmrt_windows_sound(&step->windows) || !w[R].data || w[R].rows < GATES)
@@ -41,13 +35,7 @@ static bool fits(const lstmrt_model *model, const lstmrt_step *step)
            lstmrt_weight_is(&w[W], GATES * filters, lstmrt_size_product(window, x->width / sizes)) &&
            lstmrt_weight_is(&w[R], GATES * filters, lstmrt_size_product(window, filters)) &&
            (!w[B].data || lstmrt_weight_is(&w[B], 1, GATES * filters)) &&
-           optional_is(lstmrt_input(model, step, H0), LSTMRT_F32, LSTMRT_ROWS_BATCH, width) &&
-           optional_is(lstmrt_input(model, step, C0), LSTMRT_F32, LSTMRT_ROWS_BATCH, width) &&
-           optional_is(mask, LSTMRT_BOOL, -1, 1) &&
-           (!mask || (lstmrt_over_time(x) ? lstmrt_over_time(mask) : mask->rows == x->rows)) &&
-           optional_is(lstmrt_output(model, step, Y), LSTMRT_F32, (int)x->rows, width) &&
-           optional_is(lstmrt_output(model, step, Y_H), LSTMRT_F32, LSTMRT_ROWS_BATCH, width) &&
-           optional_is(lstmrt_output(model, step, Y_C), LSTMRT_F32, LSTMRT_ROWS_BATCH, width);
+           lstmrt_states_fit(model, step, width);
 }
 
 lstmrt_status lstmrt_conv_lstm_prepare(const lstmrt_model *model, const lstmrt_step *step, lstmrt_layer *layer)

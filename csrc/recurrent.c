@@ -23,6 +23,18 @@ static bool optional_is(const lstmrt_value *value, lstmrt_dtype dtype, int rows,
     return !value || lstmrt_value_is(value, dtype, rows, width);
 }
 
+bool lstmrt_states_fit(const lstmrt_model *model, const lstmrt_step *step, size_t width)
+{
+    const lstmrt_value *x = lstmrt_input(model, step, X), *mask = lstmrt_input(model, step, MASK);
+    return optional_is(lstmrt_input(model, step, H0), LSTMRT_F32, LSTMRT_ROWS_BATCH, width) &&
+           optional_is(lstmrt_input(model, step, C0), LSTMRT_F32, LSTMRT_ROWS_BATCH, width) &&
+           optional_is(mask, LSTMRT_BOOL, -1, 1) &&
+           (!mask || (lstmrt_over_time(x) ? lstmrt_over_time(mask) : mask->rows == x->rows)) &&
+           optional_is(lstmrt_output(model, step, Y), LSTMRT_F32, (int)x->rows, width) &&
+           optional_is(lstmrt_output(model, step, Y_H), LSTMRT_F32, LSTMRT_ROWS_BATCH, width) &&
+           optional_is(lstmrt_output(model, step, Y_C), LSTMRT_F32, LSTMRT_ROWS_BATCH, width);
+}
+
 static bool are_bytes(const lstmrt_step *step) { return step->weights[W].bytes || step->weights[R].bytes; }
 
 static bool input_weights_fit(const lstmrt_weight *w, size_t width, size_t outputs)
@@ -34,7 +46,7 @@ static bool input_weights_fit(const lstmrt_weight *w, size_t width, size_t outpu
 
 static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidden, size_t n_gates)
 {
-    const lstmrt_value *x = lstmrt_input(model, step, X), *mask = lstmrt_input(model, step, MASK);
+    const lstmrt_value *x = lstmrt_input(model, step, X);
     const lstmrt_weight *w = step->weights;
     const bool table = w[TABLE].data != NULL;
     return hidden > 0 && lstmrt_value_is(x, table ? LSTMRT_I64 : LSTMRT_F32, -1, table ? 1 : 0) &&
@@ -46,13 +58,7 @@ static bool fits(const lstmrt_model *model, const lstmrt_step *step, size_t hidd
            (!w[B].data || lstmrt_weight_is(&w[B], 1, 2 * n_gates * hidden)) &&
            (!w[P].data || (step->op == LSTMRT_OP_LSTM && lstmrt_weight_is(&w[P], 1, 3 * hidden))) &&
            optional_is(lstmrt_input(model, step, LENGTHS), LSTMRT_I64, LSTMRT_ROWS_BATCH, 1) &&
-           optional_is(lstmrt_input(model, step, H0), LSTMRT_F32, LSTMRT_ROWS_BATCH, hidden) &&
-           optional_is(lstmrt_input(model, step, C0), LSTMRT_F32, LSTMRT_ROWS_BATCH, hidden) &&
-           optional_is(mask, LSTMRT_BOOL, -1, 1) &&
-           (!mask || (lstmrt_over_time(x) ? lstmrt_over_time(mask) : mask->rows == x->rows)) &&
-           optional_is(lstmrt_output(model, step, Y), LSTMRT_F32, (int)x->rows, hidden) &&
-           optional_is(lstmrt_output(model, step, Y_H), LSTMRT_F32, LSTMRT_ROWS_BATCH, hidden) &&
-           optional_is(lstmrt_output(model, step, Y_C), LSTMRT_F32, LSTMRT_ROWS_BATCH, hidden) &&
+           lstmrt_states_fit(model, step, hidden) &&
            (step->op == LSTMRT_OP_LSTM || (step->inputs[C0] < 0 && step->outputs[Y_C] < 0));
 }
 

@@ -24,6 +24,8 @@ struct lstmrt_recurrence {
     lstmrt_ahead ahead; /* the input parts of the next block, while its rows are not 0 */
 };
 
+/* Whether the states, mask and outputs of a step go together with its x, which fits; rows of states have `width` elements. */
+bool lstmrt_states_fit(const lstmrt_model *model, const lstmrt_step *step, size_t width);
 bool lstmrt_all_finite(const lstmrt_weight *weight);
 /* Vectors of an LSTM's last panel, where its gates share them; else 0. */
 size_t lstmrt_rest_vectors(size_t hidden, size_t width);
