@@ -25,7 +25,7 @@ static lstmrt_gather_run place_of(const lstmrt_model *model, const lstmrt_step *
 static bool continues(const lstmrt_gather_run *run, const lstmrt_gather_run *next)
 {
     if (run->input != next->input) return false;
-    return run->input < 0 || run->count == 1 || next->from == run->from + run->count * run->step;
+    return run->input < 0 || run->count == 1 || next->from == run->from + (int64_t)run->count * run->step;
 }
 
 /* Writes the runs to `runs`, or nothing where that is NULL; how many there are. */
