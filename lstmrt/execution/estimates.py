@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from ..graph import Node
-from ..operators import attributes, is_recurrent, named_inputs
+from ..operators import attributes, is_conv_lstm, is_recurrent, named_inputs
 from .host_ops import hands_parts_on, is_exact
 from .roles import Facts
 
@@ -103,6 +103,9 @@ def _multiply_adds(node: Node, facts: Facts) -> float:
         w = facts.shape(node.inputs[1]) or ()
         seen = node.inputs[0] if node.op == "ConvTranspose" else node.outputs[0]  # each element meets one of `w`'s rows
         return _count(facts.shape(seen)) * _count(w[1:])
+    if is_conv_lstm(node):  # each element of four gates meets a row of W and one of R
+        made, (w, r) = next(filter(None, node.outputs)), map(facts.shape, node.inputs[1:3])
+        return 4 * _count(facts.shape(made)) * (_count((w or ())[1:]) + _count((r or ())[1:]))
     if node.op in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "Einsum"):
         x = facts.shape(node.inputs[0]) or (_UNKNOWN,)
         inner = x[-1] if isinstance(x[-1], int) else _UNKNOWN
