@@ -2,7 +2,8 @@
 
 The C core knows values as matrices: rows (batch, batch x time or time x batch) by a width. A graph's values have axes.
 Within a program every axis of a value plays one role: it runs over the batch, over time, over the width, or it has
-size 1 and means nothing; the width of an image, a row with all of its elements, is several axes. Where one sequence attends to another of a length of its own, that one's time is the source.
+size 1 and means nothing; the width of an image, a row with all of its elements, is several axes. Where one sequence
+attends to another of a length of its own, that one's time is the source.
 A recurrent node fixes the roles of what it touches; every other node hands roles on between its inputs and outputs, in
 both directions; a node that contradicts them does not belong to this program.
 """
