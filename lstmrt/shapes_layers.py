@@ -136,8 +136,8 @@ def conv_lstm(x: Tensor, w: Tensor, r: Tensor, b: Tensor | None = None, initial_
     if x.shape is not None and len(x.shape) != axes + 3:
         raise Mismatch(f"X: shape {x.shape}, expected (batch, time, {axes} sizes, channels)")
     batch, time, *sizes, width = x.shape or (None,) * (axes + 3)
-    _check_reach(kernel, options)
     counts = windowed(sizes, kernel, options)
+    _check_reach(kernel, options)
     states = (batch, *counts, filters)
     wanted = {"X": (x, (batch, time, *sizes, channels)), "R": (r, (gates, *kernel, filters)), "B": (b, (gates,)),
               "initial_h": (initial_h, states), "initial_c": (initial_c, states), "mask": (mask, (batch, time))}

@@ -184,6 +184,7 @@ def _damaged(tmp_path, edit_weights=None, **options):
     ({"kernel_size": ("[3, 3]", "[3]")}, ModelFileError, "kernel_size: expected 2 numbers"),
     ({"kernel_size": ("[3, 3]", "[3, -3]")}, ModelFileError, "kernel_size: expected 2 numbers"),
     ({"strides": ("[1, 1]", "[0, 1]")}, ModelFileError, "strides: expected 2 numbers"),
+    ({"strides": ("[1, 1]", "[10000000000, 1]")}, ModelFileError, "strides .*: windows of 2"),
     ({"strides": ("[1, 1]", '"many"')}, ModelFileError, "strides"),
     ({"dilation_rate": ("[1, 1]", "[1000000000000, 1]")}, ModelFileError, "does not fit into"),
     ({"data_format": ('"channels_last"', '"channels_middle"')}, UnsupportedError, "data_format='channels_middle'"),
