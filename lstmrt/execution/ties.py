@@ -566,8 +566,8 @@ def _moved(node: Node, facts: Facts, pairs: list[tuple[int, int]]) -> Tie | None
 _MOVES = frozenset(("Transpose", "Squeeze", "Unsqueeze", "Reshape"))
 _RULES = {
     "Softmax": _softmax, "LogSoftmax": _softmax, "MatMul": _matmul, "Gemm": _gemm, "Add": _arithmetic,
-    "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic, "Concat": _concat, "Gather": _gather, "Slice": _slice, "Equal": _equal, "Not": _not,
-    "Pow": _power, "HardSwish": _elementwise, "LayerNormalization": _layer_normalization,
+    "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic, "Concat": _concat, "Gather": _gather,
+    "Slice": _slice, "Equal": _equal, "Not": _not, "Pow": _power, "HardSwish": _elementwise, "LayerNormalization": _layer_normalization,
     "BatchNormalization": _batch_normalization, "Split": _split, "Transpose": _transpose, "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze, "Reshape": _reshape, "ReduceSum": _reduction, "ReduceMean": _reduction,
     "ReduceMax": _reduction, "Cast": _cast, "Where": _where,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +14,10 @@ from .infer_shapes import infer_shapes
 
 
 def repeated_parts(graph: Graph) -> Graph:
-    """MatMul(Concat(Tile(x), y ...), W) -> MatMul(x, part of W) + MatMul(Concat(y ...), the rest of W): x is multiplied once. Expand is
-    as Tile; W and what is repeated only along axes of size 1 are constant."""
+    """MatMul(Concat(Tile(x), y ...), W) -> MatMul(x, part of W) + MatMul(Concat(y ...), rest of W): x is multiplied once.
+
+    An Expand is as a Tile. W is constant, and x is repeated along axes of size 1 only.
+    """
     if not any(node.op in ("Tile", "Expand") for node in graph.nodes):
         return graph
     shapes = {name: tensor.shape for name, tensor in infer_shapes(graph).items()}
@@ -25,22 +27,28 @@ def repeated_parts(graph: Graph) -> Graph:
     for node in graph.nodes:
         joined = producers.get(node.inputs[0]) if (node.domain, node.op) == ("", "MatMul") else None
         place = None if joined is None or len(consumers[joined.outputs[0]]) > 1 else _repeated(joined, producers, shapes)
-        w = constants.get(node.inputs[1]) if place is not None else None
-        if w is None or w.ndim != 2:
+        if place is None or node.inputs[1] not in constants or constants[node.inputs[1]].ndim != 2:
             nodes.append(node)
             continue
         widths = [shapes[name][-1] for name in joined.inputs]
-        parts = np.split(w, np.cumsum(widths)[:-1])
-        x, others = producers[joined.inputs[place]].inputs[0], [name for i, name in enumerate(joined.inputs) if i != place]
-        constants[own := next(names)] = parts.pop(place)
-        constants[rest := next(names)] = np.concatenate(parts)
-        sums, left = [next(names), next(names)], others[0]
-        if len(others) > 1:
-            left = next(names)
-            nodes.append(replace(joined, inputs=tuple(others), outputs=(left,)))
-        nodes += [Node("MatMul", (x, own), (sums[0],), {}, node.name), Node("MatMul", (left, rest), (sums[1],), {}, node.name),
-                  Node("Add", (sums[0], sums[1]), node.outputs, {}, node.name)]
+        x = producers[joined.inputs[place]].inputs[0]
+        nodes += _products(node, joined, place, x, widths, constants, names)
     return replace(graph, nodes=tuple(nodes), constants=constants)
+
+
+def _products(node: Node, joined: Node, place: int, x: str, widths: list[int], constants: dict[str, np.ndarray],
+              names: Iterator[str]) -> list[Node]:
+    """What takes the place of the product `node`: input `place` of `joined` repeats x. The parts of W go into `constants`."""
+    parts = np.split(constants[node.inputs[1]], np.cumsum(widths)[:-1])
+    others = (*joined.inputs[:place], *joined.inputs[place + 1:])
+    own, rest, left, once, each = (next(names) for _ in range(5))
+    constants[own] = parts.pop(place)
+    constants[rest] = np.concatenate(parts)
+    beside = [replace(joined, inputs=others, outputs=(left,))] if len(others) > 1 else []
+    return [*beside,
+            Node("MatMul", (x, own), (once,), {}, node.name),
+            Node("MatMul", (left if beside else others[0], rest), (each,), {}, node.name),
+            Node("Add", (once, each), node.outputs, {}, node.name)]
 
 
 def _repeated(joined: Node, producers: Mapping[str, Node], shapes: Mapping[str, tuple | None]) -> int | None:
