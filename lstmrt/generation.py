@@ -237,6 +237,7 @@ def request_of(model: Model, prompt: Prompt, options: GenerationOptions) -> tupl
             raise InputError("stop_strings: the prompt is ids; give it as text")
         return prompt_ids(model, prompt), options.eos_ids
     if model.tokenizer is None:
+        _vocabulary(model)  # of a model that does not generate, that is the fault
         raise InputError("a text prompt needs a tokenizer: lstmrt.load(..., tokenizer=...), or give ids")
     ids = prompt_ids(model, model.tokenizer.encode(prompt))
     return ids, (*options.eos_ids, *model.tokenizer.textless_ids(model.vocabulary_size))

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from .tokenizers import Tokenizer
 
 
+SHOWN = 5  # layers in a message
+
+
 class Model:
     """A loaded model. Any number of threads may use one; states belong to their callers. What it computes never changes, but
     where sizes are free and not all is native those of a few calls get programs of their own, which may round otherwise.
@@ -156,8 +159,8 @@ class Model:
         """One time step of all rows; `state` goes on in place.
 
         x  ids (batch,) or features (batch, width): the input without its time axis. A model that takes its states as
-           inputs may also get what it takes otherwise, perhaps many steps at once; where it has further inputs, x is a
-           tuple of all but the states, or a mapping by name
+           inputs may also get what it takes otherwise, perhaps many steps at once. A mapping by name does too; where the
+           model has further inputs it is that, or a tuple of all but the states
         Returns each output that is no state, without the time axis if x has none; a tuple where there are several.
         """
         made = step_by(self._step_forms, state, x)
@@ -180,15 +183,21 @@ class Model:
         return made[0] if len(made) == 1 else made
 
     def _step_in_core(self, x: Any, state: State) -> np.ndarray | tuple[np.ndarray, ...]:
-        native = self._steppable()
         if not isinstance(state, State):
             raise InputError(f"state: expected what new_state gave, got {type(state).__name__}")
+        if self.states and not self._runs_in_core():
+            raise InputError("this state belongs to another model")
+        native = self._steppable()
         if len(native.input_ports) != 1:
             raise InputError(f"step takes one input, the model has {len(native.input_ports)}")
         (port,) = native.input_ports
         if state.batch_size not in self._step_forms:
             self._step_forms[state.batch_size] = step_form(native, state.batch_size)
         (value,) = (value for value in self.inputs if value.name not in self.states)
+        if isinstance(x, Mapping):
+            if list(x) != [value.name]:
+                raise InputError(f"expected the input '{value.name}', got {list(x)}")
+            x = x[value.name]
         array = np.asarray(as_dtype(value, x), port.dtype, order="C")  # np.ascontiguousarray would give an id an axis
         shape = port.shape(state.batch_size, None)
         if array.shape == shape:
@@ -209,9 +218,16 @@ class Model:
 
     def _steppable(self) -> NativeStep:
         if not self._runs_in_core():
-            raise InputError("this model cannot run step by step: an output depends on later steps, "
-                             "or a part of it does not run natively")
+            raise InputError(f"this model cannot run step by step: {self._what_needs_all_steps()}")
         return self.program
+
+    def _what_needs_all_steps(self) -> str:
+        layers = list(dict.fromkeys(f"'{node.name or node.outputs[0]}'" for segment in self.segments
+                                    if segment.kind != "native" or segment.is_flat for node in segment.nodes))
+        if not layers:
+            return "an output depends on later steps"
+        others = f" and {len(layers) - SHOWN} others" if len(layers) > SHOWN else ""
+        return f"no native program of steps has {', '.join(layers[:SHOWN])}{others}"
 
     # ---- generation ----
 

@@ -255,6 +255,27 @@ def test_models_that_cannot_step_say_so():
         model.step(floats(1, 2), model.new_state())
 
 
+def test_layers_that_keep_a_model_from_steps_are_named():
+    graph = features_graph()
+    (output,) = graph.outputs
+    for count, message in ((2, "has 'cos 0', 'cos 1'$"), (7, "has 'cos 0', .*, 'cos 4' and 2 others$")):
+        names = [output.name, *(f"y{index}" for index in range(count))]
+        nodes = [Node("Cos", (x,), (y,), {}, f"cos {index}") for index, (x, y) in enumerate(zip(names, names[1:]))]
+        model = compiled(replace(graph, nodes=(*graph.nodes, *nodes), outputs=(output._replace(name=names[-1]),)).validate())
+        with pytest.raises(lstmrt.InputError, match=message):
+            model.new_state()
+    with pytest.raises(lstmrt.UnsupportedError, match="generation needs a model that turns ids into logits"):
+        model.generate("text")
+
+
+def test_a_step_takes_its_input_by_name():
+    model = compiled(EVERY_STEP)
+    state, (x,) = model.new_state(BATCH), model.inputs
+    assert (model.step({x.name: [1, 2, 3]}, state.copy()) == model.step([1, 2, 3], state.copy())).all()
+    with pytest.raises(lstmrt.InputError, match=f"expected the input '{x.name}', got .*'other'"):
+        model.step({"other": [1, 2, 3]}, state)
+
+
 def with_two_inputs() -> Graph:
     graph = features_graph()
     inputs = (Value("a", "float32", ("batch", "time", 2)), Value("b", "float32", ("batch", "time", WIDTH - 2)))

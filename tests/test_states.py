@@ -158,6 +158,13 @@ def test_a_step_without_all_inputs_says_what_is_missing():
         model.step(floats(1, 2 * WIDTH), model.new_state())
 
 
+def test_what_is_no_state_of_a_detector_is_refused():
+    chunk, other = (floats(BATCH, 2 * WIDTH), 0.5), model_of(language_model()).new_state(BATCH)
+    for state, message in ((None, "expected what new_state gave, got NoneType"), (other, "belongs to another model")):
+        with pytest.raises(lstmrt.InputError, match=f"state.*{message}"):
+            model_of(detector()).step(chunk, state)
+
+
 # ---- declared ----
 
 
