@@ -155,6 +155,15 @@ def test_no_onnx(tmp_path):
     np.testing.assert_array_equal(lstmrt.load(tmp_path / "model.lstmrt")(FRAMES), lstmrt.load(path)(FRAMES))
 
 
+def test_masks_of_places_are_refused(tmp_path):
+    keras = framework("keras")
+    frames = keras.layers.ConvLSTM2D(FILTERS, 3, name="frames")
+    path = tmp_path / "model.keras"
+    keras.Sequential([keras.Input((None, *SIZES, CHANNELS)), keras.layers.Masking(), frames]).save(path)
+    with pytest.raises(UnsupportedError, match=r"'frames'.*a mask \('batch', 'time', 7, 6\)"):
+        lstmrt.load(path)
+
+
 # ---- files that are not what they say ----
 
 

@@ -375,6 +375,9 @@ def _emit_conv_lstm(scope: Scope, x: str, mask: str, recurrence: Recurrence, cel
     """As _emit. Up to Keras 2 such layers have the option time_major and no use for it, nor for zero_output_for_mask."""
     if recurrence.time_major:
         raise UnsupportedError("time_major=True")
+    if mask and scope.tensor(mask).rank != 2:
+        raise UnsupportedError(f"a mask {scope.tensor(mask).shape}, as Masking makes of images: it says which places of a step "
+                               "are left out, expected (batch, time)")
     arrays = [scope.constant(name, array) for name, array in zip("WRB", cell.arrays)]
     x, *given = (_moved_channels(scope, name, cell, at, -1)
                  for name, at in ((x, 2), *((scope.floats(state).name, 1) for state in states)))
