@@ -14,7 +14,7 @@ from .execution.roles import TIME, Facts
 from .generation import GenerationOptions, settings
 from .machine import Limits
 from .model import Model
-from .operators import is_recurrent, named_inputs
+from .operators import is_conv_lstm, is_recurrent, named_inputs
 from .random_calls import random_inputs
 
 BYTES = {"f32": 4, "bf16": 2, "int8": 1}  # of a weight; its precisions are precision.PRECISIONS
@@ -40,7 +40,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Task:
-    """What is repeated: `run(n)` makes `n` units, called `unit`; `work` is one unit's, None where not all is native."""
+    """What is repeated: `run(n)` makes `n` units, called `unit`; `work` is one unit's, None where it is not known."""
 
     unit: str
     run: Callable[[int], object]
@@ -98,12 +98,13 @@ def _steps(model: Model) -> Task:
     x = array.take(0, port.roles.index(TIME)).reshape(port.shape(1, None))
     weights = Weights.of(model).all
     moved = BYTES[model.precision] * weights
+    work = Work(moved, moved, 2 * weights) if _reads_weights_once(model) else None
 
     def run(n: int) -> None:
         for _ in range(n):
             model.step(x, state)
 
-    return Task("step", run, Work(moved, moved, 2 * weights))
+    return Task("step", run, work)
 
 
 def _runs(model: Model, time: int) -> Task:
@@ -114,8 +115,13 @@ def _runs(model: Model, time: int) -> Task:
             model.run(inputs)
 
     shapes = " ".join(str(array.shape) for array in inputs.values())
-    is_known = model.native is not None and not model.native.is_flat
-    return Task(f"run of {shapes}", run, _work_of_run(model, inputs) if is_known else None)
+    return Task(f"run of {shapes}", run, _work_of_run(model, inputs) if _reads_weights_once(model) else None)
+
+
+def _reads_weights_once(model: Model) -> bool:
+    """Whether all is native and each weight counts once for a row: those of a convolution do for every place of an image."""
+    return (model.native is not None and not model.native.is_flat
+            and not any(is_conv_lstm(node) for node in model.native.nodes))
 
 
 def _work_of_run(model: Model, inputs: Mapping[str, np.ndarray]) -> Work:

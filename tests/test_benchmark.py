@@ -8,7 +8,7 @@ import pytest
 from lstmrt import benchmark
 from lstmrt.benchmark import Work
 from lstmrt.generation_config import GenerationDefaults
-from lstmrt.graph import Graph, Node, Value
+from lstmrt.graph import EXTENSION, Graph, Node, Value
 from lstmrt.machine import Limits
 from small_models import VOCABULARY, compiled, language_model
 
@@ -94,3 +94,14 @@ def test_what_runs_elsewhere_has_no_limit():
     (task,) = benchmark.tasks(compiled(graph), 6)
     result = benchmark.measured(task, "f32", LIMITS, 0.01)
     assert (task.unit, result.moved, result.floor) == ("run of (1, 1, 8, 8)", None, None)
+
+
+def test_weights_of_a_convolution_count_more_than_once():
+    """A limit that takes each for one product would be far too low."""
+    kernel = np.ones((8, 3, 2), np.float32)
+    graph = Graph((Value("x", "float32", ("batch", "time", 5, 2)),), (Value("y", "float32", None),),
+                  (Node("ConvLSTM", ("x", "kernel", "kernel"), ("y",), {"auto_pad": "SAME_UPPER"}, "lines", EXTENSION),),
+                  {"kernel": kernel})
+    tasks = benchmark.tasks(compiled(graph), 6)
+    assert [(task.unit, task.work) for task in tasks] == [("step", None), ("run of (1, 6, 5, 2)", None)]
+    assert benchmark.measured(tasks[0], "f32", LIMITS, 0.01).seconds > 0
