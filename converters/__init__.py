@@ -65,7 +65,7 @@ def load_source(path: Union[str, os.PathLike], config: Union[ConfigSpec, None] =
             from .from_onnx import read_source
 
             return read_source(path)
-        raise ModelFileError(f"neither a Keras nor an ONNX file: it begins with {start!r}")
+        raise ModelFileError(f"neither a Keras nor an ONNX file: it {f'begins with {start!r}' if start else 'is empty'}")
 
 
 def _start(path: str) -> bytes:

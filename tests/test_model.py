@@ -336,7 +336,7 @@ def test_content_decides_for_keras_files_too(tmp_path, made_as, named):
 def test_files_that_are_no_models(tmp_path, content):
     path = tmp_path / "odd.keras"
     path.write_bytes(content)
-    with pytest.raises(lstmrt.ModelFileError, match="odd.keras"):
+    with pytest.raises(lstmrt.ModelFileError, match="odd.keras" if content else "odd.keras: .*it is empty"):
         lstmrt.load(path)
 
 
