@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 
 import lstmrt
 from keras_models import (
     BATCH, FEATURES, FRAMEWORKS, IDS, TIME, VECTORS, VOCABULARY, assert_parity, framework, save, with_random_weights)
+from lstmrt.errors import ModelFileError
 
 pytestmark = pytest.mark.parametrize("name", FRAMEWORKS)
 
@@ -221,6 +223,23 @@ def test_kernels_of_their_own_for_each_place(tmp_path, name):
                                         layers.LocallyConnected1D(3, 2, data_format="channels_first")])
     assert_all(keras, tmp_path, IMAGES, [layers.LocallyConnected2D(5, (3, 2)), layers.LocallyConnected2D(2, 3, strides=(1, 2)),
                                          layers.LocallyConnected2D(3, (2, 3), data_format="channels_first")])
+
+
+@pytest.mark.parametrize("shape, message", [
+    ("[null, 2, 4]", r"LocallyConnected1D 'places': kernel_size=\[3\] on an input of shape \('batch', 2, 4\)"),
+    ("[null, 1000000000000, 4]", r"LocallyConnected1D 'places': kernel: expected shape \(499999999999, 12, 5\)"),
+])
+def test_kernels_for_other_places(tmp_path, name, shape, message):
+    """Before anything as large as the places is made."""
+    if name == "keras":
+        pytest.skip("Keras 3 has no such layer")
+    keras = framework(name)
+    inputs = keras.Input((9, 4))
+    path = save(keras.Model(inputs, keras.layers.LocallyConnected1D(5, 3, strides=2, name="places")(inputs)), tmp_path, ".h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = file.attrs["model_config"].replace("[null, 9, 4]", shape)
+    with pytest.raises(ModelFileError, match=message):
+        lstmrt.load(path)
 
 
 ROW_FUNCTIONS = {"keras": ("softmax", "log_softmax", "glu", "sparsemax"), "tf_keras": ("softmax", "log_softmax")}

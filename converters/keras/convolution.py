@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Union
 
 import numpy as np
@@ -102,6 +102,15 @@ def _surplus(span: int, step: int, more: int | None, padding: str) -> int:
     return span - step if padding == "same" else min(span - step, 0)
 
 
+def _places(sizes: Sequence[int], counts: Sequence[int], window: Sequence[int], steps: Sequence[int]) -> np.ndarray:
+    """(windows, places of one): where each window lies among all places of an image, one after the other."""
+    places, axes = np.zeros(1, np.int64), len(sizes)
+    for axis, (size, count, width, step) in enumerate(zip(sizes, counts, window, steps)):
+        along = np.arange(count)[:, None] * step + np.arange(width)
+        places = places * size + np.expand_dims(along, [i for i in range(2 * axes) if i % axes != axis])
+    return places.reshape(math.prod(counts), -1)
+
+
 def _locally_connected(axes: int) -> Callable:
     def convolve(scope: Scope, x: Tensor, *, filters: int, kernel_size: Sizes, strides: Sizes = 1,
                  padding: Literal["valid"] = "valid", data_format: ImageFormat = None, implementation: Literal[1] = 1,
@@ -110,13 +119,14 @@ def _locally_connected(axes: int) -> Callable:
         window, steps = as_sizes("kernel_size", kernel_size, axes), as_sizes("strides", strides, axes)
         images = channels_last(scope, channels_first(scope, x, data_format), None)
         sizes, channels = [images.size(1 + axis) for axis in range(axes)], images.width
-        places = np.lib.stride_tricks.sliding_window_view(np.arange(math.prod(sizes)).reshape(sizes), window)
-        places = places[tuple(slice(None, None, step) for step in steps)]
-        counts, seen = places.shape[:axes], math.prod(window) * channels
+        counts = [(size - width) // step + 1 for size, width, step in zip(sizes, window, steps)]
+        if min(counts) < 1:
+            raise ModelFileError(f"kernel_size={shown(kernel_size)} on an input of shape {x.shape}")
+        seen = math.prod(window) * channels
         kernel, *bias = take(scope.weights, kernel=(math.prod(counts), seen, filters),
                              **{"bias": (*counts, filters)} if use_bias else {})
         rows = scope.add("Reshape", images.name, scope.ints("rows", [0, math.prod(sizes), channels]))
-        parts = scope.add("Gather", rows, scope.constant("places", places.reshape(math.prod(counts), -1)), axis=1)
+        parts = scope.add("Gather", rows, scope.constant("places", _places(sizes, counts, window, steps)), axis=1)
         if data_format == "channels_first":
             parts = scope.add("Transpose", parts, perm=(0, 1, 3, 2))
         parts = scope.add("Reshape", parts, scope.ints("parts", [0, math.prod(counts), seen]))
