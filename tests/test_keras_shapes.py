@@ -225,6 +225,20 @@ def test_kernels_of_their_own_for_each_place(tmp_path, name):
                                          layers.LocallyConnected2D(3, (2, 3), data_format="channels_first")])
 
 
+@pytest.mark.parametrize("option", ["cropping", "padding"])
+def test_numbers_that_are_too_large(tmp_path, name, option):
+    keras = framework(name)
+    layer = {"cropping": keras.layers.Cropping1D, "padding": keras.layers.ZeroPadding1D}[option](2, name="moved")
+    inputs = keras.Input((9, 4))
+    path = save(keras.Model(inputs, layer(inputs)), tmp_path, ".h5")
+    with h5py.File(path, "r+") as file:
+        config = file.attrs["model_config"]
+        assert f'"{option}": [2, 2]' in config
+        file.attrs["model_config"] = config.replace(f'"{option}": [2, 2]', f'"{option}": [{10**20}, 2]')
+    with pytest.raises(ModelFileError, match=f"layer {type(layer).__name__} 'moved': a number in its configuration is too large"):
+        lstmrt.load(path)
+
+
 @pytest.mark.parametrize("shape, message", [
     ("[null, 2, 4]", r"LocallyConnected1D 'places': kernel_size=\[3\] on an input of shape \('batch', 2, 4\)"),
     ("[null, 1000000000000, 4]", r"LocallyConnected1D 'places': kernel: expected shape \(499999999999, 12, 5\)"),

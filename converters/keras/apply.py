@@ -40,7 +40,10 @@ def apply_model(scope: Scope, model: Architecture, weights: Mapping[str, LayerWe
                 continue
             own = replace(scope, layer=f"{scope.layer}/{layer.name}".lstrip("/"),
                           weights=weights.get(layer.name, NoWeights()))
-            outputs = apply_layer(own, layer, _resolved(call.args, made), _resolved(call.kwargs, made))
+            try:
+                outputs = apply_layer(own, layer, _resolved(call.args, made), _resolved(call.kwargs, made))
+            except OverflowError as error:
+                raise ModelFileError(f"a number in its configuration is too large: {error}") from error
         made.update((Reference(layer.name, call.node, i), tensor) for i, tensor in enumerate(outputs))
     return [_made(reference, made) for _, reference in model.outputs]
 
