@@ -90,7 +90,7 @@ cdef enum:
 
 cdef struct Sizes:
     size_t batch, time, source
-    bint brief  # others had better wait than be let go on meanwhile
+    bint brief  # over so soon that the GIL is kept
 
 cdef struct Buffers:
     lstmrt_buffer *all
