@@ -160,10 +160,7 @@ static void attend_all(const sequence *s)
     const size_t at_once = parts > 1 ? TILES_A_PART * parts : all;
     for (size_t begin = 0; begin < all; begin += at_once) {
         const tiles t = {s, begin, all - begin < at_once ? all : begin + at_once};
-        if (parts > 1)
-            lstmrt_pool_run(attend_part, &t, parts);
-        else
-            attend_part(&t, 0, 1);
+        lstmrt_pool_run(attend_part, &t, parts);
     }
 }
 

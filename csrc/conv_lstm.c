@@ -169,11 +169,7 @@ static void advance(lstmrt_recurrence *run, size_t t)
         const size_t outputs = layer->gate_vectors * ws->model->kernels->width;
         const size_t products = lstmrt_size_product(layer->inputs + layer->h_inputs, outputs);
         const size_t most = lstmrt_parts(ws, products, lstmrt_size_product(ws->batch, layer->places));
-        const size_t parts = most < ws->window_sharers ? most : ws->window_sharers;
-        if (parts > 1)
-            lstmrt_pool_run(step_part, &work, parts);
-        else
-            step_part(&work, 0, 1);
+        lstmrt_pool_run(step_part, &work, most < ws->window_sharers ? most : ws->window_sharers);
     }
     lstmrt_recurrence_settle(run, t, moves ? &work.rows : NULL);
 }

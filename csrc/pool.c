@@ -261,6 +261,10 @@ bool lstmrt_pool_rests(void) { return lstmrt_clock() < pool.rest_end; }
 
 void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts)
 {
+    if (parts < 2) {
+        job(argument, 0, 1);
+        return;
+    }
     const int64_t start = lstmrt_clock();
     if (start - pool.looked > LOOK_NS) look_at_caller(start);
     if (start < pool.rest_end) {

@@ -25,7 +25,7 @@ size_t lstmrt_pool_open(size_t wanted);
 void lstmrt_pool_close(void);
 
 /* One section of the open region, by the caller that opened it: job(argument, part, parts) for every part, all done
- * when it returns; fewer, larger parts where the pool rests. */
+ * when it returns; fewer, larger parts where the pool rests. A single part is the caller's, in no region too. */
 void lstmrt_pool_run(lstmrt_job *job, const void *argument, size_t parts);
 
 /* For a part that cannot go on before others have done something: waits until `holds(argument)`. Where that takes far longer

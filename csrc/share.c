@@ -47,11 +47,7 @@ size_t lstmrt_parts(const lstmrt_workspace *ws, size_t weights, size_t rows)
 
 void lstmrt_share(const lstmrt_workspace *ws, size_t weights, size_t rows, lstmrt_job *job, const void *argument)
 {
-    const size_t parts = lstmrt_parts(ws, weights, rows);
-    if (parts > 1)
-        lstmrt_pool_run(job, argument, parts);
-    else
-        job(argument, 0, 1);
+    lstmrt_pool_run(job, argument, lstmrt_parts(ws, weights, rows));
 }
 
 /* ---- what sharing saves ---- */

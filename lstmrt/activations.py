@@ -60,7 +60,8 @@ FUNCTIONS: Mapping[str, tuple] = {
 }
 EXTENSIONS = frozenset(list(FUNCTIONS)[list(FUNCTIONS).index("Selu"):])
 ELEMENTWISE = frozenset(FUNCTIONS) - {"Affine", "ScaledTanh", "Swish", "GeluTanh"} | {"Abs", "Neg"}  # operators of ONNX on their own
-DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "ConvLSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"),
+            "RNN": ("Tanh",)}
 
 _BY_LOWER_CASE = {name.lower(): name for name in FUNCTIONS}
 
@@ -72,9 +73,8 @@ def recurrent_activations(node: Node) -> tuple[tuple[Activation, ...], ...]:
     too many alphas or betas, or a missing one that has no default.
     """
     directions = 2 if node.attributes.get("direction") == "bidirectional" else 1
-    defaults = DEFAULTS[node.op.removeprefix("Conv")]
-    per_direction = len(defaults)
-    names = node.attributes.get("activations", defaults * directions)
+    per_direction = len(DEFAULTS[node.op])
+    names = node.attributes.get("activations", DEFAULTS[node.op] * directions)
     if len(names) != directions * per_direction:
         raise GraphError(f"activations: {len(names)} functions {names}, expected {directions * per_direction}")
     alphas, betas = (list(node.attributes.get(key, ())) for key in ("activation_alpha", "activation_beta"))

@@ -177,8 +177,6 @@ def test_folders_that_hold_no_keras_model(tmp_path):
     refused(folder(tmp_path / "empty", {}), ModelFileError, "a folder without config.json")
 
 
-
-
 def test_content_decides_not_the_name(tmp_path):
     zipped, flat = archive(tmp_path / "zipped.h5", members()), whole_model(tmp_path / "flat.keras")
     sources = [load_source(zipped), load_source(flat)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union
 
@@ -20,11 +21,7 @@ def flatten(scope: Scope, x: Tensor, *, data_format: ChannelsLast = None) -> Ten
     if x.rank == 1:
         return scope.tensor(scope.unsqueeze(x.name, 1))
     rest = x.shape[1:]
-    size = -1
-    if all(isinstance(one, int) for one in rest):
-        size = 1
-        for one in rest:
-            size *= one
+    size = math.prod(rest) if all(isinstance(one, int) for one in rest) else -1
     return scope.tensor(scope.add("Reshape", x.name, scope.ints("shape", [0, size])))
 
 

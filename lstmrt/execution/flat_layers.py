@@ -20,6 +20,7 @@ from .native import one_direction, recurrent_fields
 
 MOST_CHOSEN = 64  # of the largest elements along an axis
 
+
 class FlatLayers(FlatProducts):
     # ---- recurrent layers ----
 
